@@ -1,0 +1,3 @@
+//! Crore's connection engine.
+
+pub mod id;

@@ -44,7 +44,6 @@ impl ConnectionId {
 
     /// The core that owns the connection.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "16 bits are left after the shift")]
     pub const fn core(self) -> CoreId {
         CoreId((self.0 >> (2 * Self::FIELD_BITS)) as u16)
     }

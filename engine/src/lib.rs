@@ -1,3 +1,8 @@
 //! Crore's connection engine.
 
+pub mod clock;
+pub mod driver;
 pub mod id;
+pub mod limits;
+pub mod message;
+pub mod uring;

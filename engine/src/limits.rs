@@ -1,0 +1,153 @@
+//! Every bound of the engine: its unit is in its name, its reason beside it.
+//!
+//! What an application may want to change is a field of [`Limits`]; what follows from the kernel or
+//! from the layout of an identifier is a constant. Relations between them are asserted when the
+//! crate is compiled.
+
+use std::time::Duration;
+
+use crate::id::ConnectionId;
+
+/// Connections that one core can name: 24 bits of [`ConnectionId`].
+pub const CONNECTIONS_PER_CORE_MAX: u32 = 1 << ConnectionId::FIELD_BITS;
+
+/// Cores of one engine. The interest table has a bit for each.
+pub const CORES_MAX: usize = 64;
+
+/// Submission entries of a data ring. A turn that needs more submits in the middle.
+pub const SUBMISSION_ENTRIES: u32 = 1024;
+
+/// Completion entries of a data ring. Past it the kernel keeps completions in a list of its own
+/// (they are not lost), which costs an allocation each, and ends multishot requests.
+pub const COMPLETION_ENTRIES: u32 = 8192;
+
+/// Completions that one turn handles before it sends what they caused.
+pub const TURN_COMPLETIONS_MAX: usize = 1024;
+
+/// Completions that one `io_uring_enter` is asked for once a turn has come back full. The kernel's
+/// own cap is 20 (`IO_LOCAL_TW_DEFAULT_MAX`, Linux 6.13), which overlaps best with the peer at rest
+/// and drags when a thousand sockets speak at once.
+pub const REAP_MAX: u32 = 256;
+
+/// Bytes of one receive buffer. Small messages touch only its first cache lines; a large one costs
+/// a completion per buffer.
+pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Receive buffers of one core: 4 MiB of address space, preallocated. A buffer is held only from
+/// its completion to the end of the turn, or while an echo is sent straight out of it.
+pub const RECEIVE_BUFFERS: u16 = 256;
+
+/// Messages within one heartbeat interval that promote a connection to a multishot receive.
+pub const HOT_MESSAGES: u16 = 8;
+
+/// Messages within one heartbeat interval below which a hot connection is demoted again.
+pub const QUIET_MESSAGES: u16 = 2;
+
+/// Cancels per second and core, for demotions. A cancel costs up to 226 µs with 400,000 requests
+/// armed, so that 40 of them stay under one percent of a core.
+pub const CANCELS_PER_SECOND_MAX: u32 = 40;
+
+/// Bytes that leave in one send: what one turn has for one connection is joined up to here.
+pub const CORK_BYTES_MAX: usize = 64 * 1024;
+
+/// Payload bytes from which a shared frame is queued by itself and not copied into a joined send.
+pub const JOIN_COPY_BYTES_MAX: usize = 4 * 1024;
+
+/// Entries in one lane of the mesh; an entry is one turn's batch for one core.
+pub const LANE_ENTRIES: usize = 1024;
+
+/// Batches that wait on the sending core for a full lane. Past it a publication to that core is
+/// refused and counted in `mesh_refused`.
+pub const LANE_BACKLOG_MAX: usize = 65_536;
+
+/// Commands from other threads that wait for one core. Past it the call returns
+/// [`Overloaded`](crate::Overloaded).
+pub const COMMANDS_MAX: usize = 65_536;
+
+/// Commands that one turn takes, so that a flood of them does not starve the sockets.
+pub const TURN_COMMANDS_MAX: usize = 1024;
+
+/// Milliseconds of one tick of the timer wheel: the grain of every time-out.
+pub const TICK_MS: u64 = 100;
+
+/// Slots of the timer wheel. A deadline further off than a revolution waits for the next one.
+pub const WHEEL_SLOTS: usize = 512;
+
+/// Empty send buffers that one core keeps for reuse.
+pub const SEND_BUFFERS_KEPT_MAX: usize = 256;
+
+/// Capacity of a send buffer above which it is freed instead of kept.
+pub const SEND_BUFFER_KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// Busy turns after which the worker lets the other tasks of its runtime run.
+pub const BUSY_TURNS_MAX: u32 = 64;
+
+const _: () = {
+    assert!(COMPLETION_ENTRIES >= SUBMISSION_ENTRIES, "a full submission must find room for its completions");
+    assert!(RECEIVE_BUFFERS.is_power_of_two(), "the kernel's buffer ring is indexed by a mask");
+    assert!(RECEIVE_BUFFER_BYTES.is_multiple_of(4096), "buffers are whole pages");
+    assert!(QUIET_MESSAGES < HOT_MESSAGES, "between the two a connection keeps its class");
+    assert!(JOIN_COPY_BYTES_MAX <= CORK_BYTES_MAX, "what is copied must fit a joined send");
+    assert!(REAP_MAX as usize <= TURN_COMPLETIONS_MAX, "one reap fits one turn");
+};
+
+/// What happens to a connection that reads more slowly than it is sent to, once its outbox is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// The connection is closed with 1013 (try again later). Nothing is lost in silence.
+    #[default]
+    Disconnect,
+    /// The new message is dropped and counted.
+    DropNewest,
+    /// The oldest message that has not begun to leave is dropped and counted.
+    DropOldest,
+}
+
+/// The bounds that an application can set. Times are rounded up to [`TICK_MS`].
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections of one core; more are closed at once after the accept. `None`: as many as the
+    /// descriptor limit allows.
+    pub connections_per_core_max: Option<u32>,
+    /// Bytes of one message, all its fragments together. Beyond it: close with 1009.
+    pub message_bytes_max: usize,
+    /// Fragments of one message. Beyond it: close with 1009.
+    pub fragments_max: u32,
+    /// Bytes of the request head, from `GET` to the empty line. Beyond it: 431.
+    pub head_bytes_max: usize,
+    /// Bytes that wait for one connection to read. At the bound [`Self::slow_consumer`] decides.
+    pub outbox_bytes_max: usize,
+    /// Messages that wait for one connection to read. At the bound [`Self::slow_consumer`] decides.
+    pub outbox_messages_max: usize,
+    /// What happens at the two bounds of the outbox. Control frames are exempt.
+    pub slow_consumer: SlowConsumer,
+    /// Topics that one connection may be subscribed to. Beyond it `subscribe` returns an error.
+    pub subscriptions_max: u32,
+    /// Bytes of a topic's name. Beyond it `subscribe` returns an error.
+    pub topic_bytes_max: usize,
+    /// From the accept to the last byte of the request head. Beyond it the connection is cut.
+    pub handshake_timeout: Duration,
+    /// Between two pings. A connection from which nothing has come between two pings is cut.
+    pub ping_interval: Duration,
+    /// From a sent close frame to the end of the connection. Beyond it the connection is cut.
+    pub close_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_core_max: None,
+            message_bytes_max: 1024 * 1024,
+            fragments_max: 131_072,
+            head_bytes_max: 8 * 1024,
+            outbox_bytes_max: 1024 * 1024,
+            outbox_messages_max: 16 * 1024,
+            slow_consumer: SlowConsumer::default(),
+            subscriptions_max: 1024,
+            topic_bytes_max: 256,
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}

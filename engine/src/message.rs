@@ -1,0 +1,123 @@
+//! Messages: what a peer said, and what is said to peers.
+
+use bytes::Bytes;
+
+/// Whether a payload is UTF-8 text or bytes (RFC 6455, section 5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    /// UTF-8, checked on the way in.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// A whole message whose payload lies elsewhere: in the receive buffer when it has just come, in
+/// the caller's memory when it is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// UTF-8 text.
+    Text(&'a str),
+    /// Any bytes.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// Text or binary.
+    #[must_use]
+    pub const fn kind(self) -> MessageKind {
+        match self {
+            Self::Text(_) => MessageKind::Text,
+            Self::Binary(_) => MessageKind::Binary,
+        }
+    }
+
+    /// The payload as bytes.
+    #[must_use]
+    pub const fn payload(self) -> &'a [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Message<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Message<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+/// A whole message that owns its payload and is cheap to clone: what crosses threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedMessage {
+    /// Text or binary.
+    pub kind: MessageKind,
+    /// The payload. Of kind text it must be UTF-8; the constructors see to it.
+    payload: Bytes,
+}
+
+impl OwnedMessage {
+    /// A text message.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { kind: MessageKind::Text, payload: Bytes::from(text.into()) }
+    }
+
+    /// A binary message.
+    pub fn binary(payload: impl Into<Bytes>) -> Self {
+        Self { kind: MessageKind::Binary, payload: payload.into() }
+    }
+
+    /// The payload.
+    #[must_use]
+    pub const fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+}
+
+impl From<Message<'_>> for OwnedMessage {
+    fn from(message: Message<'_>) -> Self {
+        Self { kind: message.kind(), payload: Bytes::copy_from_slice(message.payload()) }
+    }
+}
+
+impl From<&str> for OwnedMessage {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for OwnedMessage {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<Vec<u8>> for OwnedMessage {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::binary(bytes)
+    }
+}
+
+impl From<Bytes> for OwnedMessage {
+    fn from(bytes: Bytes) -> Self {
+        Self::binary(bytes)
+    }
+}

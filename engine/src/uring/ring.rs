@@ -1,0 +1,543 @@
+//! Set-up of the data ring, its submissions, and the verbs of a worker on it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use slab::Slab;
+
+use super::buffers::{BUFFER_GROUP, BufferPool};
+use super::completion;
+use super::descriptors::DescriptorKind;
+use super::listener::Listener;
+use super::operation::Operation;
+use super::probe::{Features, SetupError};
+use crate::driver::{BufferId, Completion, Driver, Outgoing, Shutdown, Socket, Token};
+use crate::limits;
+
+/// What a ring is made of.
+#[derive(Clone, Debug)]
+pub struct RingConfig {
+    /// What the kernel offers, from [`probe`](super::probe()).
+    pub features: Features,
+    /// Sockets that the ring may hold: the size of its table of direct descriptors.
+    pub sockets_max: u32,
+    /// Receive buffers, a power of two.
+    pub receive_buffers: u16,
+    /// Bytes of one receive buffer.
+    pub receive_buffer_bytes: usize,
+    /// Completions that one enter is asked to collect; 0 leaves it to the kernel (about 20).
+    pub reap: u32,
+}
+
+impl RingConfig {
+    /// The usual sizes, for `sockets_max` sockets.
+    #[must_use]
+    pub const fn new(features: Features, sockets_max: u32) -> Self {
+        Self {
+            features,
+            sockets_max,
+            receive_buffers: limits::RECEIVE_BUFFERS,
+            receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
+            reap: 0,
+        }
+    }
+}
+
+/// Sends that the kernel works on, with the memory that they send from, and the state of the accept.
+pub(super) struct InFlight {
+    sends: Slab<(Token, Outgoing)>,
+    accept_ended: bool,
+}
+
+impl InFlight {
+    pub(super) fn finish_send(&mut self, key: Token) -> (Token, Outgoing) {
+        #[expect(clippy::cast_possible_truncation, reason = "the key was a usize when the send began")]
+        self.sends.remove(key.value() as usize)
+    }
+
+    pub(super) const fn note_accept_ended(&mut self) {
+        self.accept_ended = true;
+    }
+}
+
+/// One io_uring with its pool of receive buffers. See [`Driver`] for its verbs.
+///
+/// Field order is drop order: the ring goes first, and with it every request that refers to the
+/// memory behind it.
+pub struct Ring {
+    uring: IoUring,
+    /// Index under which the ring's descriptor is registered, or -1: spares a look-up per enter.
+    registered_index: RawFd,
+    collected: VecDeque<cqueue::Entry>,
+    in_flight: InFlight,
+    buffers: BufferPool,
+    tick: Box<types::Timespec>,
+    kind: DescriptorKind,
+    /// Slots given out by [`Self::adopt`], where the ring does not accept.
+    adopted: Slab<()>,
+    listener: Option<Listener>,
+    reap: u32,
+    last_enter_full: bool,
+}
+
+/// Completions that the kernel hands out per enter unless it is asked for more
+/// (`IO_LOCAL_TW_DEFAULT_MAX`, Linux 6.13).
+const KERNEL_REAP: usize = 20;
+
+impl Ring {
+    /// Makes a ring on the thread that will use it. `wake` is signalled (an eventfd) whenever
+    /// completions come while [`Self::watch`] is on.
+    ///
+    /// # Errors
+    /// The kernel refuses; the error says what to change.
+    pub fn new(config: &RingConfig, wake: BorrowedFd<'_>) -> Result<Self, SetupError> {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(limits::COMPLETION_ENTRIES);
+        if config.features.no_submission_array {
+            builder.setup_no_sqarray();
+        }
+        let uring: IoUring = builder.build(limits::SUBMISSION_ENTRIES).map_err(SetupError::from_setup)?;
+        let buffers = BufferPool::new(config.receive_buffers, config.receive_buffer_bytes)?;
+        // SAFETY: the pool's memory stays mapped for as long as the ring lives (field order), and is
+        // page aligned and as large as `count` entries.
+        unsafe {
+            uring.submitter().register_buf_ring_with_flags(buffers.ring_address(), buffers.count(), BUFFER_GROUP, 0)
+        }
+        .map_err(SetupError::from_setup)?;
+        uring.submitter().register_eventfd(wake.as_raw_fd()).map_err(SetupError::from_setup)?;
+        if config.features.descriptors == DescriptorKind::Direct {
+            uring.submitter().register_files_sparse(config.sockets_max).map_err(SetupError::from_setup)?;
+        }
+        let registered_index = register_ring_descriptor(uring.as_raw_fd());
+        let mut ring = Self {
+            uring,
+            registered_index,
+            collected: VecDeque::with_capacity(limits::TURN_COMPLETIONS_MAX),
+            in_flight: InFlight { sends: Slab::new(), accept_ended: false },
+            buffers,
+            tick: Box::new(types::Timespec::new()),
+            kind: config.features.descriptors,
+            adopted: Slab::new(),
+            listener: None,
+            reap: config.reap,
+            last_enter_full: false,
+        };
+        ring.watch(false);
+        Ok(ring)
+    }
+
+    /// Gives the ring the listener that [`Driver::accept`] accepts from.
+    pub fn listen(&mut self, listener: Listener) {
+        debug_assert!(self.adopted.is_empty(), "a ring either accepts sockets or adopts them");
+        self.listener = Some(listener);
+    }
+
+    /// Whether completions signal the eventfd: on while the host is parked, off while it runs, so
+    /// that a busy worker pays nothing for being woken.
+    pub fn watch(&mut self, on: bool) {
+        let completions = self.uring.completion();
+        if on {
+            completions.enable_eventfd();
+        } else {
+            completions.disable_eventfd();
+        }
+    }
+
+    /// Takes over a connected socket: into the ring's table if it uses direct descriptors. For
+    /// clients; a ring that accepts must not adopt.
+    ///
+    /// # Errors
+    /// The ring's table is full, or the kernel refuses.
+    pub fn adopt(&mut self, socket: OwnedFd) -> io::Result<Socket> {
+        debug_assert!(self.listener.is_none(), "a ring either accepts sockets or adopts them");
+        if self.kind == DescriptorKind::Regular {
+            return socket_number(socket.into_raw_fd());
+        }
+        // A close of the slot's last user may still be queued; it has to come first.
+        self.submit(0)?;
+        let slot = self.adopted.insert(());
+        let offset = u32::try_from(slot).map_err(io::Error::other)?;
+        match self.uring.submitter().register_files_update(offset, &[socket.as_raw_fd()]) {
+            Ok(_) => Ok(Socket(offset)),
+            Err(error) => {
+                self.adopted.remove(slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Hands requests over and waits until at least one completion is there or `patience` is over.
+    ///
+    /// # Errors
+    /// The ring is unusable.
+    pub fn enter_and_wait(&mut self, patience: Duration) -> io::Result<()> {
+        if !self.collected.is_empty() {
+            return self.enter();
+        }
+        let timeout = types::Timespec::from(patience);
+        let arguments = types::SubmitArgs::new().timespec(&timeout);
+        self.flush_submissions();
+        match self.uring.submitter().submit_with_args(1, &arguments) {
+            Ok(_) => {}
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+        self.collect();
+        Ok(())
+    }
+
+    /// The kind of descriptor in use.
+    #[must_use]
+    pub const fn descriptor_kind(&self) -> DescriptorKind {
+        self.kind
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: every request built in this file refers only to the pool's memory, to memory that
+        // `in_flight` keeps until the completion, or to `tick`, which is copied at submission; all of
+        // them outlive the ring (field order).
+        if unsafe { self.uring.submission().push(entry) }.is_ok() {
+            return;
+        }
+        // The queue is full: make room in the middle of the turn. An error other than a passing one
+        // shows again in the next enter, which reports it.
+        let _ = self.submit(0);
+        // SAFETY: as above.
+        let second = unsafe { self.uring.submission().push(entry) };
+        assert!(second.is_ok(), "the kernel takes no submissions: the ring is dead");
+    }
+
+    fn push_on(&mut self, socket: Socket, build: impl FnOnce(Target) -> squeue::Entry) {
+        let entry = build(Target::new(self.kind, socket));
+        self.push(&entry);
+    }
+
+    fn flush_submissions(&mut self) {
+        self.uring.submission().sync();
+    }
+
+    /// One `io_uring_enter(2)`. Completions are moved out at once, so that those which sends post
+    /// while they are submitted never fill the kernel's queue.
+    fn submit(&mut self, wait: u32) -> io::Result<()> {
+        let to_submit = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let outcome = if wait == 0 {
+            self.enter_kernel(to_submit, 0, IORING_ENTER_GETEVENTS, None)
+        } else {
+            // A time-out of zero: take what is there, up to `wait`, and do not sleep for the rest.
+            let zero = types::Timespec::new();
+            let arguments = ExtendedArguments {
+                signal_mask: 0,
+                signal_mask_bytes: 0,
+                min_wait_us: 0,
+                timeout: &raw const zero as u64,
+            };
+            self.enter_kernel(to_submit, wait, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, Some(&arguments))
+        };
+        self.collect();
+        match outcome {
+            Err(error) if !is_passing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn enter_kernel(
+        &self,
+        to_submit: u32,
+        wait: u32,
+        flags: u32,
+        arguments: Option<&ExtendedArguments>,
+    ) -> io::Result<()> {
+        let (descriptor, flags) = if self.registered_index >= 0 {
+            (self.registered_index, flags | IORING_ENTER_REGISTERED_RING)
+        } else {
+            (self.uring.as_raw_fd(), flags)
+        };
+        let (pointer, bytes) =
+            arguments.map_or((std::ptr::null(), 0), |a| (&raw const *a, size_of::<ExtendedArguments>()));
+        // SAFETY: the descriptor is this ring's; `pointer` is null or refers to arguments that live
+        // until the call returns.
+        let result =
+            unsafe { libc::syscall(libc::SYS_io_uring_enter, descriptor, to_submit, wait, flags, pointer, bytes) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn collect(&mut self) {
+        let completions = self.uring.completion();
+        self.last_enter_full = completions.len() >= KERNEL_REAP;
+        self.collected.extend(completions);
+    }
+}
+
+impl Driver for Ring {
+    fn accept(&mut self) {
+        self.in_flight.accept_ended = false;
+        let Some(listener) = &self.listener else { return };
+        let direct = self.kind == DescriptorKind::Direct;
+        let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
+            .allocate_file_index(direct)
+            .flags(if direct { 0 } else { libc::SOCK_CLOEXEC })
+            .build()
+            .user_data(Operation::Accept.user_data(Token::new(0)));
+        self.push(&entry);
+    }
+
+    fn stop_accepting(&mut self) {
+        let accept = Operation::Accept.user_data(Token::new(0));
+        let entry = opcode::AsyncCancel::new(accept).build().user_data(Operation::Unanswered.user_data(Token::new(0)));
+        self.push(&entry);
+        self.listener = None;
+    }
+
+    fn poll(&mut self, socket: Socket, token: Token) {
+        let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+        self.push_on(socket, |target| {
+            match target {
+                Target::Regular(fd) => opcode::PollAdd::new(fd, events).build(),
+                Target::Direct(slot) => opcode::PollAdd::new(slot, events).build(),
+            }
+            .user_data(Operation::Poll.user_data(token))
+        });
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) {
+        let none = std::ptr::null_mut();
+        self.push_on(socket, |target| {
+            match target {
+                Target::Regular(fd) => {
+                    opcode::Recv::new(fd, none, 0).buf_group(BUFFER_GROUP).flags(libc::MSG_DONTWAIT).build()
+                }
+                Target::Direct(slot) => {
+                    opcode::Recv::new(slot, none, 0).buf_group(BUFFER_GROUP).flags(libc::MSG_DONTWAIT).build()
+                }
+            }
+            .flags(squeue::Flags::BUFFER_SELECT)
+            .user_data(Operation::Receive.user_data(token))
+        });
+    }
+
+    fn receive_multishot(&mut self, socket: Socket, token: Token) {
+        self.push_on(socket, |target| {
+            match target {
+                Target::Regular(fd) => opcode::RecvMulti::new(fd, BUFFER_GROUP).build(),
+                Target::Direct(slot) => opcode::RecvMulti::new(slot, BUFFER_GROUP).build(),
+            }
+            .user_data(Operation::ReceiveMultishot.user_data(token))
+        });
+    }
+
+    fn cancel(&mut self, token: Token) {
+        let receive = Operation::ReceiveMultishot.user_data(token);
+        let entry = opcode::AsyncCancel::new(receive)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Operation::Unanswered.user_data(token));
+        self.push(&entry);
+    }
+
+    fn send(&mut self, socket: Socket, token: Token, outgoing: Outgoing) {
+        let (address, bytes) = match &outgoing {
+            Outgoing::Received { buffer, start, end } => {
+                let bytes = &self.buffers.bytes(buffer)[*start as usize..*end as usize];
+                (bytes.as_ptr(), bytes.len())
+            }
+            Outgoing::Owned { bytes, start } => (bytes[*start..].as_ptr(), bytes.len() - start),
+            Outgoing::Shared { bytes, start } => (bytes.as_slice()[*start..].as_ptr(), bytes.as_slice().len() - start),
+        };
+        let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // The bytes stay where they are when the slab grows: they lie behind a pointer.
+        let key = Token::new(self.in_flight.sends.insert((token, outgoing)) as u64);
+        // MSG_WAITALL: the kernel itself goes on after a short send (Linux 5.19).
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        self.push_on(socket, |target| {
+            match target {
+                Target::Regular(fd) => opcode::Send::new(fd, address, length).flags(flags).build(),
+                Target::Direct(slot) => opcode::Send::new(slot, address, length).flags(flags).build(),
+            }
+            .user_data(Operation::Send.user_data(key))
+        });
+    }
+
+    fn shutdown(&mut self, socket: Socket, how: Shutdown) {
+        let how = match how {
+            Shutdown::Write => libc::SHUT_WR,
+            Shutdown::Both => libc::SHUT_RDWR,
+        };
+        match Target::new(self.kind, socket) {
+            // Queued requests on the socket come first, as they would on a direct descriptor.
+            Target::Regular(fd) => {
+                let _ = self.submit(0);
+                // SAFETY: the socket is open: its owner has not closed it yet.
+                unsafe { libc::shutdown(fd.0, how) };
+            }
+            // Runs on a kernel thread (io-wq): there is no such system call for a direct descriptor.
+            Target::Direct(slot) => {
+                let entry = opcode::Shutdown::new(slot, how)
+                    .build()
+                    .flags(squeue::Flags::SKIP_SUCCESS)
+                    .user_data(Operation::Unanswered.user_data(Token::new(0)));
+                self.push(&entry);
+            }
+        }
+    }
+
+    fn close(&mut self, socket: Socket) {
+        if self.kind == DescriptorKind::Direct && self.listener.is_none() {
+            // Adopted slots are counted here; those of accepted sockets by the kernel.
+            self.adopted.try_remove(socket.0 as usize);
+        }
+        self.push_on(socket, |target| {
+            match target {
+                Target::Regular(fd) => opcode::Close::new(fd).build(),
+                Target::Direct(slot) => opcode::Close::new(slot).build(),
+            }
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Operation::Unanswered.user_data(Token::new(0)))
+        });
+    }
+
+    fn tick(&mut self, after: Duration) {
+        *self.tick = types::Timespec::from(after);
+        let entry =
+            opcode::Timeout::new(&raw const *self.tick).build().user_data(Operation::Tick.user_data(Token::new(0)));
+        self.push(&entry);
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        let wait = if self.last_enter_full { self.reap } else { 0 };
+        self.submit(wait)
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        if std::mem::take(&mut self.in_flight.accept_ended) {
+            return Some(Completion::AcceptEnded(None));
+        }
+        while let Some(entry) = self.collected.pop_front() {
+            if let Some(completion) = completion::decode(&entry, &mut self.buffers, &mut self.in_flight) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    fn has_queued(&self) -> bool {
+        // SAFETY: the ring is not shared, so no other submission queue is alive during the look.
+        !unsafe { self.uring.submission_shared() }.is_empty()
+    }
+
+    fn has_completions(&mut self) -> bool {
+        if !self.collected.is_empty() || !self.uring.completion().is_empty() {
+            return true;
+        }
+        let submission = self.uring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
+    fn bytes(&mut self, buffer: &BufferId) -> &mut [u8] {
+        self.buffers.bytes(buffer)
+    }
+
+    fn release(&mut self, buffer: BufferId) {
+        self.buffers.release(buffer);
+    }
+
+    fn buffers_free(&self) -> usize {
+        self.buffers.free()
+    }
+}
+
+impl Drop for Ring {
+    /// Ends every request before the memory goes that they refer to: closing a ring cancels them, but
+    /// the kernel does so on its own time.
+    fn drop(&mut self) {
+        let all = types::CancelBuilder::any();
+        let patience = Some(types::Timespec::from(DROP_PATIENCE));
+        let _ = self.uring.submitter().register_sync_cancel(patience, all);
+        for _ in 0..DROP_ROUNDS_MAX {
+            if self.in_flight.sends.is_empty() {
+                break;
+            }
+            if self.enter_and_wait(Duration::from_millis(10)).is_err() {
+                break;
+            }
+            while self.next_completion().is_some() {}
+        }
+        if !self.in_flight.sends.is_empty() {
+            // Rather leak what the kernel may still read than free it.
+            std::mem::forget(std::mem::take(&mut self.in_flight.sends));
+        }
+    }
+}
+
+/// How long the end of a ring waits for its requests to be cancelled.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Rounds of 10 ms that it waits for sends which the cancel has missed.
+const DROP_ROUNDS_MAX: u32 = 100;
+
+/// A socket as the builders of requests take it.
+enum Target {
+    Regular(types::Fd),
+    Direct(types::Fixed),
+}
+
+impl Target {
+    const fn new(kind: DescriptorKind, socket: Socket) -> Self {
+        match kind {
+            DescriptorKind::Regular => Self::Regular(types::Fd(socket.0 as RawFd)),
+            DescriptorKind::Direct => Self::Direct(types::Fixed(socket.0)),
+        }
+    }
+}
+
+fn socket_number(descriptor: RawFd) -> io::Result<Socket> {
+    u32::try_from(descriptor).map(Socket).map_err(io::Error::other)
+}
+
+/// Interrupted by a signal, nothing came in time, or the kernel wants completions to be collected
+/// first: all of them pass by entering again.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY))
+}
+
+/// `IORING_ENTER_GETEVENTS`: run the task work and flush the overflow list.
+const IORING_ENTER_GETEVENTS: u32 = 1 << 0;
+/// `IORING_ENTER_EXT_ARG` (Linux 5.11): the last two arguments carry a time-out.
+const IORING_ENTER_EXT_ARG: u32 = 1 << 3;
+/// `IORING_ENTER_REGISTERED_RING` (Linux 5.18): the descriptor is an index.
+const IORING_ENTER_REGISTERED_RING: u32 = 1 << 4;
+/// `IORING_REGISTER_RING_FDS` (Linux 5.18).
+const IORING_REGISTER_RING_FDS: u32 = 20;
+
+/// `struct io_uring_getevents_arg`.
+#[repr(C)]
+struct ExtendedArguments {
+    signal_mask: u64,
+    signal_mask_bytes: u32,
+    min_wait_us: u32,
+    timeout: u64,
+}
+
+/// Registers the ring's own descriptor with the thread; -1 where the kernel does not know how.
+fn register_ring_descriptor(descriptor: RawFd) -> RawFd {
+    /// `struct io_uring_rsrc_update`.
+    #[repr(C)]
+    struct Update {
+        offset: u32,
+        reserved: u32,
+        data: u64,
+    }
+    let Ok(data) = u64::try_from(descriptor) else { return -1 };
+    let mut update = Update { offset: u32::MAX, reserved: 0, data };
+    // SAFETY: one update is passed, and the kernel writes the chosen index into it.
+    let registered =
+        unsafe { libc::syscall(libc::SYS_io_uring_register, descriptor, IORING_REGISTER_RING_FDS, &raw mut update, 1) };
+    if registered == 1 { RawFd::try_from(update.offset).unwrap_or(-1) } else { -1 }
+}

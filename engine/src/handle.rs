@@ -1,0 +1,172 @@
+//! The way to the engine from any thread: [`EngineHandle`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Sender, TrySendError};
+
+use crate::id::{ConnectionId, CoreId};
+use crate::mesh::Doorbell;
+use crate::message::OwnedMessage;
+use crate::protocol::{Opcode, append_frame};
+use crate::stats::{CoreStats, Stats};
+use crate::topics::Interest;
+
+/// What one core, or another thread, asks of a core.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// An encoded frame for the subscribers of a topic.
+    Publish { topic: Arc<str>, hash: u64, frame: Bytes, except: Option<ConnectionId> },
+    /// An encoded frame for every open connection.
+    Broadcast { frame: Bytes, except: Option<ConnectionId> },
+    /// An encoded frame for one connection.
+    Send { to: ConnectionId, frame: Bytes },
+    /// A close handshake.
+    Close { to: ConnectionId, code: u16, reason: Box<str> },
+    /// The end of a TCP connection.
+    Terminate { to: ConnectionId },
+    /// Stop accepting, close every connection, end the worker.
+    Drain { patience: Duration },
+}
+
+/// A core has as many commands waiting as it may. Try again later, or slow down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("core {0} has as many commands waiting as it may (`COMMANDS_MAX`), or has ended: try again later")]
+pub struct Overloaded(pub CoreId);
+
+/// One core as other threads reach it.
+pub(crate) struct CoreLink {
+    pub(crate) commands: Sender<Command>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) stats: Arc<CoreStats>,
+}
+
+struct Shared {
+    cores: Vec<CoreLink>,
+    interest: Arc<Interest>,
+}
+
+/// A cloneable way to the engine, for any thread. Its calls do not wait: they leave a command with
+/// the core, which takes it in its next turn. Commands of one thread to one core keep their order.
+#[derive(Clone)]
+pub struct EngineHandle {
+    shared: Arc<Shared>,
+}
+
+impl EngineHandle {
+    pub(crate) fn new(cores: Vec<CoreLink>, interest: Arc<Interest>) -> Self {
+        Self { shared: Arc::new(Shared { cores, interest }) }
+    }
+
+    /// Number of cores.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.shared.cores.len()
+    }
+
+    /// Sends a message to every subscriber of a topic, on all cores that have any.
+    ///
+    /// # Errors
+    /// A core with subscribers takes no more commands; the others have got the message.
+    pub fn publish(&self, topic: &str, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
+        let hash = self.shared.interest.hash(topic);
+        let interested = self.shared.interest.cores_interested(hash);
+        if interested == 0 {
+            return Ok(());
+        }
+        let command = Command::Publish { topic: topic.into(), hash, frame: encode(&message.into()), except: None };
+        self.to_cores(interested, &command)
+    }
+
+    /// Sends a message to every open connection.
+    ///
+    /// # Errors
+    /// A core takes no more commands; the others have got the message.
+    pub fn broadcast(&self, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
+        self.to_cores(u64::MAX, &Command::Broadcast { frame: encode(&message.into()), except: None })
+    }
+
+    /// Sends a message to one connection. If it has gone, the message goes nowhere.
+    ///
+    /// # Errors
+    /// Its core takes no more commands.
+    pub fn send(&self, to: ConnectionId, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
+        self.to_core(to.core(), Command::Send { to, frame: encode(&message.into()) })
+    }
+
+    /// Closes one connection with a close frame.
+    ///
+    /// # Errors
+    /// Its core takes no more commands.
+    pub fn close(&self, to: ConnectionId, code: u16, reason: &str) -> Result<(), Overloaded> {
+        self.to_core(to.core(), Command::Close { to, code, reason: reason.into() })
+    }
+
+    /// Ends one TCP connection without a close frame.
+    ///
+    /// # Errors
+    /// Its core takes no more commands.
+    pub fn terminate(&self, to: ConnectionId) -> Result<(), Overloaded> {
+        self.to_core(to.core(), Command::Terminate { to })
+    }
+
+    /// Open connections, on all cores.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.stats().connections_open
+    }
+
+    /// The counters of all cores, added up.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.cores.iter().map(|core| core.stats.read()).sum()
+    }
+
+    /// The counters of each core.
+    #[must_use]
+    pub fn stats_by_core(&self) -> Vec<Stats> {
+        self.shared.cores.iter().map(|core| core.stats.read()).collect()
+    }
+
+    /// Ends the engine: no more accepts, a close frame (1001) to every connection, up to `patience`
+    /// for their answers, then the rest is cut. Returns at once;
+    /// [`Engine::run`](crate::Engine::run) and [`Running::join`](crate::Running::join) return when it is done.
+    pub fn drain(&self, patience: Duration) {
+        for (index, core) in self.shared.cores.iter().enumerate() {
+            // The one command that must arrive: it may wait for room.
+            if core.commands.send(Command::Drain { patience }).is_ok() {
+                core.doorbell.ring();
+            } else {
+                tracing::debug!(core = index, "has ended before the drain");
+            }
+        }
+    }
+
+    fn to_cores(&self, mask: u64, command: &Command) -> Result<(), Overloaded> {
+        let mut outcome = Ok(());
+        for index in (0..self.cores()).filter(|index| mask & (1 << (index % 64)) != 0) {
+            #[expect(clippy::cast_possible_truncation, reason = "an engine has at most CORES_MAX cores")]
+            outcome = outcome.and(self.to_core(CoreId(index as u16), command.clone()));
+        }
+        outcome
+    }
+
+    fn to_core(&self, core: CoreId, command: Command) -> Result<(), Overloaded> {
+        // An identifier that the engine did not make names no core: like a connection that has gone.
+        let Some(link) = self.shared.cores.get(core.index()) else { return Ok(()) };
+        match link.commands.try_send(command) {
+            Ok(()) => {
+                link.doorbell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Overloaded(core)),
+        }
+    }
+}
+
+fn encode(message: &OwnedMessage) -> Bytes {
+    let mut frame = Vec::new();
+    append_frame(&mut frame, Opcode::from(message.kind), message.payload());
+    frame.into()
+}

@@ -1,0 +1,352 @@
+//! The whole contract with an application: [`Handler`], [`Context`], and the actions between them.
+//!
+//! A handler never calls back into the engine. What it asks for is written into a reused list of
+//! actions, which the worker applies when the handler has returned: there is no re-entrancy, and a
+//! handler can do nothing to a connection while the engine is busy with it.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::handle::EngineHandle;
+use crate::id::{ConnectionId, CoreId};
+use crate::limits::Limits;
+use crate::message::{Message, OwnedMessage};
+use crate::protocol::http::Request;
+use crate::protocol::{Opcode, append_frame};
+
+/// An application on one core. Each worker has its own, so that `&mut self` needs no lock.
+///
+/// Every method has a default: a handler that overrides none accepts every upgrade and says nothing.
+pub trait Handler: 'static {
+    /// State of one connection, made when it is accepted. Keep it small: there are a million of them.
+    type Connection: Default + 'static;
+
+    /// A request has come: answer it, or upgrade. An upgrade that is not one (a missing key, another
+    /// version) is refused by the engine without asking.
+    fn on_request(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, request: &Request<'_>) -> Answer {
+        let _ = (context, connection, request);
+        Answer::upgrade()
+    }
+
+    /// The connection is open: the answer to the upgrade is on its way.
+    fn on_open(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection) {
+        let _ = (context, connection);
+    }
+
+    /// A whole message has come. Its payload lies in the receive buffer.
+    fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, message: Message<'_>) {
+        let _ = (context, connection, message);
+    }
+
+    /// The peer has sent a ping; the pong is on its way already.
+    fn on_ping(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, payload: &[u8]) {
+        let _ = (context, connection, payload);
+    }
+
+    /// The peer has answered the engine's heartbeat, `round_trip` after it was sent.
+    fn on_pong(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, round_trip: Duration) {
+        let _ = (context, connection, round_trip);
+    }
+
+    /// Everything that waited in the outbox of a slow connection has left.
+    fn on_writable(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection) {
+        let _ = (context, connection);
+    }
+
+    /// An open connection has ended, for whatever reason. What is sent to it now is dropped.
+    fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, closed: Closed<'_>) {
+        let _ = (context, connection, closed);
+    }
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Speak WebSocket.
+    Upgrade {
+        /// One of the subprotocols that the client has offered (RFC 6455, section 1.9), or none.
+        subprotocol: Option<String>,
+    },
+    /// An HTTP response, after which the connection ends.
+    Respond(Response),
+}
+
+impl Answer {
+    /// An upgrade without a subprotocol.
+    #[must_use]
+    pub const fn upgrade() -> Self {
+        Self::Upgrade { subprotocol: None }
+    }
+}
+
+/// A plain HTTP response. The engine adds `Content-Length` and `Connection: close`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// `Content-Type` of the body.
+    pub content_type: Cow<'static, str>,
+    /// Further headers, names and values.
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// The body.
+    pub body: Cow<'static, [u8]>,
+}
+
+impl Response {
+    /// A response of plain text.
+    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        let body = match body.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self { status, content_type: Cow::Borrowed("text/plain; charset=utf-8"), headers: Vec::new(), body }
+    }
+}
+
+/// Who ended a connection, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseCause {
+    /// The peer sent a close frame.
+    Peer,
+    /// The handler, or an [`EngineHandle`], closed it.
+    Application,
+    /// The peer broke the protocol or a limit.
+    Protocol,
+    /// Nothing came between two heartbeats.
+    PingTimeout,
+    /// It read too slowly for what it was sent.
+    SlowConsumer,
+    /// The engine is draining.
+    Drain,
+    /// The TCP connection ended without a close frame.
+    Lost,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed<'a> {
+    /// The close code: the peer's if it sent one, else ours; 1005 if a close frame carried none, 1006
+    /// if there was no close frame (RFC 6455, section 7.1.5).
+    pub code: u16,
+    /// The peer's reason; empty if it gave none.
+    pub reason: &'a str,
+    /// Who ended it.
+    pub cause: CloseCause,
+}
+
+/// Why a handler's request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The connection has as many subscriptions as it may.
+    #[error("the connection has {0} subscriptions, as many as `subscriptions_max` allows: unsubscribe from some")]
+    TooMany(u32),
+    /// The topic's name is too long.
+    #[error("the topic's name is longer than `topic_bytes_max`, {0} bytes: shorten it")]
+    NameTooLong(usize),
+}
+
+/// What a handler can see and do while it is called: everything concerns the connection at hand
+/// unless it names another.
+pub struct Context<'a> {
+    pub(crate) id: ConnectionId,
+    pub(crate) now: Duration,
+    pub(crate) subscriptions: u32,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) limits: &'a Limits,
+    pub(crate) handle: &'a EngineHandle,
+    pub(crate) actions: &'a mut Actions,
+}
+
+impl Context<'_> {
+    /// The connection at hand.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The core that this handler runs on.
+    #[must_use]
+    pub const fn core(&self) -> CoreId {
+        self.id.core()
+    }
+
+    /// Time since the worker started, read once a turn.
+    #[must_use]
+    pub const fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Bytes that wait for the connection to read, from earlier turns.
+    #[must_use]
+    pub const fn outbox_bytes(&self) -> usize {
+        self.outbox_bytes
+    }
+
+    /// The way to the engine from any thread, and from a spawned future.
+    #[must_use]
+    pub const fn handle(&self) -> &EngineHandle {
+        self.handle
+    }
+
+    /// Sends a message. One that has just come is sent from where it lies, without a copy.
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
+        let message = message.into();
+        if self.actions.is_current(message) {
+            self.actions.list.push(Action::Echo);
+        } else {
+            let frame = self.actions.encode(message);
+            self.actions.list.push(Action::Send { to: self.id, frame });
+        }
+    }
+
+    /// Sends a message to another connection, on any core. If it has gone, the message goes nowhere.
+    pub fn send_to<'m>(&mut self, to: ConnectionId, message: impl Into<Message<'m>>) {
+        let frame = self.actions.encode(message.into());
+        self.actions.list.push(Action::Send { to, frame });
+    }
+
+    /// Subscribes to a topic. To be subscribed twice is to be subscribed.
+    ///
+    /// # Errors
+    /// The name is too long, or the connection has too many subscriptions.
+    pub fn subscribe(&mut self, topic: &str) -> Result<(), SubscribeError> {
+        if topic.len() > self.limits.topic_bytes_max {
+            return Err(SubscribeError::NameTooLong(self.limits.topic_bytes_max));
+        }
+        if self.subscriptions >= self.limits.subscriptions_max {
+            return Err(SubscribeError::TooMany(self.limits.subscriptions_max));
+        }
+        self.subscriptions += 1;
+        let topic = self.actions.keep(topic.as_bytes());
+        self.actions.list.push(Action::Subscribe { topic });
+        Ok(())
+    }
+
+    /// Ends a subscription. What is published from now on does not reach the connection.
+    pub fn unsubscribe(&mut self, topic: &str) {
+        self.subscriptions = self.subscriptions.saturating_sub(1);
+        let topic = self.actions.keep(topic.as_bytes());
+        self.actions.list.push(Action::Unsubscribe { topic });
+    }
+
+    /// Sends a message to every subscriber of a topic, on all cores, this connection among them if
+    /// it is one. It leaves at the end of the turn, joined with whatever else the turn publishes there.
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+        self.publish_but(topic, message.into(), None);
+    }
+
+    /// Like [`Self::publish`], but not to this connection.
+    pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+        self.publish_but(topic, message.into(), Some(self.id));
+    }
+
+    fn publish_but(&mut self, topic: &str, message: Message<'_>, except: Option<ConnectionId>) {
+        let topic = self.actions.keep(topic.as_bytes());
+        let frame = self.actions.encode(message);
+        self.actions.list.push(Action::Publish { topic, frame, except });
+    }
+
+    /// Sends a message to every open connection, on all cores.
+    pub fn broadcast<'m>(&mut self, message: impl Into<Message<'m>>) {
+        let frame = self.actions.encode(message.into());
+        self.actions.list.push(Action::Broadcast { frame, except: None });
+    }
+
+    /// Like [`Self::broadcast`], but not to this connection.
+    pub fn broadcast_to_others<'m>(&mut self, message: impl Into<Message<'m>>) {
+        let frame = self.actions.encode(message.into());
+        self.actions.list.push(Action::Broadcast { frame, except: Some(self.id) });
+    }
+
+    /// Closes with a close frame: what was sent before leaves first. `reason` is cut to the 123 bytes
+    /// that a close frame has room for.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        let reason = self.actions.keep(reason.as_bytes());
+        self.actions.list.push(Action::Close { to: self.id, code, reason });
+    }
+
+    /// Ends the TCP connection at once, without a close frame: the peer sees 1006.
+    pub fn terminate(&mut self) {
+        self.actions.list.push(Action::Terminate { to: self.id });
+    }
+
+    /// Runs a future on this core's runtime, beside the worker. It must await, never block; to act on
+    /// a connection it takes along a clone of [`Self::handle`] and an identifier.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
+        self.actions.spawned.push(Box::pin(future));
+    }
+}
+
+/// A future for the core's runtime.
+pub type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A range of [`Actions::bytes`].
+pub(crate) type Span = Range<u32>;
+
+/// One thing that a handler has asked for.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// The message at hand goes back as it came.
+    Echo,
+    Send { to: ConnectionId, frame: Span },
+    Subscribe { topic: Span },
+    Unsubscribe { topic: Span },
+    Publish { topic: Span, frame: Span, except: Option<ConnectionId> },
+    Broadcast { frame: Span, except: Option<ConnectionId> },
+    Close { to: ConnectionId, code: u16, reason: Span },
+    Terminate { to: ConnectionId },
+}
+
+/// What a handler has asked for, in order; reused from call to call.
+#[derive(Default)]
+pub(crate) struct Actions {
+    pub(crate) list: Vec<Action>,
+    /// Encoded frames, names and reasons that the list refers to.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) spawned: Vec<LocalFuture>,
+    /// Address and length of the message at hand, if it can be echoed in place.
+    current: Option<(usize, usize)>,
+}
+
+impl Actions {
+    /// Says which message is at hand: one that lies in place in the receive buffer, or none.
+    pub(crate) fn set_current(&mut self, in_place: Option<&[u8]>) {
+        self.current = in_place.map(|payload| (payload.as_ptr().addr(), payload.len()));
+    }
+
+    fn is_current(&self, message: Message<'_>) -> bool {
+        let payload = message.payload();
+        self.current == Some((payload.as_ptr().addr(), payload.len())) && !payload.is_empty()
+    }
+
+    /// Bytes of a span.
+    pub(crate) fn slice(&self, span: &Span) -> &[u8] {
+        &self.bytes[span.start as usize..span.end as usize]
+    }
+
+    /// Forgets everything, and the memory of an unusually large message with it.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(crate::limits::CORK_BYTES_MAX);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Span {
+        let start = self.end();
+        self.bytes.extend_from_slice(bytes);
+        start..self.end()
+    }
+
+    fn encode(&mut self, message: Message<'_>) -> Span {
+        let start = self.end();
+        append_frame(&mut self.bytes, Opcode::from(message.kind()), message.payload());
+        start..self.end()
+    }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.bytes.len()).expect("one call of a handler writes less than 4 GiB")
+    }
+}

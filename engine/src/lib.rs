@@ -5,4 +5,5 @@ pub mod driver;
 pub mod id;
 pub mod limits;
 pub mod message;
+pub mod protocol;
 pub mod uring;

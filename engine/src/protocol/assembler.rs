@@ -1,0 +1,365 @@
+//! From received bytes to messages and control frames.
+
+use std::ops::Range;
+
+use super::close::CloseFrame;
+use super::error::ProtocolError;
+use super::frame::{
+    FrameContext, FrameHeader, MessageKind, Opcode, Role, WholeMessage, decode_header,
+};
+use super::mask::{apply_mask, unmask_is_ascii};
+use super::partial::{Partial, Progress};
+use super::utf8;
+
+pub use super::partial::{POOLED_PARTIALS_MAX, POOLED_PAYLOAD_BYTES_MAX, PartialPool};
+
+/// The default of [`DecoderConfig::fragments_max`]. A fragment costs its sender at least six bytes
+/// and us a few dozen nanoseconds, so the bound is against endless empty ones, not against many.
+pub const FRAGMENTS_MAX_DEFAULT: u32 = 1 << 17;
+
+/// What all decoders of one kind have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderConfig {
+    /// The end at which we are.
+    pub role: Role,
+    /// The largest message, in bytes of payload; more is answered by 1009.
+    pub message_bytes_max: usize,
+    /// The most frames of one message; more are answered by 1009.
+    pub fragments_max: u32,
+}
+
+impl DecoderConfig {
+    /// A configuration with [`FRAGMENTS_MAX_DEFAULT`].
+    #[must_use]
+    pub const fn new(role: Role, message_bytes_max: usize) -> Self {
+        Self {
+            role,
+            message_bytes_max,
+            fragments_max: FRAGMENTS_MAX_DEFAULT,
+        }
+    }
+
+    pub(super) const fn context(&self) -> FrameContext {
+        FrameContext::between_messages(self.message_bytes_max)
+    }
+}
+
+/// A received buffer and how far it has been read.
+///
+/// The bytes before [`Self::position`] are done with: unmasked where they lay, and free to be
+/// overwritten by the answer.
+pub struct Input<'a> {
+    bytes: &'a mut [u8],
+    position: usize,
+}
+
+impl<'a> Input<'a> {
+    /// A buffer of which nothing has been read.
+    #[must_use]
+    pub const fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    /// How many bytes have been read.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+
+    /// How many bytes are still to be read.
+    #[must_use]
+    pub const fn remaining(&self) -> usize {
+        self.bytes.len() - self.position
+    }
+
+    /// The bytes that have been read, for an answer in place (see [`Event::Message`]).
+    #[must_use]
+    pub const fn consumed_mut(&mut self) -> &mut [u8] {
+        self.bytes.split_at_mut(self.position).0
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.position..]
+    }
+
+    /// Reads on by `count` bytes, which must be there.
+    pub(super) fn take(&mut self, count: usize) -> &mut [u8] {
+        let range = self.advance(count);
+        &mut self.bytes[range]
+    }
+
+    fn advance(&mut self, count: usize) -> Range<usize> {
+        let start = self.position;
+        self.position += count;
+        start..self.position
+    }
+}
+
+/// What the peer has sent. It borrows the received buffer or the decoder, until the next call.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'b> {
+    /// A whole message; text has been found to be UTF-8.
+    Message {
+        /// Text or binary.
+        kind: MessageKind,
+        /// The unmasked payload.
+        payload: &'b mut [u8],
+        /// Where the payload starts in the input, if its frame lies there as a whole: the header,
+        /// with the key, directly before it. [`super::frame::encode_header_before`] makes a frame
+        /// to send of it. `None` if the message came in parts.
+        at: Option<usize>,
+    },
+    /// A ping with its payload, to be answered by a pong with the same.
+    Ping(&'b [u8]),
+    /// A pong with its payload.
+    Pong(&'b [u8]),
+    /// The peer's close frame. Nothing that follows it may be read (RFC 6455, section 1.4).
+    Close(CloseFrame<'b>),
+}
+
+/// Turns the bytes of one connection into events.
+///
+/// Frames that lie in the input as a whole are handed out where they are. State is kept only while
+/// the stream stands within a frame or a message, so that a decoder is one pointer otherwise.
+#[derive(Default)]
+pub struct Decoder {
+    partial: Option<Box<Partial>>,
+}
+
+const _: () = assert!(size_of::<Decoder>() == size_of::<usize>());
+
+/// Where [`Decoder::advance`] found the next event.
+enum Found {
+    /// The input is used up.
+    Nothing,
+    /// In the input, and whether its header lies there, too.
+    InPlace {
+        opcode: Opcode,
+        range: Range<usize>,
+        with_header: bool,
+    },
+    /// In the partial state's message buffer.
+    Message(MessageKind),
+    /// In the partial state's control buffer.
+    Control(Opcode),
+}
+
+impl Decoder {
+    /// Reads on to the next event; `None` when the input is used up.
+    ///
+    /// Call it until it returns `None`: only then has all been read, and has what the last event
+    /// borrowed gone back to the pool.
+    ///
+    /// # Errors
+    /// The first breach of the protocol or of a limit, as early as the bytes that have come show it.
+    /// The connection is to be closed with [`ProtocolError::close_code`], and the decoder must not
+    /// be used again but for [`Self::release`].
+    #[inline]
+    pub fn next<'b>(
+        &'b mut self,
+        config: &DecoderConfig,
+        pool: &mut PartialPool,
+        input: &'b mut Input<'_>,
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        if self.partial.is_none() {
+            if input.remaining() == 0 {
+                return Ok(None);
+            }
+            let found = WholeMessage::find(input.rest(), config.role, config.message_bytes_max);
+            if let Some(message) = found {
+                return take_whole(message, config.role, input).map(Some);
+            }
+        }
+        self.next_outlined(config, pool, input)
+    }
+
+    /// Whether nothing is kept: the stream stands between two messages, and no event that was
+    /// handed out borrowed from here since the last call.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    /// How many bytes of heap are kept for what has come in part.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial
+            .as_ref()
+            .map_or(0, |partial| partial.heap_bytes())
+    }
+
+    /// Gives everything back to the pool; for a connection that ends, whatever its state.
+    pub fn release(&mut self, pool: &mut PartialPool) {
+        if let Some(partial) = self.partial.take() {
+            pool.give_back(partial);
+        }
+    }
+
+    /// All that is not a whole message between two others.
+    #[cold]
+    #[inline(never)]
+    fn next_outlined<'b>(
+        &'b mut self,
+        config: &DecoderConfig,
+        pool: &mut PartialPool,
+        input: &'b mut Input<'_>,
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let found = self.advance(config, pool, input)?;
+        Ok(Some(match (found, &mut self.partial) {
+            (
+                Found::InPlace {
+                    opcode,
+                    range,
+                    with_header,
+                },
+                _,
+            ) => {
+                let at = with_header.then_some(range.start);
+                let payload = &mut input.bytes[range];
+                match opcode.message_kind() {
+                    Some(kind) => Event::Message { kind, payload, at },
+                    None => control_event(opcode, payload)?,
+                }
+            }
+            (Found::Message(kind), Some(partial)) => Event::Message {
+                kind,
+                payload: partial.payload_mut(),
+                at: None,
+            },
+            (Found::Control(opcode), Some(partial)) => control_event(opcode, partial.control())?,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn advance(
+        &mut self,
+        config: &DecoderConfig,
+        pool: &mut PartialPool,
+        input: &mut Input<'_>,
+    ) -> Result<Found, ProtocolError> {
+        if self
+            .partial
+            .as_mut()
+            .is_some_and(|partial| partial.take_back())
+        {
+            self.release_between_messages(pool);
+        }
+        loop {
+            if !self
+                .partial
+                .as_ref()
+                .is_some_and(|partial| partial.is_within_frame())
+            {
+                let Some((header, with_header)) = self.read_header(config, pool, input)? else {
+                    return Ok(Found::Nothing);
+                };
+                let too_big = ProtocolError::MessageTooBig {
+                    bytes_max: config.message_bytes_max,
+                };
+                let payload_bytes = usize::try_from(header.payload_bytes).map_err(|_| too_big)?;
+                let alone = header.fin && header.opcode != Opcode::Continuation;
+                if alone && payload_bytes <= input.remaining() {
+                    self.release_between_messages(pool);
+                    let range = input.advance(payload_bytes);
+                    unmask_frame(&header, &mut input.bytes[range.clone()])?;
+                    return Ok(Found::InPlace {
+                        opcode: header.opcode,
+                        range,
+                        with_header,
+                    });
+                }
+                let partial = self.partial.get_or_insert_with(|| pool.take());
+                partial.begin_frame(config, &header, payload_bytes)?;
+            }
+            let Some(partial) = &mut self.partial else {
+                return Ok(Found::Nothing);
+            };
+            match partial.continue_frame(config, input)? {
+                Progress::Starved => return Ok(Found::Nothing),
+                Progress::Fragment => {}
+                Progress::Message(kind) => return Ok(Found::Message(kind)),
+                Progress::Control(opcode) => return Ok(Found::Control(opcode)),
+            }
+        }
+    }
+
+    /// The next frame's header, and whether it lies in the input as a whole; `None` if the input
+    /// ends before it does.
+    fn read_header(
+        &mut self,
+        config: &DecoderConfig,
+        pool: &mut PartialPool,
+        input: &mut Input<'_>,
+    ) -> Result<Option<(FrameHeader, bool)>, ProtocolError> {
+        let context = match &mut self.partial {
+            Some(partial) if partial.is_within_header() => {
+                let header = partial.continue_header(config, input)?;
+                return Ok(header.map(|header| (header, false)));
+            }
+            Some(partial) => partial.context(config),
+            None => config.context(),
+        };
+        let header = decode_header(input.rest(), config.role, &context)?;
+        if let Some(header) = header {
+            input.advance(header.header_bytes);
+        } else if input.remaining() > 0 {
+            self.partial
+                .get_or_insert_with(|| pool.take())
+                .begin_header(input);
+        }
+        Ok(header.map(|header| (header, true)))
+    }
+
+    fn release_between_messages(&mut self, pool: &mut PartialPool) {
+        if let Some(partial) = self.partial.take_if(|partial| !partial.is_within_message()) {
+            pool.give_back(partial);
+        }
+    }
+}
+
+/// The hot path: unmasks and validates a message where it lies.
+#[inline(always)]
+fn take_whole<'b>(
+    message: WholeMessage,
+    role: Role,
+    input: &'b mut Input<'_>,
+) -> Result<Event<'b>, ProtocolError> {
+    let WholeMessage {
+        kind,
+        header_bytes,
+        payload_bytes,
+    } = message;
+    let at = Some(input.position + header_bytes);
+    let frame = input.take(header_bytes + payload_bytes);
+    let (header, payload) = frame.split_at_mut(header_bytes);
+    let needs_no_look = match (role, header.last_chunk()) {
+        (Role::Server, Some(&mask)) => unmask_is_ascii(payload, mask),
+        _ => false,
+    };
+    if kind == MessageKind::Text && !needs_no_look {
+        utf8::validate(payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+    }
+    Ok(Event::Message { kind, payload, at })
+}
+
+/// The same for any frame, at leisure.
+fn unmask_frame(header: &FrameHeader, payload: &mut [u8]) -> Result<(), ProtocolError> {
+    if let Some(mask) = header.mask {
+        apply_mask(payload, mask, 0);
+    }
+    if header.opcode == Opcode::Text {
+        utf8::validate(payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+    }
+    Ok(())
+}
+
+fn control_event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+    Ok(match opcode {
+        Opcode::Ping => Event::Ping(payload),
+        Opcode::Pong => Event::Pong(payload),
+        _ => Event::Close(CloseFrame::parse(payload)?),
+    })
+}
+
+#[cfg(test)]
+mod tests;

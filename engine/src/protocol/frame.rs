@@ -1,0 +1,423 @@
+//! Frames (RFC 6455, section 5.2): reading and writing headers.
+
+use super::error::ProtocolError;
+use super::mask::apply_mask;
+
+/// The longest header: two bytes, a 64-bit length, a mask.
+pub const HEADER_BYTES_MAX: usize = SERVER_HEADER_BYTES_MAX + MASK_BYTES;
+/// The longest header of a server, which does not mask.
+pub const SERVER_HEADER_BYTES_MAX: usize = 10;
+/// The masking key.
+pub const MASK_BYTES: usize = 4;
+/// The longest payload of a control frame (section 5.5).
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+
+pub(super) const FIN_BIT: u8 = 0x80;
+const RSV1_BIT: u8 = 0x40;
+const RSV2_AND_3_BITS: u8 = 0x30;
+const OPCODE_BITS: u8 = 0x0f;
+const MASK_BIT: u8 = 0x80;
+/// In the 7-bit length: the length follows in 16 bits.
+const LENGTH_16: u8 = 126;
+/// In the 7-bit length: the length follows in 64 bits.
+const LENGTH_64: u8 = 127;
+/// The largest payload whose length fits into the second byte.
+const PAYLOAD_BYTES_MAX_7: usize = 125;
+/// The largest payload whose length fits into 16 bits.
+const PAYLOAD_BYTES_MAX_16: usize = 65_535;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Opcode {
+    /// A further fragment of the message under way.
+    Continuation = 0,
+    /// A text message, or its first fragment.
+    Text = 1,
+    /// A binary message, or its first fragment.
+    Binary = 2,
+    /// The close handshake.
+    Close = 8,
+    /// A question for a pong with the same payload.
+    Ping = 9,
+    /// The answer to a ping, or an unasked sign of life.
+    Pong = 10,
+}
+
+impl Opcode {
+    /// Whether it is a close, a ping or a pong.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        self as u8 >= Self::Close as u8
+    }
+
+    /// The type of the message that a frame with this opcode starts; `None` for all others.
+    #[must_use]
+    pub const fn message_kind(self) -> Option<MessageKind> {
+        match self {
+            Self::Text => Some(MessageKind::Text),
+            Self::Binary => Some(MessageKind::Binary),
+            _ => None,
+        }
+    }
+
+    const fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits {
+            0 => Self::Continuation,
+            1 => Self::Text,
+            2 => Self::Binary,
+            8 => Self::Close,
+            9 => Self::Ping,
+            10 => Self::Pong,
+            _ => return None,
+        })
+    }
+}
+
+/// The type of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    /// UTF-8 text.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+impl From<MessageKind> for Opcode {
+    fn from(kind: MessageKind) -> Self {
+        match kind {
+            MessageKind::Text => Self::Text,
+            MessageKind::Binary => Self::Binary,
+        }
+    }
+}
+
+/// The end of the connection at which we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Receives masked frames only, sends unmasked ones.
+    Server,
+    /// Receives unmasked frames only, sends masked ones.
+    Client,
+}
+
+impl Role {
+    /// The mask bit of the frames that this end receives.
+    pub(super) const fn received_mask_bit(self) -> u8 {
+        match self {
+            Self::Server => MASK_BIT,
+            Self::Client => 0,
+        }
+    }
+
+    /// The length of the key in the frames that this end receives.
+    pub(super) const fn received_mask_bytes(self) -> usize {
+        match self {
+            Self::Server => MASK_BYTES,
+            Self::Client => 0,
+        }
+    }
+}
+
+/// A header as it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Whether this frame is the last of its message.
+    pub fin: bool,
+    /// The bit that an extension may use (permessage-deflate: the message is compressed).
+    pub rsv1: bool,
+    /// What the frame is.
+    pub opcode: Opcode,
+    /// The key, if the payload is masked.
+    pub mask: Option<[u8; MASK_BYTES]>,
+    /// The length of the payload, which follows the header.
+    pub payload_bytes: u64,
+    /// The length of the header itself, with the key.
+    pub header_bytes: usize,
+}
+
+/// What the stream before a frame allows it to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameContext {
+    /// Whether a fragmented message is under way.
+    pub within_message: bool,
+    /// Whether an agreed extension gives RSV1 a meaning on the first frame of a message.
+    pub rsv1_allowed: bool,
+    /// How many bytes the message may still grow by.
+    pub payload_bytes_left: usize,
+    /// The limit that this is left of, for the error.
+    pub message_bytes_max: usize,
+}
+
+impl FrameContext {
+    /// Before the first frame of a message that may have `message_bytes_max` bytes.
+    #[must_use]
+    pub const fn between_messages(message_bytes_max: usize) -> Self {
+        Self {
+            within_message: false,
+            rsv1_allowed: false,
+            payload_bytes_left: message_bytes_max,
+            message_bytes_max,
+        }
+    }
+}
+
+/// Reads the header at the start of `bytes`; `None` if it is still incomplete.
+///
+/// Every byte is judged as soon as it is there, so that a wrong one is refused even if nothing ever
+/// follows it: FIN, RSV and opcode on the first byte, the mask bit and a control frame's length on
+/// the second, a length on its own last byte (before the key).
+///
+/// # Errors
+/// The first rule of section 5 that is broken, or [`ProtocolError::MessageTooBig`].
+pub fn decode_header(
+    bytes: &[u8],
+    role: Role,
+    context: &FrameContext,
+) -> Result<Option<FrameHeader>, ProtocolError> {
+    let Some(&first) = bytes.first() else {
+        return Ok(None);
+    };
+    let opcode = judge_first_byte(first, context)?;
+
+    let Some(&second) = bytes.get(1) else {
+        return Ok(None);
+    };
+    judge_second_byte(second, role, opcode)?;
+
+    let Some((payload_bytes, length_end)) = decode_length(bytes, second)? else {
+        return Ok(None);
+    };
+    let fits = usize::try_from(payload_bytes).is_ok_and(|n| n <= context.payload_bytes_left);
+    if !opcode.is_control() && !fits {
+        return Err(ProtocolError::MessageTooBig {
+            bytes_max: context.message_bytes_max,
+        });
+    }
+
+    let header_bytes = length_end + role.received_mask_bytes();
+    if bytes.len() < header_bytes {
+        return Ok(None);
+    }
+    Ok(Some(FrameHeader {
+        fin: first & FIN_BIT != 0,
+        rsv1: first & RSV1_BIT != 0,
+        opcode,
+        mask: bytes[length_end..header_bytes].first_chunk().copied(),
+        payload_bytes,
+        header_bytes,
+    }))
+}
+
+fn judge_first_byte(byte: u8, context: &FrameContext) -> Result<Opcode, ProtocolError> {
+    let opcode_bits = byte & OPCODE_BITS;
+    let opcode =
+        Opcode::from_bits(opcode_bits).ok_or(ProtocolError::ReservedOpcode(opcode_bits))?;
+    let starts_message = opcode.message_kind().is_some();
+    let rsv1_allowed = context.rsv1_allowed && starts_message;
+    if byte & RSV2_AND_3_BITS != 0 || (byte & RSV1_BIT != 0 && !rsv1_allowed) {
+        return Err(ProtocolError::ReservedBit);
+    }
+    if opcode.is_control() {
+        if byte & FIN_BIT == 0 {
+            return Err(ProtocolError::ControlFragmented);
+        }
+    } else if starts_message && context.within_message {
+        return Err(ProtocolError::MessageInsideMessage);
+    } else if !starts_message && !context.within_message {
+        return Err(ProtocolError::ContinuationWithoutStart);
+    }
+    Ok(opcode)
+}
+
+fn judge_second_byte(byte: u8, role: Role, opcode: Opcode) -> Result<(), ProtocolError> {
+    if byte & MASK_BIT != role.received_mask_bit() {
+        return Err(match role {
+            Role::Server => ProtocolError::Unmasked,
+            Role::Client => ProtocolError::Masked,
+        });
+    }
+    if opcode.is_control() && usize::from(byte & !MASK_BIT) > CONTROL_PAYLOAD_BYTES_MAX {
+        return Err(ProtocolError::ControlTooLong);
+    }
+    Ok(())
+}
+
+/// The length of the payload and the position after it in the header.
+fn decode_length(bytes: &[u8], second: u8) -> Result<Option<(u64, usize)>, ProtocolError> {
+    let (length, end, minimum) = match second & !MASK_BIT {
+        LENGTH_16 => {
+            let Some(length) = bytes[2..].first_chunk() else {
+                return Ok(None);
+            };
+            (
+                u64::from(u16::from_be_bytes(*length)),
+                4,
+                PAYLOAD_BYTES_MAX_7,
+            )
+        }
+        LENGTH_64 => {
+            if bytes.get(2).is_some_and(|byte| byte & 0x80 != 0) {
+                return Err(ProtocolError::LengthOver63Bits);
+            }
+            let Some(length) = bytes[2..].first_chunk() else {
+                return Ok(None);
+            };
+            (
+                u64::from_be_bytes(*length),
+                SERVER_HEADER_BYTES_MAX,
+                PAYLOAD_BYTES_MAX_16,
+            )
+        }
+        short => return Ok(Some((u64::from(short), 2))),
+    };
+    if usize::try_from(length).is_ok_and(|length| length <= minimum) {
+        return Err(ProtocolError::LengthNotMinimal);
+    }
+    Ok(Some((length, end)))
+}
+
+/// A single-frame message of which every byte is in the buffer.
+#[derive(Clone, Copy)]
+pub(super) struct WholeMessage {
+    pub(super) kind: MessageKind,
+    /// Where the payload starts; the key, if there is one, lies directly before it.
+    pub(super) header_bytes: usize,
+    pub(super) payload_bytes: usize,
+}
+
+impl WholeMessage {
+    /// Finds a proper one at the start of `bytes`; everything else, right or wrong, is `None` and
+    /// left to [`decode_header`].
+    ///
+    /// This is nearly all traffic, so it knows only the few bytes that are then possible.
+    #[inline(always)]
+    pub(super) fn find(bytes: &[u8], role: Role, payload_bytes_max: usize) -> Option<Self> {
+        const TEXT: u8 = FIN_BIT | Opcode::Text as u8;
+        const BINARY: u8 = FIN_BIT | Opcode::Binary as u8;
+
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let kind = match first {
+            TEXT => MessageKind::Text,
+            BINARY => MessageKind::Binary,
+            _ => return None,
+        };
+        // A wrong mask bit leaves bit 7 set, which is no length.
+        let (length, payload_bytes) = match second ^ role.received_mask_bit() {
+            short @ 0..LENGTH_16 => (2, usize::from(short)),
+            LENGTH_16 => {
+                let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
+                (4, (length > PAYLOAD_BYTES_MAX_7).then_some(length)?)
+            }
+            LENGTH_64 => {
+                let length = usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?;
+                (
+                    SERVER_HEADER_BYTES_MAX,
+                    (length > PAYLOAD_BYTES_MAX_16).then_some(length)?,
+                )
+            }
+            _ => return None,
+        };
+        let header_bytes = length + role.received_mask_bytes();
+        let available = bytes.len().checked_sub(header_bytes)?;
+        let fits = payload_bytes <= available && payload_bytes <= payload_bytes_max;
+        fits.then_some(Self {
+            kind,
+            header_bytes,
+            payload_bytes,
+        })
+    }
+}
+
+/// The length of the header that a server writes before a payload of this length: 2, 4 or 10.
+#[must_use]
+#[inline]
+pub const fn server_header_bytes(payload: usize) -> usize {
+    match payload {
+        0..=PAYLOAD_BYTES_MAX_7 => 2,
+        0..=PAYLOAD_BYTES_MAX_16 => 4,
+        _ => SERVER_HEADER_BYTES_MAX,
+    }
+}
+
+/// Writes an unmasked header at the start of `out` and returns its length, which is
+/// [`server_header_bytes`].
+///
+/// # Panics
+/// If `out` is shorter than the header.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the match bounds what is cast"
+)]
+pub fn encode_header(opcode: Opcode, fin: bool, payload: usize, out: &mut [u8]) -> usize {
+    out[0] = if fin { FIN_BIT } else { 0 } | opcode as u8;
+    match payload {
+        0..=PAYLOAD_BYTES_MAX_7 => out[1] = payload as u8,
+        0..=PAYLOAD_BYTES_MAX_16 => {
+            out[1] = LENGTH_16;
+            out[2..4].copy_from_slice(&(payload as u16).to_be_bytes());
+        }
+        _ => {
+            out[1] = LENGTH_64;
+            out[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
+        }
+    }
+    server_header_bytes(payload)
+}
+
+/// Writes an unmasked header so that it ends where the payload starts, at `at`, and returns where
+/// the header starts.
+///
+/// This turns a received frame into one to send without moving its payload: a server's header is
+/// never longer than the client's, which it overwrites, because that one carries a key.
+///
+/// # Panics
+/// If fewer than [`server_header_bytes`] bytes lie before `at`.
+#[inline]
+pub fn encode_header_before(opcode: Opcode, payload: usize, buffer: &mut [u8], at: usize) -> usize {
+    let start = at - server_header_bytes(payload);
+    encode_header(opcode, true, payload, &mut buffer[start..at]);
+    start
+}
+
+/// Appends an unmasked, final frame.
+pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    out.reserve(server_header_bytes(payload.len()) + payload.len());
+    append_frame_header(out, opcode, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends the header of an unmasked, final frame; its payload is for the caller to append.
+pub fn append_frame_header(out: &mut Vec<u8>, opcode: Opcode, payload: usize) {
+    let mut header = [0; SERVER_HEADER_BYTES_MAX];
+    let header_bytes = encode_header(opcode, true, payload, &mut header);
+    out.extend_from_slice(&header[..header_bytes]);
+}
+
+/// Appends a masked, final frame, as a client sends it.
+pub fn append_masked_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
+    append_masked_fragment(out, opcode, true, payload, mask);
+}
+
+/// Appends a masked frame that is final or not, as a client sends it.
+pub fn append_masked_fragment(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    fin: bool,
+    payload: &[u8],
+    mask: [u8; 4],
+) {
+    let mut header = [0; SERVER_HEADER_BYTES_MAX];
+    let header_bytes = encode_header(opcode, fin, payload.len(), &mut header);
+    header[1] |= MASK_BIT;
+    out.reserve(header_bytes + MASK_BYTES + payload.len());
+    out.extend_from_slice(&header[..header_bytes]);
+    out.extend_from_slice(&mask);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    apply_mask(&mut out[start..], mask, 0);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! What is kept of a message or a frame that has come in part, and the pool that it comes from.
+
+use super::assembler::{DecoderConfig, Input};
+use super::error::ProtocolError;
+use super::frame::{
+    CONTROL_PAYLOAD_BYTES_MAX, FrameContext, FrameHeader, HEADER_BYTES_MAX, MessageKind, Opcode,
+    decode_header,
+};
+use super::mask::{apply_mask, rotate};
+use super::utf8::Utf8Validator;
+
+/// The smallest buffer of a message in parts: below it, growing costs more than it saves.
+const PAYLOAD_CAPACITY_MIN: usize = 512;
+/// Partials that a pool keeps: connections of one worker that are within a message at one time, in
+/// traffic that is cut often.
+pub const POOLED_PARTIALS_MAX: usize = 64;
+/// The largest buffer that a pooled partial keeps; larger ones go back to the allocator, since a
+/// burst of large messages must not hold memory for ever.
+pub const POOLED_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+
+// One megabyte, and the partials themselves, is what a worker may keep idle.
+const _: () = assert!(POOLED_PARTIALS_MAX * POOLED_PAYLOAD_BYTES_MAX <= 1 << 20);
+
+/// The frame that is being received.
+struct Frame {
+    opcode: Opcode,
+    fin: bool,
+    /// The key, rotated so that it applies from the next byte on.
+    mask: Option<[u8; 4]>,
+    missing_bytes: usize,
+}
+
+/// How far a frame came.
+pub(super) enum Progress {
+    /// The input is used up.
+    Starved,
+    /// A fragment is complete, its message is not.
+    Fragment,
+    /// A message is complete, in [`Partial::payload`].
+    Message(MessageKind),
+    /// A control frame is complete, in [`Partial::control`].
+    Control(Opcode),
+}
+
+/// The state of a stream that stands within a message or a frame.
+pub(super) struct Partial {
+    /// The message under way, unless there is only a header or a control frame.
+    message: Option<MessageKind>,
+    /// Whether the last event borrowed from here; what it borrowed is void at the next call.
+    handed_out: bool,
+    fragments: u32,
+    utf8: Utf8Validator,
+    frame: Option<Frame>,
+    header_bytes: usize,
+    header: [u8; HEADER_BYTES_MAX],
+    control_bytes: usize,
+    control: [u8; CONTROL_PAYLOAD_BYTES_MAX],
+    payload: Vec<u8>,
+}
+
+impl Partial {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            message: None,
+            handed_out: false,
+            fragments: 0,
+            utf8: Utf8Validator::default(),
+            frame: None,
+            header_bytes: 0,
+            header: [0; HEADER_BYTES_MAX],
+            control_bytes: 0,
+            control: [0; CONTROL_PAYLOAD_BYTES_MAX],
+            payload: Vec::new(),
+        })
+    }
+
+    /// Forgets everything but the buffer's memory.
+    fn reset(&mut self) {
+        self.message = None;
+        self.handed_out = false;
+        self.fragments = 0;
+        self.utf8 = Utf8Validator::default();
+        self.frame = None;
+        self.header_bytes = 0;
+        self.control_bytes = 0;
+        self.payload.clear();
+    }
+
+    pub(super) fn payload_mut(&mut self) -> &mut [u8] {
+        &mut self.payload
+    }
+
+    pub(super) fn control(&self) -> &[u8] {
+        &self.control[..self.control_bytes]
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.payload.capacity()
+    }
+
+    pub(super) fn is_within_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    pub(super) fn is_within_frame(&self) -> bool {
+        self.frame.is_some()
+    }
+
+    pub(super) fn is_within_header(&self) -> bool {
+        self.header_bytes > 0
+    }
+
+    /// Whether an event borrowed from here, and is by now done with. Says so once.
+    pub(super) fn take_back(&mut self) -> bool {
+        std::mem::take(&mut self.handed_out)
+    }
+
+    pub(super) fn context(&self, config: &DecoderConfig) -> FrameContext {
+        FrameContext {
+            within_message: self.is_within_message(),
+            payload_bytes_left: config.message_bytes_max - self.payload.len(),
+            ..config.context()
+        }
+    }
+
+    /// Keeps the beginning of a header that the end of the input cuts.
+    pub(super) fn begin_header(&mut self, input: &mut Input<'_>) {
+        let part = input.take(input.remaining());
+        self.header[..part.len()].copy_from_slice(part);
+        self.header_bytes = part.len();
+    }
+
+    /// Goes on with a cut header, byte by byte, since it is not known how long it is.
+    pub(super) fn continue_header(
+        &mut self,
+        config: &DecoderConfig,
+        input: &mut Input<'_>,
+    ) -> Result<Option<FrameHeader>, ProtocolError> {
+        let context = self.context(config);
+        while input.remaining() > 0 {
+            self.header[self.header_bytes] = input.take(1)[0];
+            self.header_bytes += 1;
+            let header = &self.header[..self.header_bytes];
+            if let Some(header) = decode_header(header, config.role, &context)? {
+                self.header_bytes = 0;
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Starts a frame whose payload is to be kept here.
+    pub(super) fn begin_frame(
+        &mut self,
+        config: &DecoderConfig,
+        header: &FrameHeader,
+        payload_bytes: usize,
+    ) -> Result<(), ProtocolError> {
+        if header.opcode.is_control() {
+            self.control_bytes = 0;
+        } else {
+            self.fragments += 1;
+            if self.fragments > config.fragments_max {
+                let fragments_max = config.fragments_max;
+                return Err(ProtocolError::TooManyFragments { fragments_max });
+            }
+        }
+        self.message = header.opcode.message_kind().or(self.message);
+        self.frame = Some(Frame {
+            opcode: header.opcode,
+            fin: header.fin,
+            mask: header.mask,
+            missing_bytes: payload_bytes,
+        });
+        Ok(())
+    }
+
+    /// Takes what the input has of the frame's payload.
+    pub(super) fn continue_frame(
+        &mut self,
+        config: &DecoderConfig,
+        input: &mut Input<'_>,
+    ) -> Result<Progress, ProtocolError> {
+        let Some(frame) = &mut self.frame else {
+            return Ok(Progress::Fragment);
+        };
+        let chunk = input.take(frame.missing_bytes.min(input.remaining()));
+        if let Some(mask) = &mut frame.mask {
+            apply_mask(chunk, *mask, 0);
+            *mask = rotate(*mask, chunk.len());
+        }
+        let frame_bytes_left = frame.missing_bytes;
+        frame.missing_bytes -= chunk.len();
+        let (opcode, fin, complete) = (frame.opcode, frame.fin, frame.missing_bytes == 0);
+
+        if opcode.is_control() {
+            self.control[self.control_bytes..][..chunk.len()].copy_from_slice(chunk);
+            self.control_bytes += chunk.len();
+        } else {
+            if self.message == Some(MessageKind::Text) {
+                self.utf8
+                    .feed(chunk)
+                    .map_err(|_| ProtocolError::InvalidUtf8)?;
+            }
+            let message_bytes_max = if fin {
+                self.payload.len() + frame_bytes_left
+            } else {
+                config.message_bytes_max
+            };
+            append(&mut self.payload, chunk, message_bytes_max);
+        }
+        if !complete {
+            return Ok(Progress::Starved);
+        }
+        self.frame = None;
+        if opcode.is_control() {
+            self.handed_out = true;
+            return Ok(Progress::Control(opcode));
+        }
+        if !fin {
+            return Ok(Progress::Fragment);
+        }
+        self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
+        self.handed_out = true;
+        Ok(self
+            .message
+            .take()
+            .map_or(Progress::Fragment, Progress::Message))
+    }
+}
+
+/// Appends, growing the buffer by what has come and never by what is announced: it at most doubles,
+/// up to the length that the message can reach.
+fn append(payload: &mut Vec<u8>, chunk: &[u8], message_bytes_max: usize) {
+    let needed = payload.len() + chunk.len();
+    if needed > payload.capacity() {
+        let doubled = needed.max(2 * payload.capacity()).min(message_bytes_max);
+        let capacity = doubled.max(PAYLOAD_CAPACITY_MIN);
+        payload.reserve_exact(capacity - payload.len());
+    }
+    payload.extend_from_slice(chunk);
+}
+
+/// A bounded stock of partial states, one per worker, so that traffic which is cut at every turn
+/// does not go to the allocator for it.
+#[derive(Default)]
+pub struct PartialPool {
+    free: Vec<Box<Partial>>,
+}
+
+impl PartialPool {
+    /// An empty pool; it holds no memory before the first partial comes back.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { free: Vec::new() }
+    }
+
+    /// How many bytes of heap the pool keeps.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.free.iter().map(|partial| partial.heap_bytes()).sum()
+    }
+
+    pub(super) fn take(&mut self) -> Box<Partial> {
+        self.free.pop().unwrap_or_else(Partial::new)
+    }
+
+    pub(super) fn give_back(&mut self, mut partial: Box<Partial>) {
+        if self.free.len() == POOLED_PARTIALS_MAX {
+            return;
+        }
+        partial.reset();
+        if partial.payload.capacity() > POOLED_PAYLOAD_BYTES_MAX {
+            partial.payload = Vec::new();
+        }
+        self.free.push(partial);
+    }
+}

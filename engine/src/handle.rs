@@ -1,5 +1,6 @@
 //! The way to the engine from any thread: [`EngineHandle`].
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use crossbeam_channel::{Sender, TrySendError};
 use crate::id::{ConnectionId, CoreId};
 use crate::mesh::Doorbell;
 use crate::message::OwnedMessage;
-use crate::protocol::{Opcode, append_frame};
+use crate::protocol::Opcode;
+use crate::protocol::frame::append_frame;
 use crate::stats::{CoreStats, Stats};
 use crate::topics::Interest;
 
@@ -38,12 +40,12 @@ pub struct Overloaded(pub CoreId);
 /// One core as other threads reach it.
 pub(crate) struct CoreLink {
     pub(crate) commands: Sender<Command>,
-    pub(crate) doorbell: Arc<Doorbell>,
-    pub(crate) stats: Arc<CoreStats>,
+        pub(crate) stats: Arc<CoreStats>,
 }
 
 struct Shared {
     cores: Vec<CoreLink>,
+    doorbells: Arc<[Doorbell]>,
     interest: Arc<Interest>,
 }
 
@@ -54,9 +56,15 @@ pub struct EngineHandle {
     shared: Arc<Shared>,
 }
 
+impl fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineHandle").field("cores", &self.cores()).finish_non_exhaustive()
+    }
+}
+
 impl EngineHandle {
-    pub(crate) fn new(cores: Vec<CoreLink>, interest: Arc<Interest>) -> Self {
-        Self { shared: Arc::new(Shared { cores, interest }) }
+    pub(crate) fn new(cores: Vec<CoreLink>, doorbells: Arc<[Doorbell]>, interest: Arc<Interest>) -> Self {
+        Self { shared: Arc::new(Shared { cores, doorbells, interest }) }
     }
 
     /// Number of cores.
@@ -71,8 +79,8 @@ impl EngineHandle {
     /// A core with subscribers takes no more commands; the others have got the message.
     pub fn publish(&self, topic: &str, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
         let hash = self.shared.interest.hash(topic);
-        let interested = self.shared.interest.cores_interested(hash);
-        if interested == 0 {
+        let mut interested = self.shared.interest.cores_interested(hash).peekable();
+        if interested.peek().is_none() {
             return Ok(());
         }
         let command = Command::Publish { topic: topic.into(), hash, frame: encode(&message.into()), except: None };
@@ -84,7 +92,8 @@ impl EngineHandle {
     /// # Errors
     /// A core takes no more commands; the others have got the message.
     pub fn broadcast(&self, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
-        self.to_cores(u64::MAX, &Command::Broadcast { frame: encode(&message.into()), except: None })
+        let command = Command::Broadcast { frame: encode(&message.into()), except: None };
+        self.to_cores((0..=u16::MAX).take(self.cores()).map(CoreId), &command)
     }
 
     /// Sends a message to one connection. If it has gone, the message goes nowhere.
@@ -136,20 +145,15 @@ impl EngineHandle {
         for (index, core) in self.shared.cores.iter().enumerate() {
             // The one command that must arrive: it may wait for room.
             if core.commands.send(Command::Drain { patience }).is_ok() {
-                core.doorbell.ring();
+                self.shared.doorbells[index].ring();
             } else {
                 tracing::debug!(core = index, "has ended before the drain");
             }
         }
     }
 
-    fn to_cores(&self, mask: u64, command: &Command) -> Result<(), Overloaded> {
-        let mut outcome = Ok(());
-        for index in (0..self.cores()).filter(|index| mask & (1 << (index % 64)) != 0) {
-            #[expect(clippy::cast_possible_truncation, reason = "an engine has at most CORES_MAX cores")]
-            outcome = outcome.and(self.to_core(CoreId(index as u16), command.clone()));
-        }
-        outcome
+    fn to_cores(&self, cores: impl Iterator<Item = CoreId>, command: &Command) -> Result<(), Overloaded> {
+        cores.fold(Ok(()), |outcome, core| outcome.and(self.to_core(core, command.clone())))
     }
 
     fn to_core(&self, core: CoreId, command: Command) -> Result<(), Overloaded> {
@@ -157,7 +161,7 @@ impl EngineHandle {
         let Some(link) = self.shared.cores.get(core.index()) else { return Ok(()) };
         match link.commands.try_send(command) {
             Ok(()) => {
-                link.doorbell.ring();
+                self.shared.doorbells[core.index()].ring();
                 Ok(())
             }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Overloaded(core)),

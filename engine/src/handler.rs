@@ -13,9 +13,10 @@ use std::time::Duration;
 use crate::handle::EngineHandle;
 use crate::id::{ConnectionId, CoreId};
 use crate::limits::Limits;
-use crate::message::{Message, OwnedMessage};
+use crate::message::Message;
 use crate::protocol::http::Request;
-use crate::protocol::{Opcode, append_frame};
+use crate::protocol::Opcode;
+use crate::protocol::frame::append_frame;
 
 /// An application on one core. Each worker has its own, so that `&mut self` needs no lock.
 ///
@@ -332,6 +333,10 @@ impl Actions {
         self.list.clear();
         self.bytes.clear();
         self.bytes.shrink_to(crate::limits::CORK_BYTES_MAX);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.spawned.is_empty()
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Span {

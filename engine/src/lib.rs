@@ -1,10 +1,87 @@
-//! Crore's connection engine.
+//! Crore's connection engine: WebSockets by the million on one Linux host, over io_uring.
+//!
+//! ```text
+//!            kernel ── uring ── protocol ── worker ── Handler (your code)
+//! bytes in  ──────────────►  frames ─► messages ─────►│
+//!                                                     │ writes actions: send, subscribe, publish, close …
+//! bytes out ◄── uring ◄── outbox ◄── topics ◄── mesh ◄┘   (mesh only when another core has subscribers)
+//! ```
+//!
+//! An [`Engine`] runs one worker on each core, pinned. A worker owns, alone: a `tokio-uring` runtime,
+//! a data ring, a listener (`SO_REUSEPORT`), a slab of connections, a pool of receive buffers, a table
+//! of topics, a timer wheel, an inbox. Nothing on the hot path is shared or locked; workers meet only
+//! in the mesh. A [`Handler`] is the application on one core; what it asks for through its [`Context`]
+//! is applied when it has returned. An [`EngineHandle`] reaches the engine from any thread.
+//!
+//! ```no_run
+//! use crore_engine::{Context, Engine, Handler, Message};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Connection = ();
+//!
+//!     fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+//!         context.send(message);
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), crore_engine::Error> {
+//!     Engine::bind("127.0.0.1:9001")?.run(|_core| Echo)
+//! }
+//! ```
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | core | a worker and the CPU that it is pinned to |
+//! | turn | one round of a worker: submit, collect, handle, flush |
+//! | *uring* | io_uring, and the layer that speaks to it |
+//! | topic | a name that connections subscribe to, and messages are published to |
+//! | cork | what one turn has for one connection, joined into one send |
+//! | outbox | what waits for a connection that is still sending |
+//! | lane | a bounded queue from one core to another |
+//! | doorbell | an eventfd that wakes a parked core |
+//! | hot | a connection with a multishot receive armed; the others have a one-shot poll |
+//!
+//! # Layers
+//!
+//! | module | may import |
+//! |---|---|
+//! | `clock` `driver` `id` `limits` `message` `stats` | each other |
+//! | `handler` `handle` | those, and the types of `protocol`, `mesh` and `topics` that are part of the contract |
+//! | `protocol` `mesh` `topics` | `limits` `id` `message` |
+//! | `uring` | `limits` `id` `driver` |
+//! | `worker` | every module but `uring`, which it sees only as [`driver::Driver`] |
+//! | `engine` `host` | everything: they put the parts together |
+//!
+//! A message is encoded once, where it is sent from; so `handler` and `handle`, which belong to the
+//! foundation, know the frame encoder, and a request head is shown to a handler as the protocol's own
+//! [`protocol::http::Request`].
 
 pub mod clock;
 pub mod driver;
+mod engine;
+mod handle;
+mod handler;
+mod host;
 pub mod id;
 pub mod limits;
 pub mod mesh;
 pub mod message;
 pub mod protocol;
+mod stats;
+pub mod topics;
 pub mod uring;
+mod worker;
+
+pub use engine::{Engine, Error, HostKind, Running, cpus};
+pub use handle::{EngineHandle, Overloaded};
+pub use handler::{Answer, CloseCause, Closed, Context, Handler, LocalFuture, Response, SubscribeError};
+pub use id::{ConnectionId, CoreId};
+pub use limits::{Limits, SlowConsumer};
+pub use message::{Message, MessageKind, OwnedMessage};
+pub use protocol::http::Request;
+pub use stats::Stats;
+pub use uring::DescriptorSetting;

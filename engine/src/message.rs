@@ -14,54 +14,72 @@ pub enum MessageKind {
 /// A whole message whose payload lies elsewhere: in the receive buffer when it has just come, in
 /// the caller's memory when it is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// UTF-8 text.
-    Text(&'a str),
-    /// Any bytes.
-    Binary(&'a [u8]),
+pub struct Message<'a> {
+    kind: MessageKind,
+    payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
+    /// A text message.
+    #[must_use]
+    pub const fn text(text: &'a str) -> Self {
+        Self { kind: MessageKind::Text, payload: text.as_bytes() }
+    }
+
+    /// A binary message.
+    #[must_use]
+    pub const fn binary(payload: &'a [u8]) -> Self {
+        Self { kind: MessageKind::Binary, payload }
+    }
+
+    /// What the decoder has handed out: text has been checked.
+    pub(crate) const fn received(kind: MessageKind, payload: &'a [u8]) -> Self {
+        Self { kind, payload }
+    }
+
     /// Text or binary.
     #[must_use]
     pub const fn kind(self) -> MessageKind {
-        match self {
-            Self::Text(_) => MessageKind::Text,
-            Self::Binary(_) => MessageKind::Binary,
-        }
+        self.kind
     }
 
     /// The payload as bytes.
     #[must_use]
     pub const fn payload(self) -> &'a [u8] {
-        match self {
-            Self::Text(text) => text.as_bytes(),
-            Self::Binary(bytes) => bytes,
+        self.payload
+    }
+
+    /// The payload as text; `None` if the message is binary.
+    #[must_use]
+    pub fn as_text(self) -> Option<&'a str> {
+        match self.kind {
+            MessageKind::Text => simdutf8::basic::from_utf8(self.payload).ok(),
+            MessageKind::Binary => None,
         }
     }
 }
 
 impl<'a> From<&'a str> for Message<'a> {
     fn from(text: &'a str) -> Self {
-        Self::Text(text)
+        Self::text(text)
     }
 }
 
 impl<'a> From<&'a String> for Message<'a> {
     fn from(text: &'a String) -> Self {
-        Self::Text(text)
+        Self::text(text)
     }
 }
 
 impl<'a> From<&'a [u8]> for Message<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self::Binary(bytes)
+        Self::binary(bytes)
     }
 }
 
 impl<'a> From<&'a Vec<u8>> for Message<'a> {
     fn from(bytes: &'a Vec<u8>) -> Self {
-        Self::Binary(bytes)
+        Self::binary(bytes)
     }
 }
 

@@ -44,6 +44,10 @@ pub(super) fn decode(entry: &cqueue::Entry, buffers: &mut BufferPool, in_flight:
             Some(Completion::Sent { token, result, outgoing })
         }
         Operation::Tick => Some(Completion::Tick),
+        Operation::Wake => {
+            in_flight.note_woken();
+            None
+        }
         Operation::Unanswered => None,
     }
 }

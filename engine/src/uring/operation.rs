@@ -12,9 +12,11 @@ pub(super) enum Operation {
     ReceiveMultishot = 4,
     Send = 5,
     Tick = 6,
+    /// The doorbell of a host without a runtime.
+    Wake = 7,
     /// Requests whose success posts no completion and whose failure needs no answer: shutdown and
     /// close of a peer that was faster, cancel of what has just ended.
-    Unanswered = 7,
+    Unanswered = 8,
 }
 
 impl Operation {
@@ -32,6 +34,7 @@ impl Operation {
             4 => Self::ReceiveMultishot,
             5 => Self::Send,
             6 => Self::Tick,
+            7 => Self::Wake,
             _ => Self::Unanswered,
         };
         (operation, Token::new(user_data))
@@ -52,6 +55,7 @@ mod tests {
             Operation::ReceiveMultishot,
             Operation::Send,
             Operation::Tick,
+            Operation::Wake,
             Operation::Unanswered,
         ] {
             assert_eq!(Operation::split(operation.user_data(token)), (operation, token));

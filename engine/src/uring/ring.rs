@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -50,12 +51,18 @@ impl RingConfig {
 pub(super) struct InFlight {
     sends: Slab<(Token, Outgoing)>,
     accept_ended: bool,
+    /// The poll of [`Ring::wait`] is armed.
+    wake_armed: bool,
 }
 
 impl InFlight {
     pub(super) fn finish_send(&mut self, key: Token) -> (Token, Outgoing) {
         #[expect(clippy::cast_possible_truncation, reason = "the key was a usize when the send began")]
         self.sends.remove(key.value() as usize)
+    }
+
+    pub(super) const fn note_woken(&mut self) {
+        self.wake_armed = false;
     }
 
     pub(super) const fn note_accept_ended(&mut self) {
@@ -121,7 +128,7 @@ impl Ring {
             uring,
             registered_index,
             collected: VecDeque::with_capacity(limits::TURN_COMPLETIONS_MAX),
-            in_flight: InFlight { sends: Slab::new(), accept_ended: false },
+            in_flight: InFlight { sends: Slab::new(), accept_ended: false, wake_armed: false },
             buffers,
             tick: Box::new(types::Timespec::new()),
             kind: config.features.descriptors,
@@ -146,9 +153,31 @@ impl Ring {
         let completions = self.uring.completion();
         if on {
             completions.enable_eventfd();
+            // The kernel looks at the flag after it has queued a completion; we look for completions
+            // after this. One of the two sees the other.
+            fence(Ordering::SeqCst);
         } else {
             completions.disable_eventfd();
         }
+    }
+
+    /// Sleeps until a completion comes, somebody rings `wake`, or `patience` is over. For a host without
+    /// a runtime.
+    ///
+    /// # Errors
+    /// The ring is unusable.
+    pub(crate) fn wait(&mut self, wake: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+        if !self.in_flight.wake_armed {
+            // Rings that were answered before must not end the new poll at once.
+            let mut count = [0; 8];
+            let _ = rustix::io::read(wake, &mut count);
+            self.in_flight.wake_armed = true;
+            let entry = opcode::PollAdd::new(types::Fd(wake.as_raw_fd()), libc::POLLIN as u32)
+                .build()
+                .user_data(Operation::Wake.user_data(Token::new(0)));
+            self.push(&entry);
+        }
+        self.enter_and_wait(patience)
     }
 
     /// Takes over a connected socket: into the ring's table if it uses direct descriptors. For

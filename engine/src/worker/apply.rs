@@ -1,0 +1,180 @@
+//! The actions of a handler, and the commands of other cores and threads.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Worker;
+use super::connection::Phase;
+use super::inbound::InPlace;
+use crate::driver::{Driver, FrameBytes, SharedBytes};
+use crate::handle::Command;
+use crate::handler::{Action, Actions, CloseCause, Handler};
+use crate::id::{ConnectionId, CoreId, TopicId};
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Applies what a handler has asked for while it was called for the connection in `slot`.
+    #[inline]
+    pub(super) fn apply(&mut self, slot: u32, mut at_hand: Option<InPlace<'_>>) {
+        if let ([Action::Echo], Some(in_place)) = (self.actions.list.as_slice(), &mut at_hand) {
+            self.actions.list.clear();
+            if self.actions.spawned.is_empty() {
+                self.echo(in_place);
+                return;
+            }
+            self.actions.list.push(Action::Echo);
+        }
+        if !self.actions.is_empty() {
+            self.apply_all(slot, at_hand);
+        }
+    }
+
+    fn apply_all(&mut self, slot: u32, mut at_hand: Option<InPlace<'_>>) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let id = self.connections.id_at(slot);
+        for action in &actions.list {
+            if let Action::Echo = action {
+                if let Some(in_place) = &mut at_hand
+                    && self.connections.at(slot).phase == Phase::Open
+                {
+                    self.echo(in_place);
+                }
+                continue;
+            }
+            if let Some(in_place) = &mut at_hand {
+                // Something else may follow the echoes so far: they keep their place.
+                self.flush_echo(slot, in_place.source, in_place.echo);
+            }
+            self.apply_one(slot, id, action, &actions);
+        }
+        self.spawned.append(&mut actions.spawned);
+        actions.clear();
+        self.actions = actions;
+    }
+
+    fn apply_one(&mut self, slot: u32, id: ConnectionId, action: &Action, actions: &Actions) {
+        match action {
+            Action::Echo => {}
+            Action::Send { to, frame } => self.send_to(*to, actions.slice(frame)),
+            Action::Subscribe { topic } => self.subscribe(slot, text(actions.slice(topic))),
+            Action::Unsubscribe { topic } => self.unsubscribe(slot, text(actions.slice(topic))),
+            Action::Publish { topic, frame, except } => {
+                self.publish(text(actions.slice(topic)), actions.slice(frame), *except);
+            }
+            Action::Broadcast { frame, except } => self.broadcast(actions.slice(frame), *except),
+            Action::Close { to, code, reason } => {
+                debug_assert_eq!(*to, id);
+                self.begin_close(slot, *code, text(actions.slice(reason)), CloseCause::Application);
+            }
+            Action::Terminate { to } => {
+                debug_assert_eq!(*to, id);
+                self.cut(slot, CloseCause::Application);
+            }
+        }
+    }
+
+    /// Does what another core or thread asks for.
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Publish { topic, hash, frame, except } => {
+                if let Some(topic) = self.topics.find_hashed(&topic, hash) {
+                    self.publish_here(topic, &frame, except);
+                }
+            }
+            Command::Broadcast { frame, except } => {
+                self.broadcast_here(&SharedBytes::new(FrameBytes::Foreign(frame)), except);
+            }
+            Command::Send { to, frame } => self.send_to(to, &frame),
+            Command::Close { to, code, reason } => {
+                if let Some(slot) = self.open_slot(to) {
+                    self.begin_close(slot, code, &reason, CloseCause::Application);
+                }
+            }
+            Command::Terminate { to } => {
+                if let Some(slot) = self.connections.slot_of(to) {
+                    self.cut(slot, CloseCause::Application);
+                }
+            }
+            Command::Drain { patience } => self.drain(patience),
+        }
+    }
+
+    fn send_to(&mut self, to: ConnectionId, frame: &[u8]) {
+        if to.core() == self.core {
+            if let Some(slot) = self.open_slot(to) {
+                self.append(slot, frame, 1);
+            }
+        } else if let Some(batch) = self.batches.get_mut(to.core().index()) {
+            batch.push(Command::Send { to, frame: Bytes::copy_from_slice(frame) });
+        }
+    }
+
+    fn subscribe(&mut self, slot: u32, name: &str) {
+        if !matches!(self.connections.at(slot).phase, Phase::Open | Phase::Handshake) {
+            return;
+        }
+        let hash = self.interest.hash(name);
+        if let Some(topic) = self.topics.find_hashed(name, hash) {
+            self.deliver_before_change(topic);
+        }
+        let subscription = self.topics.subscribe_hashed(name, hash, slot);
+        if subscription.first {
+            self.interest_counts.raise(hash);
+            self.stats.topics += 1;
+        }
+        if subscription.new {
+            self.connections.at(slot).add_topic(subscription.topic);
+        }
+    }
+
+    fn unsubscribe(&mut self, slot: u32, name: &str) {
+        let hash = self.interest.hash(name);
+        let Some(topic) = self.topics.find_hashed(name, hash) else { return };
+        self.connections.at(slot).remove_topic(topic);
+        self.leave(slot, topic);
+    }
+
+    /// Takes a connection out of a topic's subscribers.
+    pub(super) fn leave(&mut self, slot: u32, topic: TopicId) {
+        self.deliver_before_change(topic);
+        let hash = self.topics.hash(topic);
+        let left = self.topics.unsubscribe(topic, slot);
+        if left.last {
+            self.interest_counts.lower(hash);
+            self.stats.topics -= 1;
+        }
+    }
+
+    fn publish(&mut self, name: &str, frame: &[u8], except: Option<ConnectionId>) {
+        let hash = self.interest.hash(name);
+        if let Some(topic) = self.topics.find_hashed(name, hash) {
+            self.publish_here(topic, frame, except);
+        }
+        if self.batches.len() == 1 {
+            return;
+        }
+        let mut shared: Option<(Arc<str>, Bytes)> = None;
+        for core in self.interest.cores_interested(hash) {
+            if core != self.core && core.index() < self.batches.len() {
+                let (topic, frame) =
+                    shared.get_or_insert_with(|| (Arc::from(name), Bytes::copy_from_slice(frame))).clone();
+                self.batches[core.index()].push(Command::Publish { topic, hash, frame, except });
+            }
+        }
+    }
+
+    fn broadcast(&mut self, frame: &[u8], except: Option<ConnectionId>) {
+        let frame = Bytes::copy_from_slice(frame);
+        for core in (0..=u16::MAX).map(CoreId).take(self.batches.len()) {
+            if core != self.core {
+                self.batches[core.index()].push(Command::Broadcast { frame: frame.clone(), except });
+            }
+        }
+        self.broadcast_here(&SharedBytes::new(FrameBytes::Foreign(frame)), except);
+    }
+}
+
+/// Names and reasons were strings when the handler gave them.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("a context keeps strings as they are")
+}

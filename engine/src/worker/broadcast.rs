@@ -1,0 +1,144 @@
+//! What a turn publishes: joined once for each topic, and one send for each subscriber.
+
+use std::ops::Range;
+
+use super::Worker;
+use super::connection::{NONE, Phase};
+use super::outbox::Corks;
+use crate::driver::{Driver, FrameBytes, Outgoing, SharedBytes};
+use crate::handler::Handler;
+use crate::id::{ConnectionId, TopicId};
+use crate::limits::CORK_BYTES_MAX;
+use crate::topics::NO_MARK;
+
+/// The messages that this turn has for one topic.
+struct Join {
+    /// `None` once its subscribers have changed: what comes later in the turn is another join.
+    topic: Option<TopicId>,
+    frames: Vec<u8>,
+    messages: u32,
+    /// Connections that do not get the message in a range of `frames`: those who sent it.
+    exceptions: Vec<(u32, Range<usize>)>,
+}
+
+/// The topics that this turn has published to.
+#[derive(Default)]
+pub(super) struct Broadcasts {
+    joins: Vec<Join>,
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Adds an encoded frame to what the turn has for a topic's subscribers on this core.
+    pub(super) fn publish_here(&mut self, topic: TopicId, frame: &[u8], except: Option<ConnectionId>) {
+        let mut mark = self.topics.turn_mark(topic);
+        if mark == NO_MARK {
+            mark = u32::try_from(self.broadcasts.joins.len()).expect("fewer joins than topics");
+            self.topics.set_turn_mark(topic, mark);
+            let frames = self.corks.buffer();
+            self.broadcasts.joins.push(Join { topic: Some(topic), frames, messages: 0, exceptions: Vec::new() });
+        } else if self.broadcasts.joins[mark as usize].frames.len() + frame.len() > CORK_BYTES_MAX {
+            self.deliver(mark as usize, false);
+        }
+        let join = &mut self.broadcasts.joins[mark as usize];
+        let start = join.frames.len();
+        join.frames.extend_from_slice(frame);
+        join.messages += 1;
+        if let Some(slot) = except.and_then(|id| self.connections.slot_of(id)) {
+            join.exceptions.push((slot, start..join.frames.len()));
+        }
+    }
+
+    /// Delivers what was published to a topic before its subscribers change.
+    pub(super) fn deliver_before_change(&mut self, topic: TopicId) {
+        let mark = self.topics.turn_mark(topic);
+        if mark != NO_MARK {
+            self.deliver(mark as usize, false);
+            self.topics.set_turn_mark(topic, NO_MARK);
+            self.broadcasts.joins[mark as usize].topic = None;
+        }
+    }
+
+    /// At the end of the turn.
+    pub(super) fn flush_broadcasts(&mut self) {
+        // With one topic nothing can come in between: its sends are queued without a detour.
+        let only = self.broadcasts.joins.len() == 1;
+        for index in 0..self.broadcasts.joins.len() {
+            self.deliver(index, only);
+        }
+        for join in self.broadcasts.joins.drain(..) {
+            if let Some(topic) = join.topic {
+                self.topics.set_turn_mark(topic, NO_MARK);
+            }
+            self.corks.recycle(join.frames);
+        }
+    }
+
+    /// Hands what is joined to every subscriber, and empties the join.
+    fn deliver(&mut self, index: usize, only: bool) {
+        let Self { broadcasts, topics, connections, corks, driver, stats, .. } = self;
+        let Join { topic, frames, messages, exceptions } = &mut broadcasts.joins[index];
+        let Some(topic) = topic.filter(|_| *messages > 0) else { return };
+        let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
+        let exceptions = std::mem::take(exceptions);
+        for (slot, _) in &exceptions {
+            connections.at(*slot).excepted = true;
+        }
+        let frames = SharedBytes::new(FrameBytes::Local(frames));
+        let subscribers = topics.subscribers(topic);
+        for &slot in subscribers {
+            let connection = connections.at(slot);
+            if connection.excepted {
+                let (own, count) = without(frames.as_slice(), messages, slot, &exceptions, corks);
+                if count > 0 {
+                    corks.append(slot, connection, &own, count);
+                }
+                corks.recycle(own);
+            } else if only && connection.cork == NONE && !connection.sending {
+                connection.sending = true;
+                let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(&frames), start: 0 };
+                driver.send(connection.socket, Self::token(slot), outgoing);
+            } else {
+                corks.append_shared(slot, connection, &frames, messages);
+            }
+        }
+        stats.messages_sent += subscribers.len() as u64 * u64::from(messages);
+        for (slot, _) in exceptions {
+            connections.at(slot).excepted = false;
+        }
+        if let Ok(FrameBytes::Local(frames)) = SharedBytes::try_unwrap(frames) {
+            corks.recycle(frames);
+        }
+    }
+
+    /// Sends an encoded frame to every open connection of this core.
+    pub(super) fn broadcast_here(&mut self, frames: &SharedBytes, except: Option<ConnectionId>) {
+        for slot in self.connections.slots() {
+            let id = self.connections.id_at(slot);
+            let connection = self.connections.at(slot);
+            if connection.phase == Phase::Open && Some(id) != except {
+                self.stats.messages_sent += 1;
+                self.corks.append_shared(slot, connection, frames, 1);
+            }
+        }
+    }
+}
+
+/// The joined frames less those that `slot` is excepted from, and how many messages are left.
+fn without(
+    frames: &[u8],
+    messages: u32,
+    slot: u32,
+    exceptions: &[(u32, Range<usize>)],
+    corks: &mut Corks,
+) -> (Vec<u8>, u32) {
+    let mut own = corks.buffer();
+    let mut left = messages;
+    let mut position = 0;
+    for (_, range) in exceptions.iter().filter(|(excepted, _)| *excepted == slot) {
+        own.extend_from_slice(&frames[position..range.start]);
+        position = range.end;
+        left -= 1;
+    }
+    own.extend_from_slice(&frames[position..]);
+    (own, left)
+}

@@ -1,0 +1,111 @@
+//! The slab of connections: a slot is reused, its identifier is not.
+
+use slab::Slab;
+
+use super::connection::Connection;
+use crate::driver::{Socket, Token};
+use crate::id::{ConnectionId, CoreId};
+
+/// Connections of one core, found by slot.
+pub(super) struct Connections<S> {
+    slab: Slab<Connection<S>>,
+    core: CoreId,
+    max: u32,
+    accepted: u32,
+}
+
+impl<S: Default> Connections<S> {
+    /// Room for `max` connections, reserved so that growing never copies. Pages that no connection
+    /// has used yet cost nothing.
+    pub(super) fn new(core: CoreId, max: u32) -> Self {
+        Self { slab: Slab::with_capacity(max as usize), core, max, accepted: 0 }
+    }
+
+    /// A slot for an accepted socket, or `None` if all are taken.
+    pub(super) fn insert(&mut self, socket: Socket) -> Option<u32> {
+        if self.slab.len() >= self.max as usize {
+            return None;
+        }
+        self.accepted = self.accepted.wrapping_add(1);
+        let slot = self.slab.insert(Connection::accepted(socket, self.accepted));
+        Some(u32::try_from(slot).expect("fewer slots than connections_max, a u32"))
+    }
+}
+
+impl<S> Connections<S> {
+    /// The connection in a slot. A slot that is in use stays so while requests on it are in flight, so
+    /// that a completion always finds its connection.
+    pub(super) fn at(&mut self, slot: u32) -> &mut Connection<S> {
+        &mut self.slab[slot as usize]
+    }
+
+    /// The connection in a slot, if there is one.
+    pub(super) fn in_use(&mut self, slot: u32) -> Option<&mut Connection<S>> {
+        self.slab.get_mut(slot as usize)
+    }
+
+    /// The slot of the connection with this identifier, unless it has gone.
+    pub(super) fn slot_of(&self, id: ConnectionId) -> Option<u32> {
+        let connection = self.slab.get(id.slot() as usize)?;
+        (id.core() == self.core && self.id(id.slot(), connection) == id).then_some(id.slot())
+    }
+
+    /// The connection in a slot if it is still the one with this generation.
+    pub(super) fn still(&mut self, slot: u32, generation: u32) -> Option<&mut Connection<S>> {
+        self.slab.get_mut(slot as usize).filter(|connection| connection.generation == generation)
+    }
+
+    /// The identifier of a connection.
+    pub(super) fn id_at(&self, slot: u32) -> ConnectionId {
+        self.id(slot, &self.slab[slot as usize])
+    }
+
+    fn id(&self, slot: u32, connection: &Connection<S>) -> ConnectionId {
+        ConnectionId::new(self.core, slot, connection.generation)
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Connection<S> {
+        self.slab.remove(slot as usize)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The slots in use, at this moment.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        self.slab.iter().map(|(slot, _)| u32::try_from(slot).expect("as in insert")).collect()
+    }
+
+    /// What a request on a slot carries, to find it again.
+    pub(super) const fn token(slot: u32) -> Token {
+        Token::new(slot as u64)
+    }
+
+    /// The slot that a request was made for.
+    #[expect(clippy::cast_possible_truncation, reason = "it was made from a u32")]
+    pub(super) const fn slot(token: Token) -> u32 {
+        token.value() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_reused_and_its_identifier_is_not() {
+        let mut connections = Connections::<()>::new(CoreId(3), 2);
+        let first = connections.insert(Socket(10)).unwrap();
+        let id = connections.id_at(first);
+        assert_eq!(connections.slot_of(id), Some(first));
+        connections.insert(Socket(11)).unwrap();
+        assert_eq!(connections.insert(Socket(12)), None, "full");
+        connections.remove(first);
+        assert_eq!(connections.slot_of(id), None);
+        assert_eq!(connections.insert(Socket(13)), Some(first));
+        assert_eq!(connections.slot_of(id), None, "another connection has the slot");
+        assert_ne!(connections.id_at(first), id);
+        assert_eq!(connections.slot_of(ConnectionId::new(CoreId(2), first, 3)), None, "another core's");
+    }
+}

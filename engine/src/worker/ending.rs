@@ -1,0 +1,186 @@
+//! Every way in which a connection ends.
+//!
+//! ```text
+//! Open ── our close frame ──► Closing ── the peer's ──┐
+//!   ├──── the peer's close frame, answered ───────────┴► Finishing ── all sent ──► Ended ──► freed
+//!   ├──── broken protocol, HTTP answer ─────────► Finishing, linger ── its FIN ──────┤
+//!   └──── end of stream, error, time-out, terminate ─────────────────────────────────┘
+//! ```
+//!
+//! A socket is closed only when no request on it is in flight: the kernel would keep it alive for
+//! them. Requests end by themselves at the peer's FIN; otherwise both directions are shut down.
+
+use super::Worker;
+use super::connection::Phase;
+use crate::driver::{Driver, Shutdown};
+use crate::handler::{CloseCause, Closed, Handler};
+use crate::protocol::Opcode;
+use crate::protocol::close::append_close;
+use crate::protocol::frame::append_frame;
+
+/// What `on_close` is told when there was no close frame (RFC 6455, section 7.1.5).
+const CODE_ABNORMAL: u16 = 1006;
+
+/// What `on_close` is told when the close frame carried no code.
+const CODE_NONE: u16 = 1005;
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Starts the close handshake: what was sent before leaves first, then the close frame.
+    pub(super) fn begin_close(&mut self, slot: u32, code: u16, reason: &str, cause: CloseCause) {
+        let connection = self.connections.at(slot);
+        if connection.phase != Phase::Open {
+            return;
+        }
+        connection.phase = Phase::Closing;
+        connection.rare_mut().closing = Some((code, cause));
+        self.append_close_frame(slot, code, reason);
+        self.leave_topics(slot);
+        self.timers.set(slot, self.clock.now(), self.limits.close_timeout);
+        self.read_on(slot);
+    }
+
+    /// Answers a breach of the protocol: a close frame, and nothing the peer says any more counts.
+    pub(super) fn fail(&mut self, slot: u32, code: u16, reason: &str, cause: CloseCause) {
+        if self.connections.at(slot).phase == Phase::Open {
+            self.append_close_frame(slot, code, reason);
+        }
+        self.finish(slot, true);
+        self.announce_end(slot, code, "", cause);
+    }
+
+    /// The peer's close frame has come: first, or in answer to ours.
+    pub(super) fn on_close_frame(&mut self, slot: u32, code: Option<u16>, reason: &str) {
+        let connection = self.connections.at(slot);
+        let cause = match connection.phase {
+            Phase::Open => {
+                match code {
+                    Some(code) => self.append_close_frame(slot, code, ""),
+                    None => {
+                        let mut frame = self.corks.buffer();
+                        append_frame(&mut frame, Opcode::Close, &[]);
+                        self.append(slot, &frame, 0);
+                        self.corks.recycle(frame);
+                    }
+                }
+                CloseCause::Peer
+            }
+            _ => connection
+                .rare
+                .as_ref()
+                .and_then(|rare| rare.closing)
+                .map_or(CloseCause::Application, |(_, cause)| cause),
+        };
+        self.finish(slot, false);
+        self.announce_end(slot, code.unwrap_or(CODE_NONE), reason, cause);
+        self.on_all_sent(slot);
+    }
+
+    /// Nothing more will be said after what is on its way.
+    pub(super) fn finish(&mut self, slot: u32, linger: bool) {
+        self.connections.at(slot).phase = Phase::Finishing { linger };
+        self.timers.set(slot, self.clock.now(), self.limits.close_timeout);
+        self.read_on(slot);
+    }
+
+    /// All output has left: goes on with the end, if this is one.
+    pub(super) fn on_all_sent(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let waiting = connection.rare.as_ref().is_some_and(|rare| !rare.outbox.is_empty());
+        if connection.sending || connection.cork != super::connection::NONE || waiting {
+            return;
+        }
+        match connection.phase {
+            Phase::Finishing { linger: false } => self.end(slot),
+            Phase::Finishing { linger: true } => self.driver.shutdown(connection.socket, Shutdown::Write),
+            Phase::Handshake | Phase::Open | Phase::Closing | Phase::Ended => {}
+        }
+    }
+
+    /// The peer has ended the stream, or it has broken.
+    pub(super) fn on_stream_ended(&mut self, slot: u32) {
+        self.cut(slot, CloseCause::Lost);
+    }
+
+    /// Ends a connection at once, without a word to the peer.
+    pub(super) fn cut(&mut self, slot: u32, cause: CloseCause) {
+        let connection = self.connections.at(slot);
+        // Our close frame was on its way and the peer went without an answer.
+        let cause = match connection.rare.as_ref().and_then(|rare| rare.closing) {
+            Some((_, closing)) if connection.phase == Phase::Closing => closing,
+            _ => cause,
+        };
+        self.end(slot);
+        self.announce_end(slot, CODE_ABNORMAL, "", cause);
+    }
+
+    /// Frees everything but the slot, and makes what is in flight on the socket end.
+    fn end(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.phase == Phase::Ended {
+            return;
+        }
+        connection.phase = Phase::Ended;
+        if connection.is_in_flight() {
+            self.driver.shutdown(connection.socket, Shutdown::Both);
+        }
+        self.timers.forget(slot);
+        self.drop_outbox(slot);
+        self.leave_topics(slot);
+        self.connections.at(slot).decoder.release(&mut self.partials);
+        self.ended.push(slot);
+    }
+
+    /// Closes the sockets of connections that are over and have nothing in flight, and frees their
+    /// slots. At the end of the turn, so that a slot is good throughout it.
+    pub(super) fn free_ended(&mut self) {
+        while let Some(slot) = self.ended.pop() {
+            let Some(connection) = self.connections.in_use(slot) else { continue };
+            if connection.phase == Phase::Ended && !connection.is_in_flight() {
+                self.driver.close(connection.socket);
+                self.connections.remove(slot);
+                self.stats.connections -= 1;
+            }
+        }
+    }
+
+    /// Tells the application, once, that an open connection has ended.
+    fn announce_end(&mut self, slot: u32, code: u16, reason: &str, cause: CloseCause) {
+        if !std::mem::take(&mut self.connections.at(slot).announced) {
+            return;
+        }
+        self.stats.connections_open -= 1;
+        self.leave_topics(slot);
+        let closed = Closed { code, reason, cause };
+        self.call(slot, |handler, context, state| handler.on_close(context, state, closed));
+    }
+
+    fn append_close_frame(&mut self, slot: u32, code: u16, reason: &str) {
+        let mut frame = self.corks.buffer();
+        append_close(&mut frame, code, reason);
+        self.append(slot, &frame, 0);
+        self.corks.recycle(frame);
+    }
+
+    /// Ends all subscriptions of a connection.
+    fn leave_topics(&mut self, slot: u32) {
+        for topic in self.connections.at(slot).take_topics() {
+            self.leave(slot, topic);
+        }
+    }
+
+    /// Gives up what waits for the peer to read.
+    pub(super) fn drop_outbox(&mut self, slot: u32) {
+        let Some(rare) = &mut self.connections.at(slot).rare else { return };
+        for parcel in rare.outbox.take() {
+            self.stats.messages_dropped += u64::from(parcel.messages);
+            self.discard(parcel.outgoing);
+        }
+    }
+
+    /// Reads again if the connection was paused: its end must be seen.
+    fn read_on(&mut self, slot: u32) {
+        if std::mem::take(&mut self.connections.at(slot).paused) {
+            self.watch(slot);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! One turn of a worker, in data-flow order.
+
+use std::io;
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::{Phase, Watch};
+use super::connections::Connections;
+use super::outbox::{Cork, Parcel, Stored};
+use crate::driver::{Completion, Driver, Errno, FrameBytes, Outgoing, SharedBytes, Socket, Token};
+use crate::handler::{CloseCause, Handler};
+use crate::limits::{TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
+use crate::protocol::close::CloseCode;
+
+/// What a turn has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is more to do: take another turn.
+    Busy,
+    /// Nothing to do until the kernel, another core or a thread says so.
+    Idle,
+    /// The drain is complete: the worker has ended.
+    Ended,
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Hands queued requests over, handles what has come of earlier ones, and queues what follows.
+    ///
+    /// # Errors
+    /// The kernel's side is unusable.
+    pub(crate) fn turn(&mut self) -> io::Result<Progress> {
+        self.driver.enter()?;
+        self.clock.read();
+        self.stats.turns += 1;
+        for _ in 0..TURN_COMPLETIONS_MAX {
+            let Some(completion) = self.driver.next_completion() else { break };
+            self.complete(completion);
+        }
+        self.take_commands();
+        self.expire();
+        self.flush();
+        self.shared_stats.publish(&self.stats);
+        Ok(self.progress())
+    }
+
+    /// Whether the worker may be parked: asked again after others have been told that it is.
+    pub(crate) fn progress(&mut self) -> Progress {
+        if self.draining && self.connections.len() == 0 && !self.driver.has_queued() {
+            return Progress::Ended;
+        }
+        let inbox = !self.commands.is_empty() || self.port.has_work();
+        let output = !self.corks.list.is_empty() || self.driver.has_queued();
+        if inbox || output || self.driver.has_completions() { Progress::Busy } else { Progress::Idle }
+    }
+
+    /// Takes note that the host is about to wait.
+    pub(crate) fn note_park(&mut self) {
+        self.stats.parks += 1;
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { token, buffer, bytes, nonempty, armed } => {
+                self.on_received(Connections::<H::Connection>::slot(token), buffer, bytes as usize, nonempty, armed);
+            }
+            Completion::Sent { token, result, outgoing } => {
+                self.on_sent(Connections::<H::Connection>::slot(token), result, outgoing);
+            }
+            Completion::Readable(token) => self.on_readable(Connections::<H::Connection>::slot(token)),
+            Completion::ReceiveEnded(token, errno) => {
+                self.on_receive_ended(Connections::<H::Connection>::slot(token), errno);
+            }
+            Completion::Accepted(socket) => self.on_accepted(socket),
+            Completion::AcceptEnded(errno) => self.on_accept_ended(errno),
+            Completion::Tick => self.ticking = false,
+        }
+    }
+
+    fn on_accepted(&mut self, socket: Socket) {
+        self.stats.accepted += 1;
+        if self.draining {
+            self.driver.close(socket);
+            return;
+        }
+        let Some(slot) = self.connections.insert(socket) else {
+            self.stats.refused_full += 1;
+            self.driver.close(socket);
+            return;
+        };
+        self.stats.connections += 1;
+        self.timers.set(slot, self.clock.now(), self.limits.handshake_timeout);
+        self.watch(slot);
+    }
+
+    fn on_accept_ended(&mut self, errno: Option<Errno>) {
+        if self.draining {
+            return;
+        }
+        match errno {
+            // Without descriptors the next accept fails at once, too: not before the next tick.
+            Some(errno @ (Errno::TABLE_FULL | Errno::TOO_MANY)) => {
+                self.stats.accepts_failed += 1;
+                tracing::warn!(core = %self.core, error = %io::Error::from(errno), "accept: out of descriptors");
+                self.accept_later = true;
+            }
+            Some(_) => {
+                self.stats.accepts_failed += 1;
+                self.accept_later = true;
+            }
+            None => self.driver.accept(),
+        }
+    }
+
+    /// Arms whatever fits the connection: nothing, a poll, or a multishot receive.
+    pub(super) fn watch(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.watch != Watch::Nothing || connection.paused || connection.phase == Phase::Ended {
+            return;
+        }
+        let token = Connections::<H::Connection>::token(slot);
+        if connection.messages >= crate::limits::HOT_MESSAGES && connection.phase == Phase::Open {
+            connection.watch = Watch::Multishot;
+            self.stats.connections_hot += 1;
+            self.driver.receive_multishot(connection.socket, token);
+        } else {
+            connection.watch = Watch::Poll;
+            self.driver.poll(connection.socket, token);
+        }
+    }
+
+    fn on_readable(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.watch = Watch::Nothing;
+        if connection.phase == Phase::Ended {
+            self.ended.push(slot);
+            return;
+        }
+        connection.watch = Watch::Receive;
+        self.driver.receive(connection.socket, Connections::<H::Connection>::token(slot));
+    }
+
+    fn on_receive_ended(&mut self, slot: u32, errno: Option<Errno>) {
+        let connection = self.connections.at(slot);
+        if matches!(connection.watch, Watch::Multishot | Watch::Cancelling) {
+            self.stats.connections_hot -= 1;
+        }
+        connection.watch = Watch::Nothing;
+        if connection.phase == Phase::Ended {
+            self.ended.push(slot);
+            return;
+        }
+        match errno {
+            Some(Errno::AGAIN | Errno::CANCELED) => self.watch(slot),
+            Some(Errno::NO_BUFFERS) => {
+                self.stats.buffers_exhausted += 1;
+                self.watch(slot);
+            }
+            None | Some(_) => self.on_stream_ended(slot),
+        }
+    }
+
+    fn on_sent(&mut self, slot: u32, result: Result<u32, Errno>, mut outgoing: Outgoing) {
+        let connection = self.connections.at(slot);
+        connection.sending = false;
+        if connection.phase == Phase::Ended {
+            self.discard(outgoing);
+            self.ended.push(slot);
+            return;
+        }
+        match result {
+            Ok(count) if (count as usize) < outgoing.len() => {
+                // Interrupted in the middle: the rest goes on from there.
+                self.stats.bytes_sent += u64::from(count);
+                outgoing.advance(count as usize);
+                self.send(slot, outgoing);
+            }
+            Ok(count) => {
+                self.stats.bytes_sent += u64::from(count);
+                self.discard(outgoing);
+                self.send_next(slot);
+            }
+            Err(_) => {
+                self.discard(outgoing);
+                self.on_stream_ended(slot);
+            }
+        }
+    }
+
+    /// Queues the one send that a connection may have in flight.
+    pub(super) fn send(&mut self, slot: u32, outgoing: Outgoing) {
+        let connection = self.connections.at(slot);
+        debug_assert!(!connection.sending, "two sends on one socket may overtake each other");
+        connection.sending = true;
+        self.driver.send(connection.socket, Connections::<H::Connection>::token(slot), outgoing);
+    }
+
+    /// After a send: the next parcel of the outbox, or whatever waited for the last one.
+    fn send_next(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if let Some(rare) = &mut connection.rare {
+            if let Some(parcel) = rare.outbox.next() {
+                self.send(slot, parcel.outgoing);
+                return;
+            }
+            connection.tidy();
+            if connection.paused {
+                connection.paused = false;
+                self.watch(slot);
+                if self.connections.at(slot).phase == Phase::Open {
+                    self.call(slot, |handler, context, state| handler.on_writable(context, state));
+                }
+            }
+        }
+        self.on_all_sent(slot);
+    }
+
+    /// Gives memory back to where it came from.
+    pub(super) fn discard(&mut self, outgoing: Outgoing) {
+        match outgoing {
+            Outgoing::Received { buffer, .. } => self.driver.release(buffer),
+            Outgoing::Owned { bytes, .. } => self.corks.recycle(bytes),
+            Outgoing::Shared { bytes, .. } => {
+                if let Ok(FrameBytes::Local(bytes)) = SharedBytes::try_unwrap(bytes) {
+                    self.corks.recycle(bytes);
+                }
+            }
+        }
+    }
+
+    /// Everything that the turn has to say leaves: to topics, to connections, to other cores.
+    fn flush(&mut self) {
+        self.flush_broadcasts();
+        let mut corks = std::mem::take(&mut self.corks.list);
+        for Cork { slot, generation, parcel } in corks.drain(..) {
+            let Some(connection) = self.connections.still(slot, generation) else {
+                self.discard(parcel.outgoing);
+                continue;
+            };
+            connection.cork = super::connection::NONE;
+            if connection.phase == Phase::Ended {
+                self.discard(parcel.outgoing);
+            } else if connection.sending {
+                self.store(slot, parcel);
+            } else {
+                self.send(slot, parcel.outgoing);
+            }
+        }
+        // What a handler said while the corks were on their way waits for the next turn.
+        if self.corks.list.is_empty() {
+            self.corks.list = corks;
+        }
+        self.flush_batches();
+        self.free_ended();
+    }
+
+    /// Puts a parcel into the outbox of a connection that is still sending, and applies its bounds.
+    pub(super) fn store(&mut self, slot: u32, parcel: Parcel) {
+        let connection = self.connections.at(slot);
+        let outbox = &mut connection.rare_mut().outbox;
+        let parcel = match parcel {
+            Parcel { outgoing: Outgoing::Owned { bytes, start: 0 }, messages: 0 } => {
+                outbox.store_control(bytes);
+                return;
+            }
+            // A receive buffer must not be pinned by a slow reader.
+            Parcel { outgoing: Outgoing::Received { buffer, start, end }, messages } => {
+                let mut bytes = self.corks.buffer();
+                bytes.extend_from_slice(&self.driver.bytes(&buffer)[start as usize..end as usize]);
+                self.driver.release(buffer);
+                Parcel { outgoing: Outgoing::Owned { bytes, start: 0 }, messages }
+            }
+            parcel => parcel,
+        };
+        let connection = self.connections.at(slot);
+        let outbox = &mut connection.rare_mut().outbox;
+        match outbox.store(parcel, &self.limits) {
+            Stored::Waiting => {}
+            Stored::Dropped(parcels) => {
+                for parcel in parcels {
+                    self.stats.messages_dropped += u64::from(parcel.messages);
+                    self.discard(parcel.outgoing);
+                }
+            }
+            Stored::TooSlow(parcel) => {
+                self.stats.messages_dropped += u64::from(parcel.messages);
+                self.discard(parcel.outgoing);
+                if self.connections.at(slot).phase == Phase::Open {
+                    self.stats.closed_slow += 1;
+                    self.drop_outbox(slot);
+                    self.begin_close(slot, CloseCode::TRY_AGAIN_LATER, "too slow", CloseCause::SlowConsumer);
+                }
+            }
+        }
+        let connection = self.connections.at(slot);
+        // Who does not read is not read from: the kernel's window closes on the peer before anything
+        // of its own making overflows here.
+        connection.paused = connection.outbox_bytes() >= self.limits.outbox_bytes_max / 2;
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 0..TURN_COMMANDS_MAX {
+            let Ok(command) = self.commands.try_recv() else { break };
+            self.obey(command);
+        }
+        for _ in 0..TURN_COMMANDS_MAX {
+            let Some((_, batch)) = self.port.receive() else { break };
+            for command in batch {
+                self.obey(command);
+            }
+        }
+    }
+
+    fn flush_batches(&mut self) {
+        for index in 0..self.batches.len() {
+            if self.batches[index].is_empty() {
+                continue;
+            }
+            let batch = std::mem::take(&mut self.batches[index]);
+            let commands = batch.len() as u64;
+            #[expect(clippy::cast_possible_truncation, reason = "an engine has at most CORES_MAX cores")]
+            if self.port.send(crate::id::CoreId(index as u16), batch).is_err() {
+                self.stats.mesh_refused += commands;
+            }
+        }
+        self.port.flush_backlog();
+        self.port.ring_doorbells();
+    }
+
+    /// Ticks while there is anything to wait for.
+    pub(super) fn keep_ticking(&mut self) {
+        let wanted = !self.timers.is_empty() || self.accept_later || self.drain_deadline.is_some();
+        if wanted && !self.ticking {
+            self.ticking = true;
+            self.driver.tick(Duration::from_millis(TICK_MS));
+        }
+    }
+
+    /// The token of a connection's requests.
+    pub(super) const fn token(slot: u32) -> Token {
+        Connections::<H::Connection>::token(slot)
+    }
+
+    /// Whether the pool can spare a buffer for as long as a send takes.
+    pub(super) fn can_pin_buffer(&self) -> bool {
+        self.driver.buffers_free() > usize::from(crate::limits::RECEIVE_BUFFERS / 2)
+    }
+}

@@ -1,0 +1,132 @@
+//! What happens when a connection's deadline comes: each has one at a time, in the timer wheel.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::{Phase, Watch};
+use super::inbound::HEARTBEAT_BYTES;
+use crate::driver::Driver;
+use crate::handler::{CloseCause, Handler};
+use crate::limits::{CANCELS_PER_SECOND_MAX, QUIET_MESSAGES};
+use crate::protocol::Opcode;
+use crate::protocol::frame::append_frame;
+
+/// How many cancels are left in the current second.
+#[derive(Default)]
+pub(super) struct CancelBudget {
+    second: u64,
+    used: u32,
+}
+
+impl CancelBudget {
+    fn take(&mut self, now: Duration) -> bool {
+        if now.as_secs() != self.second {
+            *self = Self { second: now.as_secs(), used: 0 };
+        }
+        self.used += 1;
+        self.used <= CANCELS_PER_SECOND_MAX
+    }
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Handles every deadline that has come.
+    pub(super) fn expire(&mut self) {
+        let now = self.clock.now();
+        let mut expired = std::mem::take(&mut self.expired);
+        self.timers.advance(now, &mut expired);
+        for slot in expired.drain(..) {
+            match self.connections.at(slot).phase {
+                Phase::Open => self.heartbeat(slot),
+                Phase::Handshake | Phase::Closing | Phase::Finishing { .. } => {
+                    self.stats.closed_timeout += 1;
+                    self.cut(slot, CloseCause::Lost);
+                }
+                Phase::Ended => {}
+            }
+        }
+        self.expired = expired;
+        if !self.ticking {
+            if std::mem::take(&mut self.accept_later) && !self.draining {
+                self.driver.accept();
+            }
+            if self.drain_deadline.take_if(|deadline| *deadline <= now).is_some() {
+                self.cut_all();
+            }
+        }
+        self.keep_ticking();
+    }
+
+    /// Sets the first heartbeat of a connection: spread evenly over the interval by its slot, so that a
+    /// million connections that came at once are not pinged at once.
+    pub(super) fn start_heartbeat(&mut self, slot: u32) {
+        // Fibonacci hashing: neighbouring slots land far apart.
+        let fraction = f64::from(slot.wrapping_mul(2_654_435_769)) / f64::from(u32::MAX);
+        self.timers.set(slot, self.clock.now(), self.limits.ping_interval.mul_f64(fraction));
+    }
+
+    /// Pings a connection, or cuts it if nothing at all has come since the last ping: a peer in the
+    /// middle of a long message can't put a pong into it.
+    fn heartbeat(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.pinged && !connection.heard {
+            self.stats.closed_ping_timeout += 1;
+            self.cut(slot, CloseCause::PingTimeout);
+            return;
+        }
+        connection.pinged = true;
+        connection.heard = false;
+        let quiet = connection.messages < QUIET_MESSAGES;
+        connection.messages = 0;
+        if quiet && connection.watch == Watch::Multishot {
+            self.demote(slot);
+        }
+        let sent = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
+        let payload: [u8; HEARTBEAT_BYTES] = sent.to_be_bytes();
+        let mut ping = self.corks.buffer();
+        append_frame(&mut ping, Opcode::Ping, &payload);
+        self.append(slot, &ping, 0);
+        self.corks.recycle(ping);
+        self.stats.pings_sent += 1;
+        self.timers.set(slot, self.clock.now(), self.limits.ping_interval);
+    }
+
+    /// Ends a multishot receive, if the cost of another cancel is within bounds.
+    pub(super) fn demote(&mut self, slot: u32) {
+        if self.cancels.take(self.clock.now()) {
+            self.connections.at(slot).watch = Watch::Cancelling;
+            self.driver.cancel(Self::token(slot));
+        } else {
+            self.stats.cancels_deferred += 1;
+        }
+    }
+
+    /// Stops accepting and closes every connection.
+    pub(super) fn drain(&mut self, patience: Duration) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        self.drain_deadline = Some(self.clock.now() + patience);
+        self.driver.stop_accepting();
+        for slot in self.connections.slots() {
+            match self.connections.at(slot).phase {
+                Phase::Open => {
+                    self.begin_close(slot, GOING_AWAY.0, GOING_AWAY.1, CloseCause::Drain);
+                    // The drain's own time limit holds, not the usual one.
+                    self.timers.forget(slot);
+                }
+                Phase::Handshake => self.cut(slot, CloseCause::Drain),
+                Phase::Closing | Phase::Finishing { .. } | Phase::Ended => {}
+            }
+        }
+    }
+
+    fn cut_all(&mut self) {
+        for slot in self.connections.slots() {
+            self.cut(slot, CloseCause::Drain);
+        }
+    }
+}
+
+/// What a draining server says (RFC 6455, section 7.4.1).
+const GOING_AWAY: (u16, &str) = (1001, "the server is going away");

@@ -1,0 +1,261 @@
+//! Bytes that have come: through the decoder to the handler, and what it echoes straight back out.
+
+use super::Worker;
+use super::connection::{NONE, Phase, Watch};
+use super::outbox::Parcel;
+use crate::driver::{BufferId, Driver, Outgoing};
+use crate::handler::{CloseCause, Context, Handler};
+use crate::limits::RECEIVE_BUFFER_BYTES;
+use crate::message::Message;
+use crate::protocol::frame::{SERVER_HEADER_BYTES_MAX, append_frame, encode_header, server_header_bytes};
+use crate::protocol::{Event, Input, Opcode};
+
+/// Bytes of a heartbeat's payload: the worker's clock in nanoseconds, which comes back in the pong.
+pub(super) const HEARTBEAT_BYTES: usize = 8;
+
+/// Where bytes lie while they are handled.
+pub(super) enum Source {
+    /// In a receive buffer.
+    Buffer(BufferId),
+    /// In memory of our own: what came behind a request head that arrived in pieces.
+    Heap(Vec<u8>),
+}
+
+/// The frames at the front of a receive buffer that are to be sent from there.
+///
+/// An echo needs no more room than the message took: the header that we write is at least 4 bytes
+/// shorter than the peer's, which carries a mask. So echoes of one buffer are moved together at its
+/// front and never reach what has not been decoded yet.
+#[derive(Default)]
+pub(super) struct EchoRegion {
+    start: usize,
+    end: usize,
+    messages: u32,
+}
+
+/// A message at hand that lies in place.
+pub(super) struct InPlace<'r> {
+    pub(super) source: &'r mut Source,
+    pub(super) echo: &'r mut EchoRegion,
+    pub(super) payload_start: usize,
+    pub(super) payload_bytes: usize,
+    pub(super) opcode: Opcode,
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    pub(super) fn on_received(&mut self, slot: u32, buffer: BufferId, bytes: usize, nonempty: bool, armed: bool) {
+        self.stats.bytes_received += bytes as u64;
+        let connection = self.connections.at(slot);
+        connection.heard = true;
+        if !armed {
+            if matches!(connection.watch, Watch::Multishot | Watch::Cancelling) {
+                self.stats.connections_hot -= 1;
+            }
+            connection.watch = Watch::Nothing;
+        }
+        match connection.phase {
+            Phase::Open | Phase::Closing => self.on_bytes(slot, Source::Buffer(buffer), 0, bytes),
+            Phase::Handshake => self.on_head(slot, buffer, bytes),
+            Phase::Finishing { .. } => self.driver.release(buffer),
+            Phase::Ended => {
+                self.driver.release(buffer);
+                self.ended.push(slot);
+                return;
+            }
+        }
+        if armed {
+            self.slow_down(slot);
+            return;
+        }
+        let connection = self.connections.at(slot);
+        if connection.phase == Phase::Ended || connection.watch != Watch::Nothing || connection.paused {
+            return;
+        }
+        let hot = connection.messages >= crate::limits::HOT_MESSAGES;
+        if !hot && (nonempty || bytes == RECEIVE_BUFFER_BYTES) {
+            connection.watch = Watch::Receive;
+            self.driver.receive(connection.socket, Self::token(slot));
+        } else {
+            self.watch(slot);
+        }
+    }
+
+    /// Ends the multishot receive of a connection that does not read what it causes.
+    fn slow_down(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.paused && connection.watch == Watch::Multishot {
+            self.demote(slot);
+        }
+    }
+
+    /// Decodes the bytes of `source` from `position` up to `length`, which come behind everything
+    /// decoded before.
+    pub(super) fn on_bytes(&mut self, slot: u32, mut source: Source, mut position: usize, length: usize) {
+        let mut echo = EchoRegion::default();
+        loop {
+            let id = self.connections.id_at(slot);
+            let connection = self.connections.at(slot);
+            let open = match connection.phase {
+                Phase::Open => true,
+                Phase::Closing => false,
+                _ => break,
+            };
+            let bytes = match &mut source {
+                Source::Buffer(buffer) => &mut self.driver.bytes(buffer)[position..length],
+                Source::Heap(bytes) => &mut bytes[position..length],
+            };
+            let mut input = Input::new(bytes);
+            let event = match connection.decoder.next(&self.decoding, &mut self.partials, &mut input) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    self.flush_echo(slot, &mut source, &mut echo);
+                    self.on_protocol_error(slot, &error);
+                    break;
+                }
+            };
+            match event {
+                Event::Message { kind, payload, at } => {
+                    let message = Message::received(kind, payload);
+                    let (payload_bytes, opcode) = (payload.len(), Opcode::from(kind));
+                    if open {
+                        self.stats.messages_received += 1;
+                        connection.messages = connection.messages.saturating_add(1);
+                        // Only a message in place can be echoed there; another one is copied.
+                        self.actions.set_current(at.and(Some(message.payload())));
+                        let mut context = Context {
+                            id,
+                            now: self.clock.now(),
+                            subscriptions: connection.subscriptions(),
+                            outbox_bytes: connection.outbox_bytes(),
+                            limits: &self.limits,
+                            handle: &self.handle,
+                            actions: &mut self.actions,
+                        };
+                        self.handler.on_message(&mut context, &mut connection.state, message);
+                    }
+                    let start = position;
+                    position += input.position();
+                    if open {
+                        let in_place = at.map(|at| InPlace {
+                            source: &mut source,
+                            echo: &mut echo,
+                            payload_start: start + at,
+                            payload_bytes,
+                            opcode,
+                        });
+                        self.apply(slot, in_place);
+                    }
+                }
+                Event::Ping(payload) => {
+                    let mut pong = self.corks.buffer();
+                    append_frame(&mut pong, Opcode::Pong, payload);
+                    let payload_bytes = payload.len();
+                    position += input.position();
+                    if open {
+                        self.flush_echo(slot, &mut source, &mut echo);
+                        self.append(slot, &pong, 0);
+                        let header = pong.len() - payload_bytes;
+                        self.call(slot, |handler, context, state| handler.on_ping(context, state, &pong[header..]));
+                    }
+                    self.corks.recycle(pong);
+                }
+                Event::Pong(payload) => {
+                    let sent = <[u8; HEARTBEAT_BYTES]>::try_from(payload).ok().map(u64::from_be_bytes);
+                    position += input.position();
+                    if open && let Some(round_trip) = sent.and_then(|sent| self.round_trip(sent)) {
+                        self.flush_echo(slot, &mut source, &mut echo);
+                        self.call(slot, |handler, context, state| handler.on_pong(context, state, round_trip));
+                    }
+                }
+                Event::Close(frame) => {
+                    let (code, reason) = (frame.code, frame.reason.to_owned());
+                    self.flush_echo(slot, &mut source, &mut echo);
+                    self.on_close_frame(slot, code, &reason);
+                    break;
+                }
+            }
+        }
+        self.finish_echo(slot, source, &echo);
+    }
+
+    /// Moves the message at hand behind the echoes before it, with our header.
+    pub(super) fn echo(&mut self, in_place: &mut InPlace<'_>) {
+        let InPlace { source, echo, payload_start, payload_bytes, opcode } = in_place;
+        let bytes = match source {
+            Source::Buffer(buffer) => self.driver.bytes(buffer),
+            Source::Heap(bytes) => bytes,
+        };
+        let header_bytes = server_header_bytes(*payload_bytes);
+        let frame_start = if echo.messages == 0 { *payload_start - header_bytes } else { echo.end };
+        let mut header = [0; SERVER_HEADER_BYTES_MAX];
+        encode_header(*opcode, true, *payload_bytes, &mut header);
+        let payload_target = frame_start + header_bytes;
+        if payload_target != *payload_start {
+            bytes.copy_within(*payload_start..*payload_start + *payload_bytes, payload_target);
+        }
+        bytes[frame_start..payload_target].copy_from_slice(&header[..header_bytes]);
+        if echo.messages == 0 {
+            echo.start = frame_start;
+        }
+        echo.end = payload_target + *payload_bytes;
+        echo.messages += 1;
+        // Echoed twice, the second copy is taken from where the first has moved the payload to.
+        *payload_start = payload_target;
+    }
+
+    /// Copies the echoes so far into the connection's cork, for something else follows them.
+    pub(super) fn flush_echo(&mut self, slot: u32, source: &mut Source, echo: &mut EchoRegion) {
+        if echo.messages == 0 {
+            return;
+        }
+        let EchoRegion { start, end, messages } = std::mem::take(echo);
+        let bytes = match source {
+            Source::Buffer(buffer) => &self.driver.bytes(buffer)[start..end],
+            Source::Heap(bytes) => &bytes[start..end],
+        };
+        let connection = self.connections.at(slot);
+        self.stats.messages_sent += u64::from(messages);
+        self.corks.append(slot, connection, bytes, messages);
+    }
+
+    /// Sends the echoes from the receive buffer itself if nothing is in their way, and releases it.
+    fn finish_echo(&mut self, slot: u32, mut source: Source, echo: &EchoRegion) {
+        let can_pin = self.can_pin_buffer();
+        let connection = self.connections.at(slot);
+        let direct = can_pin && echo.messages > 0 && connection.cork == NONE && !connection.sending;
+        match source {
+            #[expect(clippy::cast_possible_truncation, reason = "offsets within a receive buffer")]
+            Source::Buffer(buffer) if direct => {
+                self.stats.messages_sent += u64::from(echo.messages);
+                let outgoing = Outgoing::Received { buffer, start: echo.start as u32, end: echo.end as u32 };
+                self.corks.push(slot, connection, Parcel { outgoing, messages: echo.messages });
+            }
+            _ => {
+                let mut echo = EchoRegion { start: echo.start, end: echo.end, messages: echo.messages };
+                self.flush_echo(slot, &mut source, &mut echo);
+                if let Source::Buffer(buffer) = source {
+                    self.driver.release(buffer);
+                }
+            }
+        }
+    }
+
+    fn on_protocol_error(&mut self, slot: u32, error: &crate::protocol::ProtocolError) {
+        self.stats.closed_protocol += 1;
+        tracing::debug!(connection = %self.connections.id_at(slot), %error, "protocol error");
+        self.fail(slot, error.close_code(), &error.to_string(), CloseCause::Protocol);
+    }
+
+    /// Appends encoded frames to what this turn has for the connection.
+    pub(super) fn append(&mut self, slot: u32, frames: &[u8], messages: u32) {
+        let connection = self.connections.at(slot);
+        self.stats.messages_sent += u64::from(messages);
+        self.corks.append(slot, connection, frames, messages);
+    }
+
+    fn round_trip(&self, sent: u64) -> Option<std::time::Duration> {
+        self.clock.now().checked_sub(std::time::Duration::from_nanos(sent))
+    }
+}
+

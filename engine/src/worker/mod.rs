@@ -1,0 +1,193 @@
+//! One core's work: connections, timers, topics, and the turn that moves bytes through them.
+//!
+//! ```text
+//! event_loop   one turn, in data-flow order
+//!   inbound      completions of receives ─► upgrade (the handshake) or messages ─► Handler
+//!   apply        the actions of a handler, the commands of other cores and threads
+//!   broadcast    what a turn publishes to a topic, joined, one send for each subscriber
+//!   outbox       what a turn has for a connection, joined; what waits for a slow one
+//!   heartbeat    deadlines: handshake, ping, pong, close
+//!   ending       every way in which a connection ends, and the one place where its slot is freed
+//! ```
+//!
+//! A worker knows the kernel only as a [`Driver`] and never waits: its host does, between turns.
+
+mod apply;
+mod broadcast;
+mod connection;
+mod connections;
+mod ending;
+mod event_loop;
+mod heartbeat;
+mod inbound;
+mod outbox;
+mod timers;
+mod upgrade;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use self::broadcast::Broadcasts;
+use self::connections::Connections;
+use self::heartbeat::CancelBudget;
+use self::outbox::Corks;
+use self::timers::Timers;
+use crate::clock::Clock;
+use crate::driver::Driver;
+use crate::handle::{Command, EngineHandle};
+use crate::handler::{Actions, Context, Handler, LocalFuture};
+use crate::id::{ConnectionId, CoreId};
+use crate::limits::Limits;
+use crate::mesh::Port;
+use crate::protocol::{DecoderConfig, PartialPool, Role};
+use crate::stats::{CoreStats, Stats};
+use crate::topics::{Interest, InterestCounts, Topics};
+
+pub(crate) use event_loop::Progress;
+
+/// What one core sends to another: everything of one turn.
+pub(crate) type Batch = Vec<Command>;
+
+/// What a worker is given at its start.
+pub(crate) struct WorkerParts<D, H> {
+    pub(crate) core: CoreId,
+    pub(crate) driver: D,
+    pub(crate) handler: H,
+    pub(crate) limits: Limits,
+    pub(crate) connections_max: u32,
+    pub(crate) handle: EngineHandle,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) port: Port<Batch>,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) stats: Arc<CoreStats>,
+}
+
+/// One core.
+pub(crate) struct Worker<D: Driver, H: Handler> {
+    core: CoreId,
+    driver: D,
+    handler: H,
+    limits: Limits,
+    decoding: DecoderConfig,
+    handle: EngineHandle,
+
+    connections: Connections<H::Connection>,
+    partials: PartialPool,
+    timers: Timers,
+    topics: Topics,
+    interest: Arc<Interest>,
+    interest_counts: InterestCounts,
+
+    actions: Actions,
+    corks: Corks,
+    broadcasts: Broadcasts,
+    spawned: Vec<LocalFuture>,
+    /// Connections that are over; freed at the end of the turn, so that a slot is good throughout it.
+    ended: Vec<u32>,
+
+    commands: Receiver<Command>,
+    port: Port<Batch>,
+    /// What this turn has for each other core.
+    batches: Vec<Batch>,
+
+    clock: Clock,
+    ticking: bool,
+    expired: Vec<u32>,
+    cancels: CancelBudget,
+    /// The accept has failed and is armed again with the next tick.
+    accept_later: bool,
+    drain_deadline: Option<Duration>,
+    draining: bool,
+    stats: Stats,
+    shared_stats: Arc<CoreStats>,
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// A worker whose listener is accepting from the first turn on.
+    pub(crate) fn new(parts: WorkerParts<D, H>) -> Self {
+        let WorkerParts {
+            core,
+            mut driver,
+            handler,
+            limits,
+            connections_max,
+            handle,
+            commands,
+            port,
+            interest,
+            stats,
+        } = parts;
+        driver.accept();
+        Self {
+            core,
+            driver,
+            handler,
+            decoding: DecoderConfig {
+                role: Role::Server,
+                message_bytes_max: limits.message_bytes_max,
+                fragments_max: limits.fragments_max,
+            },
+            limits,
+            connections: Connections::new(core, connections_max),
+            partials: PartialPool::new(),
+            timers: Timers::new(connections_max),
+            topics: Topics::new(interest.topic_hash()),
+            interest_counts: InterestCounts::new(Arc::clone(&interest), core),
+            interest,
+            actions: Actions::default(),
+            corks: Corks::default(),
+            broadcasts: Broadcasts::default(),
+            spawned: Vec::new(),
+            ended: Vec::new(),
+            commands,
+            batches: (0..handle.cores()).map(|_| Batch::new()).collect(),
+            port,
+            handle,
+            clock: Clock::start(),
+            ticking: false,
+            expired: Vec::new(),
+            cancels: CancelBudget::default(),
+            accept_later: false,
+            drain_deadline: None,
+            draining: false,
+            stats: Stats::default(),
+            shared_stats: stats,
+        }
+    }
+
+    /// The kernel's side, for the host.
+    pub(crate) const fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// Futures that handlers have spawned since the last call, for the host's runtime.
+    pub(crate) fn spawned(&mut self) -> impl Iterator<Item = LocalFuture> + '_ {
+        self.spawned.drain(..)
+    }
+
+    /// Calls the handler for the connection in `slot` and applies what it asks for.
+    fn call(&mut self, slot: u32, call: impl FnOnce(&mut H, &mut Context<'_>, &mut H::Connection)) {
+        let id = self.connections.id_at(slot);
+        let connection = self.connections.at(slot);
+        self.actions.set_current(None);
+        let mut context = Context {
+            id,
+            now: self.clock.now(),
+            subscriptions: connection.subscriptions(),
+            outbox_bytes: connection.outbox_bytes(),
+            limits: &self.limits,
+            handle: &self.handle,
+            actions: &mut self.actions,
+        };
+        call(&mut self.handler, &mut context, &mut connection.state);
+        self.apply(slot, None);
+    }
+
+    /// The slot of the connection with this identifier if it is open.
+    fn open_slot(&mut self, id: ConnectionId) -> Option<u32> {
+        let slot = self.connections.slot_of(id)?;
+        (self.connections.at(slot).phase == connection::Phase::Open).then_some(slot)
+    }
+}

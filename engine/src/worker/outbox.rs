@@ -1,0 +1,269 @@
+//! Output: corks, which join what one turn has for a connection, and outboxes, where it waits.
+
+use std::collections::VecDeque;
+
+use super::connection::{Connection, NONE};
+use crate::driver::{Outgoing, SharedBytes};
+use crate::limits::{
+    CORK_BYTES_MAX, JOIN_COPY_BYTES_MAX, Limits, SEND_BUFFER_KEPT_BYTES_MAX, SEND_BUFFERS_KEPT_MAX, SlowConsumer,
+};
+
+/// Bytes on their way, and how many messages they hold.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) outgoing: Outgoing,
+    /// Messages of the application in it; none means control frames, which are exempt from bounds.
+    pub(super) messages: u32,
+}
+
+/// Output of one turn for one connection.
+pub(super) struct Cork {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+    pub(super) parcel: Parcel,
+}
+
+/// The corks of one turn, and empty buffers for the next ones.
+#[derive(Default)]
+pub(super) struct Corks {
+    pub(super) list: Vec<Cork>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Corks {
+    /// An empty buffer.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back for reuse, if it is worth keeping.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.buffers.len() < SEND_BUFFERS_KEPT_MAX && buffer.capacity() <= SEND_BUFFER_KEPT_BYTES_MAX {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// Appends a copy of `frames` to what the turn has for the connection.
+    pub(super) fn append<S>(&mut self, slot: u32, connection: &mut Connection<S>, frames: &[u8], messages: u32) {
+        if let Some(joined) = self.joinable(connection, frames.len()) {
+            joined.0.extend_from_slice(frames);
+            *joined.1 += messages;
+            return;
+        }
+        let mut bytes = self.buffer();
+        bytes.extend_from_slice(frames);
+        self.push(slot, connection, Parcel { outgoing: Outgoing::Owned { bytes, start: 0 }, messages });
+    }
+
+    /// Appends frames that other connections are sent too: copied if that spares a send, else shared.
+    pub(super) fn append_shared<S>(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection<S>,
+        frames: &SharedBytes,
+        messages: u32,
+    ) {
+        let bytes = frames.as_slice();
+        if bytes.len() <= JOIN_COPY_BYTES_MAX
+            && let Some(joined) = self.joinable(connection, bytes.len())
+        {
+            joined.0.extend_from_slice(bytes);
+            *joined.1 += messages;
+            return;
+        }
+        let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(frames), start: 0 };
+        self.push(slot, connection, Parcel { outgoing, messages });
+    }
+
+    /// Adds a parcel behind what the turn has for the connection.
+    pub(super) fn push<S>(&mut self, slot: u32, connection: &mut Connection<S>, parcel: Parcel) {
+        connection.cork = u32::try_from(self.list.len()).expect("a turn has fewer corks than 2^32");
+        self.list.push(Cork { slot, generation: connection.generation, parcel });
+    }
+
+    fn joinable<S>(&mut self, connection: &Connection<S>, more: usize) -> Option<(&mut Vec<u8>, &mut u32)> {
+        if connection.cork == NONE {
+            return None;
+        }
+        let parcel = &mut self.list[connection.cork as usize].parcel;
+        match &mut parcel.outgoing {
+            Outgoing::Owned { bytes, .. } if bytes.len() + more <= CORK_BYTES_MAX => {
+                Some((bytes, &mut parcel.messages))
+            }
+            // A small shared parcel becomes the connection's own, to be joined with what follows.
+            Outgoing::Shared { bytes: shared, .. }
+                if shared.as_slice().len() <= JOIN_COPY_BYTES_MAX
+                    && shared.as_slice().len() + more <= CORK_BYTES_MAX =>
+            {
+                let mut own = self.buffers.pop().unwrap_or_default();
+                own.extend_from_slice(shared.as_slice());
+                parcel.outgoing = Outgoing::Owned { bytes: own, start: 0 };
+                match &mut parcel.outgoing {
+                    Outgoing::Owned { bytes, .. } => Some((bytes, &mut parcel.messages)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What an outbox made of a parcel.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// It waits.
+    Waiting,
+    /// Parcels were dropped, this one or older ones.
+    Dropped(Vec<Parcel>),
+    /// The connection is too slow to be kept; the parcel comes back.
+    TooSlow(Parcel),
+}
+
+/// Parcels of earlier turns that wait for the send in flight, bounded in bytes and messages.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: VecDeque<Parcel>,
+    bytes: usize,
+    messages: usize,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Stores a parcel within the bounds; control frames are exempt.
+    pub(super) fn store(&mut self, parcel: Parcel, limits: &Limits) -> Stored {
+        let mut dropped = Vec::new();
+        while parcel.messages > 0 && !self.has_room(&parcel, limits) {
+            match limits.slow_consumer {
+                SlowConsumer::Disconnect => return Stored::TooSlow(parcel),
+                SlowConsumer::DropNewest => return Stored::Dropped(vec![parcel]),
+                SlowConsumer::DropOldest => match self.pop_oldest_message() {
+                    Some(oldest) => dropped.push(oldest),
+                    // Larger than the bound by itself.
+                    None => {
+                        dropped.push(parcel);
+                        return Stored::Dropped(dropped);
+                    }
+                },
+            }
+        }
+        self.bytes += parcel.outgoing.len();
+        self.messages += parcel.messages as usize;
+        self.queue.push_back(parcel);
+        if dropped.is_empty() { Stored::Waiting } else { Stored::Dropped(dropped) }
+    }
+
+    /// Puts control frames behind what waits. Of several pongs only the last needs to be sent (RFC
+    /// 6455, section 5.5.3), so one that still waits at the end is replaced: a peer that pings and
+    /// never reads does not fill the outbox.
+    pub(super) fn store_control(&mut self, frames: Vec<u8>) {
+        if let Some(Parcel { outgoing: Outgoing::Owned { bytes, .. }, messages: 0 }) = self.queue.back_mut() {
+            self.bytes -= bytes.len();
+            self.bytes += frames.len();
+            *bytes = frames;
+            return;
+        }
+        self.bytes += frames.len();
+        self.queue.push_back(Parcel { outgoing: Outgoing::Owned { bytes: frames, start: 0 }, messages: 0 });
+    }
+
+    /// The next parcel to send.
+    pub(super) fn next(&mut self) -> Option<Parcel> {
+        let parcel = self.queue.pop_front()?;
+        self.bytes -= parcel.outgoing.len();
+        self.messages -= parcel.messages as usize;
+        Some(parcel)
+    }
+
+    /// Everything that waits, to be given up.
+    pub(super) fn take(&mut self) -> VecDeque<Parcel> {
+        self.bytes = 0;
+        self.messages = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    fn has_room(&self, parcel: &Parcel, limits: &Limits) -> bool {
+        self.bytes + parcel.outgoing.len() <= limits.outbox_bytes_max
+            && self.messages + parcel.messages as usize <= limits.outbox_messages_max
+    }
+
+    fn pop_oldest_message(&mut self) -> Option<Parcel> {
+        let index = self.queue.iter().position(|parcel| parcel.messages > 0)?;
+        let parcel = self.queue.remove(index)?;
+        self.bytes -= parcel.outgoing.len();
+        self.messages -= parcel.messages as usize;
+        Some(parcel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parcel(bytes: &[u8], messages: u32) -> Parcel {
+        Parcel { outgoing: Outgoing::Owned { bytes: bytes.to_vec(), start: 0 }, messages }
+    }
+
+    fn limits(slow_consumer: SlowConsumer) -> Limits {
+        Limits { outbox_bytes_max: 10, outbox_messages_max: 3, slow_consumer, ..Limits::default() }
+    }
+
+    fn contents(outbox: &mut Outbox) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| outbox.next())
+            .map(|parcel| match parcel.outgoing {
+                Outgoing::Owned { bytes, .. } => bytes,
+                other => panic!("not owned: {other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_is_dropped_at_either_bound() {
+        let limits = limits(SlowConsumer::DropNewest);
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            assert!(matches!(outbox.store(parcel(b"ab", 1), &limits), Stored::Waiting));
+        }
+        assert!(matches!(outbox.store(parcel(b"c", 1), &limits), Stored::Dropped(dropped) if dropped.len() == 1));
+        assert_eq!(contents(&mut outbox), [b"ab", b"ab", b"ab"]);
+        assert_eq!((outbox.bytes(), outbox.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn the_oldest_makes_room_and_control_frames_stay() {
+        let limits = limits(SlowConsumer::DropOldest);
+        let mut outbox = Outbox::default();
+        outbox.store_control(b"ping".to_vec());
+        assert!(matches!(outbox.store(parcel(b"old", 1), &limits), Stored::Waiting));
+        assert!(matches!(outbox.store(parcel(b"newer", 1), &limits), Stored::Dropped(dropped) if dropped.len() == 1));
+        assert_eq!(contents(&mut outbox), [b"ping".to_vec(), b"newer".to_vec()]);
+        assert!(matches!(outbox.store(parcel(&[0; 11], 1), &limits), Stored::Dropped(_)), "larger than the bound");
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_slow_consumer_is_named() {
+        let limits = limits(SlowConsumer::Disconnect);
+        let mut outbox = Outbox::default();
+        assert!(matches!(outbox.store(parcel(&[0; 10], 1), &limits), Stored::Waiting));
+        assert!(matches!(outbox.store(parcel(b"x", 1), &limits), Stored::TooSlow(_)));
+        assert!(matches!(outbox.store(parcel(b"close", 0), &limits), Stored::Waiting), "control frames are exempt");
+    }
+
+    #[test]
+    fn pongs_do_not_pile_up() {
+        let mut outbox = Outbox::default();
+        for round in 0..1000u32 {
+            outbox.store_control(round.to_be_bytes().to_vec());
+        }
+        assert_eq!(contents(&mut outbox), [999u32.to_be_bytes().to_vec()]);
+    }
+}

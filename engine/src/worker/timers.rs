@@ -1,0 +1,168 @@
+//! One timer wheel for all deadlines of a core: a connection has at most one, and it costs 12 bytes.
+//!
+//! Every slot of the wheel is a doubly linked list through an array that is indexed by connection, so
+//! that a deadline is set, moved and forgotten in constant time and without an allocation.
+
+use std::time::Duration;
+
+use crate::limits::{TICK_MS, WHEEL_SLOTS};
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Node {
+    previous: u32,
+    next: u32,
+    /// The tick at which it is due, or [`NONE`] if it has no deadline.
+    due: u32,
+}
+
+const IDLE: Node = Node { previous: NONE, next: NONE, due: NONE };
+
+/// Deadlines in ticks of [`TICK_MS`] since the worker's start.
+pub(super) struct Timers {
+    heads: Box<[u32; WHEEL_SLOTS]>,
+    nodes: Vec<Node>,
+    /// The last tick whose deadlines have been handed out.
+    now: u32,
+    scheduled: usize,
+}
+
+/// The tick that a time falls in.
+pub(super) fn tick_of(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / u128::from(TICK_MS)).unwrap_or(NONE - 1)
+}
+
+impl Timers {
+    /// Room for `connections`, reserved and untouched.
+    pub(super) fn new(connections: u32) -> Self {
+        Self {
+            heads: Box::new([NONE; WHEEL_SLOTS]),
+            nodes: Vec::with_capacity(connections as usize),
+            now: 0,
+            scheduled: 0,
+        }
+    }
+
+    /// Whether any deadline is set.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.scheduled == 0
+    }
+
+    /// Sets the deadline of `connection` to `after` from `now`, rounded up; replaces an earlier one.
+    pub(super) fn set(&mut self, connection: u32, now: Duration, after: Duration) {
+        self.forget(connection);
+        let due = tick_of(now + after).saturating_add(1).max(self.now + 1);
+        let index = connection as usize;
+        if self.nodes.len() <= index {
+            self.nodes.resize(index + 1, IDLE);
+        }
+        let head = &mut self.heads[due as usize % WHEEL_SLOTS];
+        self.nodes[index] = Node { previous: NONE, next: *head, due };
+        if *head != NONE {
+            self.nodes[*head as usize].previous = connection;
+        }
+        *head = connection;
+        self.scheduled += 1;
+    }
+
+    /// Takes the deadline of `connection` away, if it has one.
+    pub(super) fn forget(&mut self, connection: u32) {
+        let Some(node) = self.nodes.get_mut(connection as usize) else { return };
+        if node.due == NONE {
+            return;
+        }
+        let Node { previous, next, due } = std::mem::replace(node, IDLE);
+        if previous == NONE {
+            self.heads[due as usize % WHEEL_SLOTS] = next;
+        } else {
+            self.nodes[previous as usize].next = next;
+        }
+        if next != NONE {
+            self.nodes[next as usize].previous = previous;
+        }
+        self.scheduled -= 1;
+    }
+
+    /// Moves on to `now` and puts the connections that are due into `expired`, without a deadline now.
+    pub(super) fn advance(&mut self, now: Duration, expired: &mut Vec<u32>) {
+        let target = tick_of(now);
+        // After a long pause every slot needs to be looked at only once.
+        let rounds = (target.saturating_sub(self.now) as usize).min(WHEEL_SLOTS);
+        for step in 0..rounds {
+            #[expect(clippy::cast_possible_truncation, reason = "at most WHEEL_SLOTS")]
+            let tick = target - (rounds - 1 - step) as u32;
+            let mut connection = self.heads[tick as usize % WHEEL_SLOTS];
+            while connection != NONE {
+                let Node { next, due, .. } = self.nodes[connection as usize];
+                // One revolution further on: it stays where it is.
+                if due <= target {
+                    self.forget(connection);
+                    expired.push(connection);
+                }
+                connection = next;
+            }
+        }
+        self.now = self.now.max(target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn expired(timers: &mut Timers, now: Duration) -> Vec<u32> {
+        let mut expired = Vec::new();
+        timers.advance(now, &mut expired);
+        expired.sort_unstable();
+        expired
+    }
+
+    #[test]
+    fn a_deadline_is_never_early_and_at_most_two_ticks_late() {
+        let mut timers = Timers::new(8);
+        for (connection, after) in [(0, 0), (1, 99), (2, 100), (3, 250), (4, TICK_MS * WHEEL_SLOTS as u64 * 3 + 50)] {
+            timers.set(connection, ms(30), ms(after));
+        }
+        let mut due = std::collections::HashMap::new();
+        for now in (30..TICK_MS * (WHEEL_SLOTS as u64 * 3 + 10)).step_by(10) {
+            for connection in expired(&mut timers, ms(now)) {
+                assert!(due.insert(connection, now).is_none(), "once");
+            }
+        }
+        for (connection, after) in [(0, 0), (1, 99), (2, 100), (3, 250), (4, TICK_MS * WHEEL_SLOTS as u64 * 3 + 50)] {
+            let at = due[&connection];
+            assert!(at >= 30 + after && at <= 30 + after + 2 * TICK_MS, "connection {connection} at {at}");
+        }
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_new_deadline_replaces_the_old_one_and_a_forgotten_one_is_gone() {
+        let mut timers = Timers::new(4);
+        for connection in 0..4 {
+            timers.set(connection, ms(0), ms(500));
+        }
+        timers.set(1, ms(0), ms(2_000));
+        timers.forget(2);
+        timers.forget(2);
+        timers.forget(77);
+        assert_eq!(expired(&mut timers, ms(1_000)), [0, 3]);
+        assert_eq!(expired(&mut timers, ms(10_000)), [1]);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_hands_out_everything_once() {
+        let mut timers = Timers::new(1000);
+        for connection in 0..1000 {
+            timers.set(connection, ms(0), ms(u64::from(connection) * 37));
+        }
+        assert_eq!(expired(&mut timers, ms(3_600_000)).len(), 1000);
+        assert_eq!(expired(&mut timers, ms(7_200_000)).len(), 0);
+    }
+}

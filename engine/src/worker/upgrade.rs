@@ -1,0 +1,137 @@
+//! From the first byte of a request to an open connection, or to the answer that it gets instead.
+
+use super::Worker;
+use super::connection::Phase;
+use super::inbound::Source;
+use crate::driver::{BufferId, Driver};
+use crate::handler::{Answer, Handler, Response};
+use crate::protocol::handshake::{
+    HandshakeError, append_accept, append_refusal, append_response, is_upgrade, validate,
+};
+use crate::protocol::http::{HEADERS_MAX, HeadLimits, Request, parse_request};
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Bytes of a request head have come. It is copied out of the receive buffer: once in the life of
+    /// a connection, and it may come in pieces.
+    pub(super) fn on_head(&mut self, slot: u32, buffer: BufferId, length: usize) {
+        let mut head = match &mut self.connections.at(slot).rare {
+            Some(rare) => std::mem::take(&mut rare.head),
+            None => self.corks.buffer(),
+        };
+        let before = head.len();
+        head.extend_from_slice(&self.driver.bytes(&buffer)[..length]);
+        self.driver.release(buffer);
+
+        let limits = HeadLimits { head_bytes_max: self.limits.head_bytes_max, headers_max: HEADERS_MAX };
+        // Read again only once the end has come, or a head sent byte by byte would cost its square.
+        let parsed = if before == 0 || head.len() > limits.head_bytes_max || ends_within(&head, before) {
+            parse_request(&head, &limits)
+        } else {
+            Ok(None)
+        };
+        let mut answer = self.corks.buffer();
+        let head_bytes = match parsed {
+            Ok(None) => {
+                self.corks.recycle(answer);
+                self.connections.at(slot).rare_mut().head = head;
+                return;
+            }
+            Ok(Some((request, head_bytes))) => {
+                self.answer(slot, &request, &mut answer);
+                head_bytes
+            }
+            Err(error) => {
+                self.refuse(slot, &error, &mut answer);
+                head.len()
+            }
+        };
+        self.connections.at(slot).tidy();
+        if self.connections.at(slot).phase != Phase::Ended {
+            let connection = self.connections.at(slot);
+            self.corks.append(slot, connection, &answer, 0);
+        }
+        self.corks.recycle(answer);
+        if self.connections.at(slot).phase != Phase::Open {
+            self.corks.recycle(head);
+            return;
+        }
+        self.open(slot);
+        // A client may speak before it has seen our answer.
+        let length = head.len();
+        if length > head_bytes {
+            self.on_bytes(slot, Source::Heap(head), head_bytes, length);
+        } else {
+            self.corks.recycle(head);
+        }
+    }
+
+    /// Writes the answer to a whole request head, and moves the connection on.
+    fn answer(&mut self, slot: u32, request: &Request<'_>, out: &mut Vec<u8>) {
+        let upgrade = if is_upgrade(request) {
+            match validate(request) {
+                Ok(upgrade) => Some(upgrade),
+                Err(error) => return self.refuse(slot, &error, out),
+            }
+        } else {
+            None
+        };
+        let mut answer = Answer::upgrade();
+        self.call(slot, |handler, context, state| answer = handler.on_request(context, state, request));
+        if self.connections.at(slot).phase == Phase::Ended {
+            return;
+        }
+        match (answer, upgrade) {
+            (Answer::Respond(response), _) => self.respond(slot, &response, out),
+            (Answer::Upgrade { .. }, None) => self.refuse(slot, &HandshakeError::NotAnUpgrade, out),
+            (Answer::Upgrade { subprotocol }, Some(upgrade)) => {
+                // One that was not offered would make the client fail the connection.
+                let chosen = subprotocol.as_deref().filter(|ours| upgrade.select_subprotocol(&[ours]).is_some());
+                append_accept(out, upgrade.key, chosen);
+                self.connections.at(slot).phase = Phase::Open;
+            }
+        }
+    }
+
+    fn open(&mut self, slot: u32) {
+        self.stats.upgrades += 1;
+        self.stats.connections_open += 1;
+        self.connections.at(slot).announced = true;
+        self.start_heartbeat(slot);
+        self.call(slot, |handler, context, state| handler.on_open(context, state));
+    }
+
+    fn respond(&mut self, slot: u32, response: &Response, out: &mut Vec<u8>) {
+        let headers: Vec<(&str, &str)> =
+            response.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        append_response(out, response.status, &response.content_type, &headers, &response.body);
+        self.finish(slot, true);
+    }
+
+    fn refuse(&mut self, slot: u32, error: &HandshakeError, out: &mut Vec<u8>) {
+        self.stats.refused_requests += 1;
+        tracing::debug!(connection = %self.connections.id_at(slot), %error, "request refused");
+        append_refusal(out, error);
+        self.finish(slot, true);
+    }
+}
+
+/// Whether an empty line ends in the part of the head that has come last.
+fn ends_within(head: &[u8], before: usize) -> bool {
+    let tail = &head[before.saturating_sub(3)..];
+    tail.windows(2).any(|two| two == b"\n\n") || tail.windows(3).any(|three| three == b"\n\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_head_is_found_across_pieces() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for before in 1..head.len() {
+            assert!(ends_within(head, before), "after {before} bytes");
+            assert!(!ends_within(&head[..head.len() - 1], before.min(head.len() - 2)));
+        }
+        assert!(ends_within(b"GET / HTTP/1.1\n\n", 15));
+    }
+}

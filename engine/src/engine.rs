@@ -181,8 +181,7 @@ impl Engine {
             return Err(Error::NoDescriptors(crate::uring::descriptor_limit()));
         }
         let (address, listeners) = self.listen()?;
-        let capacity =
-            Capacity { lane_entries: limits::LANE_ENTRIES, backlog_entries_max: limits::LANE_BACKLOG_MAX };
+        let capacity = Capacity { lane_entries: limits::LANE_ENTRIES, backlog_entries_max: limits::LANE_BACKLOG_MAX };
         let ports = mesh::build::<Batch>(self.cores, capacity)?;
         let interest = Arc::new(Interest::new(self.cores));
         let mut links = Vec::new();
@@ -219,8 +218,18 @@ impl Engine {
                 driver.listen(listener);
                 let doorbells = Arc::clone(port.doorbells());
                 let handler = handler(core);
-                let parts =
-                    WorkerParts { core, driver, handler, limits, connections_max, handle, commands, port, interest, stats };
+                let parts = WorkerParts {
+                    core,
+                    driver,
+                    handler,
+                    limits,
+                    connections_max,
+                    handle,
+                    commands,
+                    port,
+                    interest,
+                    stats,
+                };
                 host::run(kind, Worker::new(parts), &doorbells[core.index()])
                     .map_err(|source| Error::Worker { core, source })
             };

@@ -40,7 +40,7 @@ pub struct Overloaded(pub CoreId);
 /// One core as other threads reach it.
 pub(crate) struct CoreLink {
     pub(crate) commands: Sender<Command>,
-        pub(crate) stats: Arc<CoreStats>,
+    pub(crate) stats: Arc<CoreStats>,
 }
 
 struct Shared {

@@ -14,9 +14,9 @@ use crate::handle::EngineHandle;
 use crate::id::{ConnectionId, CoreId};
 use crate::limits::Limits;
 use crate::message::Message;
-use crate::protocol::http::Request;
 use crate::protocol::Opcode;
 use crate::protocol::frame::append_frame;
+use crate::protocol::http::Request;
 
 /// An application on one core. Each worker has its own, so that `&mut self` needs no lock.
 ///
@@ -27,7 +27,12 @@ pub trait Handler: 'static {
 
     /// A request has come: answer it, or upgrade. An upgrade that is not one (a missing key, another
     /// version) is refused by the engine without asking.
-    fn on_request(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, request: &Request<'_>) -> Answer {
+    fn on_request(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: &mut Self::Connection,
+        request: &Request<'_>,
+    ) -> Answer {
         let _ = (context, connection, request);
         Answer::upgrade()
     }
@@ -292,13 +297,33 @@ pub(crate) type Span = Range<u32>;
 pub(crate) enum Action {
     /// The message at hand goes back as it came.
     Echo,
-    Send { to: ConnectionId, frame: Span },
-    Subscribe { topic: Span },
-    Unsubscribe { topic: Span },
-    Publish { topic: Span, frame: Span, except: Option<ConnectionId> },
-    Broadcast { frame: Span, except: Option<ConnectionId> },
-    Close { to: ConnectionId, code: u16, reason: Span },
-    Terminate { to: ConnectionId },
+    Send {
+        to: ConnectionId,
+        frame: Span,
+    },
+    Subscribe {
+        topic: Span,
+    },
+    Unsubscribe {
+        topic: Span,
+    },
+    Publish {
+        topic: Span,
+        frame: Span,
+        except: Option<ConnectionId>,
+    },
+    Broadcast {
+        frame: Span,
+        except: Option<ConnectionId>,
+    },
+    Close {
+        to: ConnectionId,
+        code: u16,
+        reason: Span,
+    },
+    Terminate {
+        to: ConnectionId,
+    },
 }
 
 /// What a handler has asked for, in order; reused from call to call.

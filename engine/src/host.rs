@@ -3,9 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
 use crate::engine::HostKind;
 use crate::handler::Handler;
 use crate::limits::BUSY_TURNS_MAX;
@@ -33,7 +30,7 @@ const RUNTIME_ENTRIES: u32 = 64;
 /// the other tasks of the core run.
 async fn in_runtime<H: Handler>(mut worker: Worker<Ring, H>, doorbell: &Doorbell) -> io::Result<()> {
     // The eventfd is never read: every write to it is an edge, and edges are all that is awaited.
-    let bell = AsyncFd::with_interest(doorbell.fd(), Interest::READABLE)?;
+    let bell = doorbell.listen()?;
     let mut busy_turns = 0;
     loop {
         let progress = worker.turn()?;

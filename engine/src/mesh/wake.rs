@@ -16,6 +16,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+#[cfg(not(crore_loom))]
+use tokio::io::{Interest, unix::AsyncFd};
+
 use super::sync::{AtomicBool, CachePadded, store_then_look_barrier};
 
 /// The means to wake one core; clones are of the same bell.
@@ -87,6 +90,21 @@ impl Doorbell {
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.shared.bell.fd()
+    }
+}
+
+#[cfg(not(crore_loom))]
+impl Doorbell {
+    /// The eventfd for a task that awaits it, on the runtime that this is called in.
+    ///
+    /// # Errors
+    ///
+    /// The runtime can't watch another descriptor.
+    pub fn listen(&self) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+        // SAFETY: a `BorrowedFd` names one descriptor, which `self` keeps open for as long as it is
+        // borrowed, and the `AsyncFd` does not outlive the borrow.
+        let bell = unsafe { AsyncFd::register_with_interest(self.fd(), Interest::READABLE) };
+        bell.map_err(|error| io::Error::other(error.to_string()))
     }
 }
 

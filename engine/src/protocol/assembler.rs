@@ -4,9 +4,7 @@ use std::ops::Range;
 
 use super::close::CloseFrame;
 use super::error::ProtocolError;
-use super::frame::{
-    FrameContext, FrameHeader, MessageKind, Opcode, Role, WholeMessage, decode_header,
-};
+use super::frame::{FrameContext, FrameHeader, MessageKind, Opcode, Role, WholeMessage, decode_header};
 use super::mask::{apply_mask, unmask_is_ascii};
 use super::partial::{Partial, Progress};
 use super::utf8;
@@ -32,11 +30,7 @@ impl DecoderConfig {
     /// A configuration with [`FRAGMENTS_MAX_DEFAULT`].
     #[must_use]
     pub const fn new(role: Role, message_bytes_max: usize) -> Self {
-        Self {
-            role,
-            message_bytes_max,
-            fragments_max: FRAGMENTS_MAX_DEFAULT,
-        }
+        Self { role, message_bytes_max, fragments_max: FRAGMENTS_MAX_DEFAULT }
     }
 
     pub(super) const fn context(&self) -> FrameContext {
@@ -133,11 +127,7 @@ enum Found {
     /// The input is used up.
     Nothing,
     /// In the input, and whether its header lies there, too.
-    InPlace {
-        opcode: Opcode,
-        range: Range<usize>,
-        with_header: bool,
-    },
+    InPlace { opcode: Opcode, range: Range<usize>, with_header: bool },
     /// In the partial state's message buffer.
     Message(MessageKind),
     /// In the partial state's control buffer.
@@ -183,9 +173,7 @@ impl Decoder {
     /// How many bytes of heap are kept for what has come in part.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.partial
-            .as_ref()
-            .map_or(0, |partial| partial.heap_bytes())
+        self.partial.as_ref().map_or(0, |partial| partial.heap_bytes())
     }
 
     /// Gives everything back to the pool; for a connection that ends, whatever its state.
@@ -206,14 +194,7 @@ impl Decoder {
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         let found = self.advance(config, pool, input)?;
         Ok(Some(match (found, &mut self.partial) {
-            (
-                Found::InPlace {
-                    opcode,
-                    range,
-                    with_header,
-                },
-                _,
-            ) => {
+            (Found::InPlace { opcode, range, with_header }, _) => {
                 let at = with_header.then_some(range.start);
                 let payload = &mut input.bytes[range];
                 match opcode.message_kind() {
@@ -221,11 +202,7 @@ impl Decoder {
                     None => control_event(opcode, payload)?,
                 }
             }
-            (Found::Message(kind), Some(partial)) => Event::Message {
-                kind,
-                payload: partial.payload_mut(),
-                at: None,
-            },
+            (Found::Message(kind), Some(partial)) => Event::Message { kind, payload: partial.payload_mut(), at: None },
             (Found::Control(opcode), Some(partial)) => control_event(opcode, partial.control())?,
             _ => return Ok(None),
         }))
@@ -237,36 +214,22 @@ impl Decoder {
         pool: &mut PartialPool,
         input: &mut Input<'_>,
     ) -> Result<Found, ProtocolError> {
-        if self
-            .partial
-            .as_mut()
-            .is_some_and(|partial| partial.take_back())
-        {
+        if self.partial.as_mut().is_some_and(|partial| partial.take_back()) {
             self.release_between_messages(pool);
         }
         loop {
-            if !self
-                .partial
-                .as_ref()
-                .is_some_and(|partial| partial.is_within_frame())
-            {
+            if !self.partial.as_ref().is_some_and(|partial| partial.is_within_frame()) {
                 let Some((header, with_header)) = self.read_header(config, pool, input)? else {
                     return Ok(Found::Nothing);
                 };
-                let too_big = ProtocolError::MessageTooBig {
-                    bytes_max: config.message_bytes_max,
-                };
+                let too_big = ProtocolError::MessageTooBig { bytes_max: config.message_bytes_max };
                 let payload_bytes = usize::try_from(header.payload_bytes).map_err(|_| too_big)?;
                 let alone = header.fin && header.opcode != Opcode::Continuation;
                 if alone && payload_bytes <= input.remaining() {
                     self.release_between_messages(pool);
                     let range = input.advance(payload_bytes);
                     unmask_frame(&header, &mut input.bytes[range.clone()])?;
-                    return Ok(Found::InPlace {
-                        opcode: header.opcode,
-                        range,
-                        with_header,
-                    });
+                    return Ok(Found::InPlace { opcode: header.opcode, range, with_header });
                 }
                 let partial = self.partial.get_or_insert_with(|| pool.take());
                 partial.begin_frame(config, &header, payload_bytes)?;
@@ -303,9 +266,7 @@ impl Decoder {
         if let Some(header) = header {
             input.advance(header.header_bytes);
         } else if input.remaining() > 0 {
-            self.partial
-                .get_or_insert_with(|| pool.take())
-                .begin_header(input);
+            self.partial.get_or_insert_with(|| pool.take()).begin_header(input);
         }
         Ok(header.map(|header| (header, true)))
     }
@@ -319,16 +280,8 @@ impl Decoder {
 
 /// The hot path: unmasks and validates a message where it lies.
 #[inline(always)]
-fn take_whole<'b>(
-    message: WholeMessage,
-    role: Role,
-    input: &'b mut Input<'_>,
-) -> Result<Event<'b>, ProtocolError> {
-    let WholeMessage {
-        kind,
-        header_bytes,
-        payload_bytes,
-    } = message;
+fn take_whole<'b>(message: WholeMessage, role: Role, input: &'b mut Input<'_>) -> Result<Event<'b>, ProtocolError> {
+    let WholeMessage { kind, header_bytes, payload_bytes } = message;
     let at = Some(input.position + header_bytes);
     let frame = input.take(header_bytes + payload_bytes);
     let (header, payload) = frame.split_at_mut(header_bytes);

@@ -53,10 +53,7 @@ impl<'b> CloseFrame<'b> {
     /// [`ProtocolError::InvalidUtf8`].
     pub fn parse(body: &'b [u8]) -> Result<Self, ProtocolError> {
         match body {
-            [] => Ok(Self {
-                code: None,
-                reason: "",
-            }),
+            [] => Ok(Self { code: None, reason: "" }),
             [_] => Err(ProtocolError::CloseTruncated),
             [high, low, reason @ ..] => {
                 let code = u16::from_be_bytes([*high, *low]);
@@ -64,10 +61,7 @@ impl<'b> CloseFrame<'b> {
                     return Err(ProtocolError::CloseCodeInvalid(code));
                 }
                 let reason = str::from_utf8(reason).map_err(|_| ProtocolError::InvalidUtf8)?;
-                Ok(Self {
-                    code: Some(code),
-                    reason,
-                })
+                Ok(Self { code: Some(code), reason })
             }
         }
     }
@@ -102,60 +96,19 @@ mod tests {
     #[test]
     fn only_registered_and_private_codes_may_be_sent() {
         let valid: Vec<u16> = (0..=u16::MAX).filter(|&code| may_be_sent(code)).collect();
-        let expected: Vec<u16> = (1000..=1003)
-            .chain(1007..=1014)
-            .chain(3000..=4999)
-            .collect();
+        let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
         assert_eq!(valid, expected);
     }
 
     #[test]
     fn a_body_is_a_code_and_a_reason_or_nothing() {
-        assert_eq!(
-            CloseFrame::parse(b""),
-            Ok(CloseFrame {
-                code: None,
-                reason: ""
-            })
-        );
-        assert_eq!(
-            CloseFrame::parse(b"\x03"),
-            Err(ProtocolError::CloseTruncated)
-        );
-        assert_eq!(
-            CloseFrame::parse(b"\x03\xe8"),
-            Ok(CloseFrame {
-                code: Some(1000),
-                reason: ""
-            })
-        );
-        assert_eq!(
-            CloseFrame::parse("\u{3}\u{69}".as_bytes()),
-            Err(ProtocolError::CloseCodeInvalid(0x369))
-        );
-        assert_eq!(
-            CloseFrame::parse(b"\x0f\xa0sch\xc3\xb6n"),
-            Ok(CloseFrame {
-                code: Some(4000),
-                reason: "schön"
-            })
-        );
-        assert_eq!(
-            CloseFrame::parse(b"\x03\xe8\xc3"),
-            Err(ProtocolError::InvalidUtf8)
-        );
-        for code in [
-            0_u16,
-            999,
-            1004,
-            1005,
-            1006,
-            1015,
-            1016,
-            2999,
-            5000,
-            u16::MAX,
-        ] {
+        assert_eq!(CloseFrame::parse(b""), Ok(CloseFrame { code: None, reason: "" }));
+        assert_eq!(CloseFrame::parse(b"\x03"), Err(ProtocolError::CloseTruncated));
+        assert_eq!(CloseFrame::parse(b"\x03\xe8"), Ok(CloseFrame { code: Some(1000), reason: "" }));
+        assert_eq!(CloseFrame::parse("\u{3}\u{69}".as_bytes()), Err(ProtocolError::CloseCodeInvalid(0x369)));
+        assert_eq!(CloseFrame::parse(b"\x0f\xa0sch\xc3\xb6n"), Ok(CloseFrame { code: Some(4000), reason: "schön" }));
+        assert_eq!(CloseFrame::parse(b"\x03\xe8\xc3"), Err(ProtocolError::InvalidUtf8));
+        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
             let error = Err(ProtocolError::CloseCodeInvalid(code));
             assert_eq!(CloseFrame::parse(&code.to_be_bytes()), error);
         }

@@ -90,18 +90,8 @@ mod tests {
             (ProtocolError::LengthOver63Bits, 1002),
             (ProtocolError::ContinuationWithoutStart, 1002),
             (ProtocolError::MessageInsideMessage, 1002),
-            (
-                ProtocolError::MessageTooBig {
-                    bytes_max: usize::MAX,
-                },
-                1009,
-            ),
-            (
-                ProtocolError::TooManyFragments {
-                    fragments_max: u32::MAX,
-                },
-                1009,
-            ),
+            (ProtocolError::MessageTooBig { bytes_max: usize::MAX }, 1009),
+            (ProtocolError::TooManyFragments { fragments_max: u32::MAX }, 1009),
             (ProtocolError::InvalidUtf8, 1007),
             (ProtocolError::CloseTruncated, 1002),
             (ProtocolError::CloseCodeInvalid(u16::MAX), 1002),

@@ -32,14 +32,9 @@ impl<'a> ExtensionOffer<'a> {
         let (name, parameters) = offer.split_at(offer.find(';').unwrap_or(offer.len()));
         let name = name.trim_ascii();
         let offer = Self { name, parameters };
-        let valid = offer
-            .parameters()
-            .all(|parameter| is_token(parameter.name) && parameter.value.is_none_or(is_token));
-        if is_token(name) && valid {
-            Ok(offer)
-        } else {
-            Err(ExtensionSyntaxError)
-        }
+        let valid =
+            offer.parameters().all(|parameter| is_token(parameter.name) && parameter.value.is_none_or(is_token));
+        if is_token(name) && valid { Ok(offer) } else { Err(ExtensionSyntaxError) }
     }
 
     /// The parameters, in the order of the offer.
@@ -49,10 +44,7 @@ impl<'a> ExtensionOffer<'a> {
                 Some((name, value)) => (name, Some(unquote(value.trim_ascii()))),
                 None => (parameter, None),
             };
-            ExtensionParameter {
-                name: name.trim_ascii(),
-                value,
-            }
+            ExtensionParameter { name: name.trim_ascii(), value }
         })
     }
 }
@@ -74,9 +66,7 @@ impl Agreement {
 ///
 /// A quoted value must be a token once its quotes are off (section 9.1), so commas and semicolons
 /// always separate; an escape within quotes is refused, since no token needs one.
-pub fn offers(
-    value: &str,
-) -> impl Iterator<Item = Result<ExtensionOffer<'_>, ExtensionSyntaxError>> {
+pub fn offers(value: &str) -> impl Iterator<Item = Result<ExtensionOffer<'_>, ExtensionSyntaxError>> {
     list_elements(value).map(ExtensionOffer::parse)
 }
 
@@ -87,10 +77,7 @@ pub fn negotiate<'a>(offers: impl Iterator<Item = ExtensionOffer<'a>>) -> Agreem
 }
 
 fn unquote(value: &str) -> &str {
-    value
-        .strip_prefix('"')
-        .and_then(|value| value.strip_suffix('"'))
-        .unwrap_or(value)
+    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -114,34 +101,20 @@ mod tests {
         assert_eq!(parse(""), Ok(vec![]));
         assert_eq!(
             parse("permessage-deflate; client_max_window_bits"),
-            Ok(vec![(
-                "permessage-deflate",
-                vec![("client_max_window_bits", None)]
-            )])
+            Ok(vec![("permessage-deflate", vec![("client_max_window_bits", None)])])
         );
         assert_eq!(
             parse("foo ; a = 1;b=\"10\" ,, permessage-deflate;server_no_context_takeover"),
             Ok(vec![
                 ("foo", vec![("a", Some("1")), ("b", Some("10"))]),
-                (
-                    "permessage-deflate",
-                    vec![("server_no_context_takeover", None)]
-                ),
+                ("permessage-deflate", vec![("server_no_context_takeover", None)]),
             ])
         );
     }
 
     #[test]
     fn a_malformed_offer_is_refused() {
-        for value in [
-            "foo;",
-            "foo; =1",
-            ";a",
-            "foo; a=",
-            "foo a",
-            "foo; a=\"",
-            "foo; a=\"\\1\"",
-        ] {
+        for value in ["foo;", "foo; =1", ";a", "foo; a=", "foo a", "foo; a=\"", "foo; a=\"\\1\""] {
             assert_eq!(parse(value), Err(ExtensionSyntaxError), "{value}");
         }
     }

@@ -74,14 +74,7 @@ impl Opcode {
     }
 }
 
-/// The type of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MessageKind {
-    /// UTF-8 text.
-    Text,
-    /// Any bytes.
-    Binary,
-}
+pub use crate::message::MessageKind;
 
 impl From<MessageKind> for Opcode {
     fn from(kind: MessageKind) -> Self {
@@ -153,12 +146,7 @@ impl FrameContext {
     /// Before the first frame of a message that may have `message_bytes_max` bytes.
     #[must_use]
     pub const fn between_messages(message_bytes_max: usize) -> Self {
-        Self {
-            within_message: false,
-            rsv1_allowed: false,
-            payload_bytes_left: message_bytes_max,
-            message_bytes_max,
-        }
+        Self { within_message: false, rsv1_allowed: false, payload_bytes_left: message_bytes_max, message_bytes_max }
     }
 }
 
@@ -170,11 +158,7 @@ impl FrameContext {
 ///
 /// # Errors
 /// The first rule of section 5 that is broken, or [`ProtocolError::MessageTooBig`].
-pub fn decode_header(
-    bytes: &[u8],
-    role: Role,
-    context: &FrameContext,
-) -> Result<Option<FrameHeader>, ProtocolError> {
+pub fn decode_header(bytes: &[u8], role: Role, context: &FrameContext) -> Result<Option<FrameHeader>, ProtocolError> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
@@ -190,9 +174,7 @@ pub fn decode_header(
     };
     let fits = usize::try_from(payload_bytes).is_ok_and(|n| n <= context.payload_bytes_left);
     if !opcode.is_control() && !fits {
-        return Err(ProtocolError::MessageTooBig {
-            bytes_max: context.message_bytes_max,
-        });
+        return Err(ProtocolError::MessageTooBig { bytes_max: context.message_bytes_max });
     }
 
     let header_bytes = length_end + role.received_mask_bytes();
@@ -211,8 +193,7 @@ pub fn decode_header(
 
 fn judge_first_byte(byte: u8, context: &FrameContext) -> Result<Opcode, ProtocolError> {
     let opcode_bits = byte & OPCODE_BITS;
-    let opcode =
-        Opcode::from_bits(opcode_bits).ok_or(ProtocolError::ReservedOpcode(opcode_bits))?;
+    let opcode = Opcode::from_bits(opcode_bits).ok_or(ProtocolError::ReservedOpcode(opcode_bits))?;
     let starts_message = opcode.message_kind().is_some();
     let rsv1_allowed = context.rsv1_allowed && starts_message;
     if byte & RSV2_AND_3_BITS != 0 || (byte & RSV1_BIT != 0 && !rsv1_allowed) {
@@ -250,11 +231,7 @@ fn decode_length(bytes: &[u8], second: u8) -> Result<Option<(u64, usize)>, Proto
             let Some(length) = bytes[2..].first_chunk() else {
                 return Ok(None);
             };
-            (
-                u64::from(u16::from_be_bytes(*length)),
-                4,
-                PAYLOAD_BYTES_MAX_7,
-            )
+            (u64::from(u16::from_be_bytes(*length)), 4, PAYLOAD_BYTES_MAX_7)
         }
         LENGTH_64 => {
             if bytes.get(2).is_some_and(|byte| byte & 0x80 != 0) {
@@ -263,11 +240,7 @@ fn decode_length(bytes: &[u8], second: u8) -> Result<Option<(u64, usize)>, Proto
             let Some(length) = bytes[2..].first_chunk() else {
                 return Ok(None);
             };
-            (
-                u64::from_be_bytes(*length),
-                SERVER_HEADER_BYTES_MAX,
-                PAYLOAD_BYTES_MAX_16,
-            )
+            (u64::from_be_bytes(*length), SERVER_HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX_16)
         }
         short => return Ok(Some((u64::from(short), 2))),
     };
@@ -311,21 +284,14 @@ impl WholeMessage {
             }
             LENGTH_64 => {
                 let length = usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?;
-                (
-                    SERVER_HEADER_BYTES_MAX,
-                    (length > PAYLOAD_BYTES_MAX_16).then_some(length)?,
-                )
+                (SERVER_HEADER_BYTES_MAX, (length > PAYLOAD_BYTES_MAX_16).then_some(length)?)
             }
             _ => return None,
         };
         let header_bytes = length + role.received_mask_bytes();
         let available = bytes.len().checked_sub(header_bytes)?;
         let fits = payload_bytes <= available && payload_bytes <= payload_bytes_max;
-        fits.then_some(Self {
-            kind,
-            header_bytes,
-            payload_bytes,
-        })
+        fits.then_some(Self { kind, header_bytes, payload_bytes })
     }
 }
 
@@ -346,10 +312,7 @@ pub const fn server_header_bytes(payload: usize) -> usize {
 /// # Panics
 /// If `out` is shorter than the header.
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the match bounds what is cast"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the match bounds what is cast")]
 pub fn encode_header(opcode: Opcode, fin: bool, payload: usize, out: &mut [u8]) -> usize {
     out[0] = if fin { FIN_BIT } else { 0 } | opcode as u8;
     match payload {
@@ -401,13 +364,7 @@ pub fn append_masked_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], ma
 }
 
 /// Appends a masked frame that is final or not, as a client sends it.
-pub fn append_masked_fragment(
-    out: &mut Vec<u8>,
-    opcode: Opcode,
-    fin: bool,
-    payload: &[u8],
-    mask: [u8; 4],
-) {
+pub fn append_masked_fragment(out: &mut Vec<u8>, opcode: Opcode, fin: bool, payload: &[u8], mask: [u8; 4]) {
     let mut header = [0; SERVER_HEADER_BYTES_MAX];
     let header_bytes = encode_header(opcode, fin, payload.len(), &mut header);
     header[1] |= MASK_BIT;

@@ -22,10 +22,8 @@ const RESPONSE_HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Decodes keys. The last character of one holds four bits that mean nothing; clients that fill
 /// them at random are common enough to be let in.
-const KEY_DECODER: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
+const KEY_DECODER: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// Why a request is refused, or a server's answer is not an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -125,9 +123,7 @@ pub struct Upgrade<'a> {
 impl<'a> Upgrade<'a> {
     /// The subprotocols that the client speaks, in its order of preference.
     pub fn subprotocols(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.request
-            .header_values("sec-websocket-protocol")
-            .flat_map(list_elements)
+        self.request.header_values("sec-websocket-protocol").flat_map(list_elements)
     }
 
     /// The first of the client's subprotocols that is also one of ours.
@@ -167,9 +163,7 @@ pub fn validate<'a>(request: &'a Request<'a>) -> Result<Upgrade<'a>, HandshakeEr
     if !request.has_token("connection", "upgrade") {
         return Err(HandshakeError::Connection);
     }
-    let has_length = request
-        .header_values("content-length")
-        .any(|length| length != "0");
+    let has_length = request.header_values("content-length").any(|length| length != "0");
     if has_length || request.header("transfer-encoding").is_some() {
         return Err(HandshakeError::Body);
     }
@@ -179,9 +173,7 @@ pub fn validate<'a>(request: &'a Request<'a>) -> Result<Upgrade<'a>, HandshakeEr
     }
     let key = only_value(request, "sec-websocket-key").filter(|key| is_key(key));
     let key = key.ok_or(HandshakeError::Key)?;
-    let offers = request
-        .header_values("sec-websocket-extensions")
-        .flat_map(extensions::offers);
+    let offers = request.header_values("sec-websocket-extensions").flat_map(extensions::offers);
     for offer in offers {
         offer?;
     }
@@ -202,10 +194,7 @@ fn is_key(key: &str) -> bool {
 /// The accept value that belongs to a key (section 4.2.2).
 #[must_use]
 pub fn accept_key(key: &str) -> [u8; ACCEPT_BYTES] {
-    let digest = Sha1::new()
-        .chain_update(key)
-        .chain_update(ACCEPT_GUID)
-        .finalize();
+    let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize();
     let mut accept = [0; ACCEPT_BYTES];
     let written = STANDARD.encode_slice(digest, &mut accept);
     assert_eq!(written, Ok(ACCEPT_BYTES), "20 bytes are 28 in base64");
@@ -232,13 +221,7 @@ pub fn append_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
 ///
 /// # Panics
 /// If a header holds a line break: values that come from a peer must be checked before.
-pub fn append_response(
-    out: &mut Vec<u8>,
-    status: u16,
-    content_type: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) {
+pub fn append_response(out: &mut Vec<u8>, status: u16, content_type: &str, headers: &[(&str, &str)], body: &[u8]) {
     let line = format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status));
     out.extend_from_slice(line.as_bytes());
     append_header(out, "Content-Type", content_type);
@@ -256,21 +239,11 @@ pub fn append_refusal(out: &mut Vec<u8>, error: &HandshakeError) {
     let headers: &[(&str, &str)] = match error.status() {
         405 => &[("Allow", "GET")],
         // RFC 9110, section 7.8: Upgrade goes with a Connection option of its name.
-        426 => &[
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", VERSION),
-        ],
+        426 => &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)],
         _ => &[],
     };
     let body = format!("{error}\n");
-    append_response(
-        out,
-        error.status(),
-        "text/plain; charset=utf-8",
-        headers,
-        body.as_bytes(),
-    );
+    append_response(out, error.status(), "text/plain; charset=utf-8", headers, body.as_bytes());
 }
 
 fn append_header(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -278,10 +251,7 @@ fn append_header(out: &mut Vec<u8>, name: &str, value: &str) {
         out.extend_from_slice(part.as_bytes());
     }
     let is_one_line = |text: &str| !text.contains(['\r', '\n']);
-    assert!(
-        is_one_line(name) && is_one_line(value),
-        "a header is one line"
-    );
+    assert!(is_one_line(name) && is_one_line(value), "a header is one line");
 }
 
 /// The phrases of RFC 9110 and RFC 6585 for what a server of this kind answers. A client ignores
@@ -319,10 +289,7 @@ pub fn append_client_request(
     key: &str,
     subprotocols: Option<&str>,
 ) {
-    assert!(
-        !path_and_query.contains(['\r', '\n', ' ']),
-        "a target is one word"
-    );
+    assert!(!path_and_query.contains(['\r', '\n', ' ']), "a target is one word");
     for part in ["GET ", path_and_query, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
@@ -355,14 +322,10 @@ pub fn parse_client_response<'a>(
 ) -> Result<Option<(ClientAccept<'a>, usize)>, HandshakeError> {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut fields);
-    let status = head
-        .parse(bytes)
-        .map_err(|error| http::malformed(error, HEADERS_MAX))?;
+    let status = head.parse(bytes).map_err(|error| http::malformed(error, HEADERS_MAX))?;
     let httparse::Status::Complete(head_bytes) = status else {
         if bytes.len() >= RESPONSE_HEAD_BYTES_MAX {
-            return Err(HandshakeError::HeadTooBig {
-                bytes_max: RESPONSE_HEAD_BYTES_MAX,
-            });
+            return Err(HandshakeError::HeadTooBig { bytes_max: RESPONSE_HEAD_BYTES_MAX });
         }
         return Ok(None);
     };
@@ -375,18 +338,10 @@ pub fn parse_client_response<'a>(
         return Err(HandshakeError::NotUpgraded);
     }
     let accept = accept_key(key);
-    if !headers
-        .values("sec-websocket-accept")
-        .eq(str::from_utf8(&accept))
-    {
+    if !headers.values("sec-websocket-accept").eq(str::from_utf8(&accept)) {
         return Err(HandshakeError::Accept);
     }
-    if headers
-        .values("sec-websocket-extensions")
-        .flat_map(list_elements)
-        .next()
-        .is_some()
-    {
+    if headers.values("sec-websocket-extensions").flat_map(list_elements).next().is_some() {
         return Err(HandshakeError::ExtensionNotOffered);
     }
     let subprotocol = headers.values("sec-websocket-protocol").next();

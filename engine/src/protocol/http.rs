@@ -51,16 +51,10 @@ impl<'a> Headers<'a> {
     /// [`HandshakeError::HeaderNotUtf8`]: a value that is not text would be taken for absent by
     /// whoever looks for text, and some headers must not go unseen (`Origin`, for one).
     pub(super) fn new(fields: &[httparse::Header<'a>]) -> Result<Self, HandshakeError> {
-        let mut headers = Self {
-            fields: [Header::default(); HEADERS_MAX],
-            count: fields.len(),
-        };
+        let mut headers = Self { fields: [Header::default(); HEADERS_MAX], count: fields.len() };
         for (header, field) in headers.fields.iter_mut().zip(fields) {
             let value = str::from_utf8(field.value).map_err(|_| HandshakeError::HeaderNotUtf8)?;
-            *header = Header {
-                name: field.name,
-                value: value.trim_ascii(),
-            };
+            *header = Header { name: field.name, value: value.trim_ascii() };
         }
         Ok(headers)
     }
@@ -71,10 +65,7 @@ impl<'a> Headers<'a> {
 
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let same = move |header: &&Header<'a>| header.name.eq_ignore_ascii_case(name);
-        self.as_slice()
-            .iter()
-            .filter(same)
-            .map(|header| header.value)
+        self.as_slice().iter().filter(same).map(|header| header.value)
     }
 
     /// Whether a header that is a list of tokens names this one, without regard to case.
@@ -114,20 +105,13 @@ impl<'a> Request<'a> {
 /// What cannot become a request any more, as soon as it cannot: [`HandshakeError::Malformed`],
 /// [`HandshakeError::HeaderNotUtf8`], [`HandshakeError::Target`], [`HandshakeError::Host`]; or
 /// [`HandshakeError::HeadTooBig`] and [`HandshakeError::TooManyHeaders`].
-pub fn parse_request<'a>(
-    bytes: &'a [u8],
-    limits: &HeadLimits,
-) -> Result<Option<(Request<'a>, usize)>, HandshakeError> {
+pub fn parse_request<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<(Request<'a>, usize)>, HandshakeError> {
     let headers_max = limits.headers_max.min(HEADERS_MAX);
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut fields[..headers_max]);
-    let status = head
-        .parse(bytes)
-        .map_err(|error| malformed(error, headers_max))?;
+    let status = head.parse(bytes).map_err(|error| malformed(error, headers_max))?;
 
-    let too_big = HandshakeError::HeadTooBig {
-        bytes_max: limits.head_bytes_max,
-    };
+    let too_big = HandshakeError::HeadTooBig { bytes_max: limits.head_bytes_max };
     let httparse::Status::Complete(head_bytes) = status else {
         if bytes.len() >= limits.head_bytes_max {
             return Err(too_big);
@@ -160,9 +144,7 @@ fn judge_method(bytes: &[u8]) -> Result<(), HandshakeError> {
     let line = &bytes[start.unwrap_or(bytes.len())..];
     let method = &line[..line.len().min(METHOD_BYTES_MAX + 1)];
     if method.len() > METHOD_BYTES_MAX && !method.contains(&b' ') {
-        return Err(HandshakeError::Malformed(
-            "the request line does not start with a method",
-        ));
+        return Err(HandshakeError::Malformed("the request line does not start with a method"));
     }
     Ok(())
 }
@@ -187,9 +169,7 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), HandshakeError> {
 /// What follows the authority of an absolute target.
 fn absolute_target(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
-    let known = ["http", "https", "ws", "wss"]
-        .iter()
-        .any(|s| scheme.eq_ignore_ascii_case(s));
+    let known = ["http", "https", "ws", "wss"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
     let (authority, local) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     (known && !authority.is_empty()).then_some(local)
 }
@@ -208,16 +188,12 @@ pub(super) fn malformed(error: httparse::Error, headers_max: usize) -> Handshake
 
 /// The elements of a comma-separated list, without empty ones (RFC 9110, section 5.6.1).
 pub(super) fn list_elements(value: &str) -> impl Iterator<Item = &str> {
-    value
-        .split(',')
-        .map(str::trim_ascii)
-        .filter(|element| !element.is_empty())
+    value.split(',').map(str::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// Whether a text is a token (RFC 9110, section 5.6.2).
 pub(super) fn is_token(text: &str) -> bool {
-    let is_token_byte =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
@@ -225,10 +201,7 @@ pub(super) fn is_token(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits {
-        head_bytes_max: 1024,
-        headers_max: 16,
-    };
+    const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1024, headers_max: 16 };
 
     fn parse(head: &str) -> Result<Option<(Request<'_>, usize)>, HandshakeError> {
         parse_request(head.as_bytes(), &LIMITS)
@@ -254,39 +227,24 @@ mod tests {
         assert_eq!(request.query, Some("a=1&b=?2"));
         assert_eq!(request.header("HOST"), Some("x"));
         assert_eq!(request.header("x-list"), Some("one"));
-        assert_eq!(
-            request.header_values("X-LIST").collect::<Vec<_>>(),
-            ["one", "two"]
-        );
+        assert_eq!(request.header_values("X-LIST").collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!(request.header("absent"), None);
         assert_eq!(request.headers().len(), 3);
         for cut in 0..head.len() {
-            assert!(
-                parse(&head[..cut]).is_ok_and(|head| head.is_none()),
-                "{cut} bytes"
-            );
+            assert!(parse(&head[..cut]).is_ok_and(|head| head.is_none()), "{cut} bytes");
         }
     }
 
     #[test]
     fn a_target_is_a_path_or_absolute() {
-        let path =
-            |path: &str, query: Option<&str>| Ok((path.to_owned(), query.map(str::to_owned)));
+        let path = |path: &str, query: Option<&str>| Ok((path.to_owned(), query.map(str::to_owned)));
         assert_eq!(target("/"), path("/", None));
         assert_eq!(target("/a?"), path("/a", Some("")));
         assert_eq!(target("*"), path("*", None));
         assert_eq!(target("http://h:1/ws?x=/"), path("/ws", Some("x=/")));
         assert_eq!(target("WS://h"), path("/", None));
         assert_eq!(target("https://h?x"), path("/", Some("x")));
-        for wrong in [
-            "ws",
-            "ftp://h/",
-            "http:///a",
-            "h:443",
-            "/a#b",
-            "http://h#b",
-            "*a",
-        ] {
+        for wrong in ["ws", "ftp://h/", "http:///a", "h:443", "/a#b", "http://h#b", "*a"] {
             assert_eq!(target(wrong), Err(HandshakeError::Target), "{wrong}");
         }
     }
@@ -306,13 +264,8 @@ mod tests {
             b"GET / HTTP/1.1\r\nHost: x\r\nA: \x00\r\n",
             b"GET / HTTP/1.1\r\n: x\r\n",
         ] {
-            let error = parse_request(garbage, &LIMITS)
-                .map(|_| ())
-                .expect_err("garbage");
-            assert!(
-                matches!(error, HandshakeError::Malformed(_)),
-                "{garbage:?}: {error}"
-            );
+            let error = parse_request(garbage, &LIMITS).map(|_| ()).expect_err("garbage");
+            assert!(matches!(error, HandshakeError::Malformed(_)), "{garbage:?}: {error}");
         }
     }
 
@@ -325,12 +278,7 @@ mod tests {
         assert_eq!(parse(&format!("{endless}\r\n\r\n")).map(drop), Err(too_big));
         assert_eq!(parse(&"\r\n".repeat(512)).map(drop), Err(too_big));
 
-        let head = |fields| {
-            format!(
-                "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-                "A: b\r\n".repeat(fields)
-            )
-        };
+        let head = |fields| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(fields));
         assert_eq!(request(&head(15)).headers().len(), 16);
         let too_many = HandshakeError::TooManyHeaders { headers_max: 16 };
         assert_eq!(parse(&head(16)).map(drop), Err(too_many));
@@ -348,10 +296,7 @@ mod tests {
     #[test]
     fn a_value_that_is_not_text_is_refused() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: \xff\r\n\r\n";
-        assert_eq!(
-            parse_request(head, &LIMITS).map(drop),
-            Err(HandshakeError::HeaderNotUtf8)
-        );
+        assert_eq!(parse_request(head, &LIMITS).map(drop), Err(HandshakeError::HeaderNotUtf8));
     }
 
     #[test]

@@ -88,11 +88,7 @@ mod tests {
                 let part = alignment..alignment + length;
                 apply_mask(&mut bytes[part.clone()], mask, offset);
                 let expected = masked_bytewise(&source[part.clone()], mask, offset);
-                assert_eq!(
-                    bytes[part.clone()],
-                    expected,
-                    "{length} bytes at {alignment}"
-                );
+                assert_eq!(bytes[part.clone()], expected, "{length} bytes at {alignment}");
                 assert_eq!(bytes[..alignment], source[..alignment]);
                 assert_eq!(bytes[part.end..], source[part.end..]);
             }

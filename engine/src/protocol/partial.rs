@@ -3,8 +3,7 @@
 use super::assembler::{DecoderConfig, Input};
 use super::error::ProtocolError;
 use super::frame::{
-    CONTROL_PAYLOAD_BYTES_MAX, FrameContext, FrameHeader, HEADER_BYTES_MAX, MessageKind, Opcode,
-    decode_header,
+    CONTROL_PAYLOAD_BYTES_MAX, FrameContext, FrameHeader, HEADER_BYTES_MAX, MessageKind, Opcode, decode_header,
 };
 use super::mask::{apply_mask, rotate};
 use super::utf8::Utf8Validator;
@@ -166,12 +165,8 @@ impl Partial {
             }
         }
         self.message = header.opcode.message_kind().or(self.message);
-        self.frame = Some(Frame {
-            opcode: header.opcode,
-            fin: header.fin,
-            mask: header.mask,
-            missing_bytes: payload_bytes,
-        });
+        self.frame =
+            Some(Frame { opcode: header.opcode, fin: header.fin, mask: header.mask, missing_bytes: payload_bytes });
         Ok(())
     }
 
@@ -198,15 +193,9 @@ impl Partial {
             self.control_bytes += chunk.len();
         } else {
             if self.message == Some(MessageKind::Text) {
-                self.utf8
-                    .feed(chunk)
-                    .map_err(|_| ProtocolError::InvalidUtf8)?;
+                self.utf8.feed(chunk).map_err(|_| ProtocolError::InvalidUtf8)?;
             }
-            let message_bytes_max = if fin {
-                self.payload.len() + frame_bytes_left
-            } else {
-                config.message_bytes_max
-            };
+            let message_bytes_max = if fin { self.payload.len() + frame_bytes_left } else { config.message_bytes_max };
             append(&mut self.payload, chunk, message_bytes_max);
         }
         if !complete {
@@ -222,10 +211,7 @@ impl Partial {
         }
         self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
         self.handed_out = true;
-        Ok(self
-            .message
-            .take()
-            .map_or(Progress::Fragment, Progress::Message))
+        Ok(self.message.take().map_or(Progress::Fragment, Progress::Message))
     }
 }
 

@@ -15,9 +15,7 @@ impl Random {
             Ok(text) => text.parse().expect("the seed is a number"),
             Err(_) => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |time| {
-                    time.as_secs() ^ u64::from(time.subsec_nanos()).rotate_left(32)
-                }),
+                .map_or(0, |time| time.as_secs() ^ u64::from(time.subsec_nanos()).rotate_left(32)),
         };
         println!("{SEED_VARIABLE}={seed}");
         Self(seed)

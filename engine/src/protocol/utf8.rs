@@ -13,9 +13,7 @@ const SEQUENCE_BYTES_MAX: usize = 4;
 /// [`InvalidUtf8`], also if the text ends within a sequence.
 #[inline]
 pub fn validate(bytes: &[u8]) -> Result<(), InvalidUtf8> {
-    simdutf8::basic::from_utf8(bytes)
-        .map(drop)
-        .map_err(|_| InvalidUtf8)
+    simdutf8::basic::from_utf8(bytes).map(drop).map_err(|_| InvalidUtf8)
 }
 
 /// Validates a text that comes in pieces, cut anywhere, and fails at the first byte that cannot
@@ -97,11 +95,7 @@ fn cut_sequence_bytes(bytes: &[u8]) -> usize {
             0xe0..=0xef => 3,
             0xf0..=0xff => 4,
         };
-        return if distance < sequence_bytes {
-            distance
-        } else {
-            0
-        };
+        return if distance < sequence_bytes { distance } else { 0 };
     }
     0
 }
@@ -189,9 +183,7 @@ mod tests {
     fn the_first_wrong_byte_fails_when_bytes_come_one_by_one() {
         for text in tricky() {
             let mut validator = Utf8Validator::default();
-            let failed = text
-                .iter()
-                .position(|&byte| validator.feed(&[byte]).is_err());
+            let failed = text.iter().position(|&byte| validator.feed(&[byte]).is_err());
             let failed = failed.or_else(|| validator.finish().err().map(|_| text.len()));
             assert_eq!(failed, first_wrong_byte(&text), "{text:x?}");
         }
@@ -199,18 +191,8 @@ mod tests {
 
     #[test]
     fn a_piece_that_ends_in_a_wrong_byte_fails_without_waiting_for_the_next() {
-        for piece in [
-            b"a\xe0\x80".as_slice(),
-            b"\xed\xa0",
-            b"\xf4\x90",
-            b"\xf0\x8f",
-            b"\xc1",
-        ] {
-            assert_eq!(
-                Utf8Validator::default().feed(piece),
-                Err(InvalidUtf8),
-                "{piece:x?}"
-            );
+        for piece in [b"a\xe0\x80".as_slice(), b"\xed\xa0", b"\xf4\x90", b"\xf0\x8f", b"\xc1"] {
+            assert_eq!(Utf8Validator::default().feed(piece), Err(InvalidUtf8), "{piece:x?}");
         }
     }
 }

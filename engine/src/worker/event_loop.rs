@@ -10,7 +10,7 @@ use super::outbox::{Cork, Parcel, Stored};
 use crate::driver::{Completion, Driver, Errno, FrameBytes, Outgoing, SharedBytes, Socket, Token};
 use crate::handler::{CloseCause, Handler};
 use crate::limits::{TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
-use crate::protocol::close::CloseCode;
+use crate::protocol::close::code;
 
 /// What a turn has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,7 +287,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 if self.connections.at(slot).phase == Phase::Open {
                     self.stats.closed_slow += 1;
                     self.drop_outbox(slot);
-                    self.begin_close(slot, CloseCode::TRY_AGAIN_LATER, "too slow", CloseCause::SlowConsumer);
+                    self.begin_close(slot, code::TRY_AGAIN_LATER, "too slow", CloseCause::SlowConsumer);
                 }
             }
         }

@@ -9,6 +9,7 @@ use crate::driver::Driver;
 use crate::handler::{CloseCause, Handler};
 use crate::limits::{CANCELS_PER_SECOND_MAX, QUIET_MESSAGES};
 use crate::protocol::Opcode;
+use crate::protocol::close::code;
 use crate::protocol::frame::append_frame;
 
 /// How many cancels are left in the current second.
@@ -129,4 +130,4 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 }
 
 /// What a draining server says (RFC 6455, section 7.4.1).
-const GOING_AWAY: (u16, &str) = (1001, "the server is going away");
+const GOING_AWAY: (u16, &str) = (code::GOING_AWAY, "the server is going away");

@@ -104,6 +104,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Source::Buffer(buffer) => &mut self.driver.bytes(buffer)[position..length],
                 Source::Heap(bytes) => &mut bytes[position..length],
             };
+            let (subscriptions, outbox_bytes) = (connection.subscriptions(), connection.outbox_bytes());
             let mut input = Input::new(bytes);
             let event = match connection.decoder.next(&self.decoding, &mut self.partials, &mut input) {
                 Ok(Some(event)) => event,
@@ -126,8 +127,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         let mut context = Context {
                             id,
                             now: self.clock.now(),
-                            subscriptions: connection.subscriptions(),
-                            outbox_bytes: connection.outbox_bytes(),
+                            subscriptions,
+                            outbox_bytes,
                             limits: &self.limits,
                             handle: &self.handle,
                             actions: &mut self.actions,
@@ -258,4 +259,3 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.clock.now().checked_sub(std::time::Duration::from_nanos(sent))
     }
 }
-

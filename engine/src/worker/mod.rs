@@ -107,18 +107,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
 impl<D: Driver, H: Handler> Worker<D, H> {
     /// A worker whose listener is accepting from the first turn on.
     pub(crate) fn new(parts: WorkerParts<D, H>) -> Self {
-        let WorkerParts {
-            core,
-            mut driver,
-            handler,
-            limits,
-            connections_max,
-            handle,
-            commands,
-            port,
-            interest,
-            stats,
-        } = parts;
+        let WorkerParts { core, mut driver, handler, limits, connections_max, handle, commands, port, interest, stats } =
+            parts;
         driver.accept();
         Self {
             core,

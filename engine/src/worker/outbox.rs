@@ -87,22 +87,17 @@ impl Corks {
             return None;
         }
         let parcel = &mut self.list[connection.cork as usize].parcel;
+        if let Outgoing::Shared { bytes, .. } = &parcel.outgoing
+            && bytes.as_slice().len() <= JOIN_COPY_BYTES_MAX
+        {
+            // A small shared parcel becomes the connection's own, to be joined with what follows.
+            let mut own = self.buffers.pop().unwrap_or_default();
+            own.extend_from_slice(bytes.as_slice());
+            parcel.outgoing = Outgoing::Owned { bytes: own, start: 0 };
+        }
         match &mut parcel.outgoing {
             Outgoing::Owned { bytes, .. } if bytes.len() + more <= CORK_BYTES_MAX => {
                 Some((bytes, &mut parcel.messages))
-            }
-            // A small shared parcel becomes the connection's own, to be joined with what follows.
-            Outgoing::Shared { bytes: shared, .. }
-                if shared.as_slice().len() <= JOIN_COPY_BYTES_MAX
-                    && shared.as_slice().len() + more <= CORK_BYTES_MAX =>
-            {
-                let mut own = self.buffers.pop().unwrap_or_default();
-                own.extend_from_slice(shared.as_slice());
-                parcel.outgoing = Outgoing::Owned { bytes: own, start: 0 };
-                match &mut parcel.outgoing {
-                    Outgoing::Owned { bytes, .. } => Some((bytes, &mut parcel.messages)),
-                    _ => None,
-                }
             }
             _ => None,
         }

@@ -82,7 +82,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         match (answer, upgrade) {
             (Answer::Respond(response), _) => self.respond(slot, &response, out),
-            (Answer::Upgrade { .. }, None) => self.refuse(slot, &HandshakeError::NotAnUpgrade, out),
+            (Answer::Upgrade { .. }, None) => self.refuse(slot, &HandshakeError::NotUpgrade, out),
             (Answer::Upgrade { subprotocol }, Some(upgrade)) => {
                 // One that was not offered would make the client fail the connection.
                 let chosen = subprotocol.as_deref().filter(|ours| upgrade.select_subprotocol(&[ours]).is_some());

@@ -1,7 +1,5 @@
 use super::*;
-use crate::protocol::frame::{
-    append_frame, append_masked_fragment, append_masked_frame, encode_header,
-};
+use crate::protocol::frame::{append_frame, append_masked_fragment, append_masked_frame, encode_header};
 use crate::protocol::random::Random;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -88,11 +86,7 @@ fn refused(stream: &[u8]) -> ProtocolError {
     let (_, error) = feed_all_ways(&SERVER, stream);
     let error = error.expect("the stream breaks a rule");
     let bytewise = (0..=stream.len()).find(|&end| feed(&SERVER, &stream[..end], &[]).1.is_some());
-    assert_eq!(
-        bytewise,
-        Some(stream.len()),
-        "the last byte is the first wrong one"
-    );
+    assert_eq!(bytewise, Some(stream.len()), "the last byte is the first wrong one");
     error
 }
 
@@ -102,20 +96,11 @@ fn the_examples_of_the_rfc() {
     let client = |stream: &[u8]| feed_all_ways(&CLIENT, stream);
     let hello = || (vec![text("Hello")], None);
     assert_eq!(client(b"\x81\x05Hello"), hello());
-    assert_eq!(
-        server(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
-        hello()
-    );
+    assert_eq!(server(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"), hello());
     assert_eq!(client(b"\x01\x03Hel\x80\x02lo"), hello());
-    assert_eq!(
-        client(b"\x89\x05Hello"),
-        (vec![Owned::Ping(b"Hello".to_vec())], None)
-    );
+    assert_eq!(client(b"\x89\x05Hello"), (vec![Owned::Ping(b"Hello".to_vec())], None));
     let pong = (vec![Owned::Pong(b"Hello".to_vec())], None);
-    assert_eq!(
-        server(b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
-        pong
-    );
+    assert_eq!(server(b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"), pong);
     for length in [256, 65_536] {
         let mut stream = Vec::new();
         append_frame(&mut stream, Opcode::Binary, &vec![7; length]);
@@ -133,12 +118,7 @@ fn a_whole_message_lies_in_the_input_and_can_be_answered_there() {
     let mut input = Input::new(&mut stream);
     let mut answers = Vec::new();
     while let Some(event) = decoder.next(&SERVER, &mut pool, &mut input).expect("valid") {
-        let Event::Message {
-            kind,
-            payload,
-            at: Some(at),
-        } = event
-        else {
+        let Event::Message { kind, payload, at: Some(at) } = event else {
             continue;
         };
         let payload = payload.len();
@@ -149,15 +129,8 @@ fn a_whole_message_lies_in_the_input_and_can_be_answered_there() {
         answers.extend_from_slice(&buffer[start..]);
     }
     let (events, error) = feed(&CLIENT, &answers, &[]);
-    assert_eq!(
-        (events, error),
-        (vec![text("first"), binary(&[9; 300])], None)
-    );
-    assert_eq!(
-        pool.heap_bytes(),
-        0,
-        "nothing was cut, so nothing was allocated"
-    );
+    assert_eq!((events, error), (vec![text("first"), binary(&[9; 300])], None));
+    assert_eq!(pool.heap_bytes(), 0, "nothing was cut, so nothing was allocated");
 }
 
 #[test]
@@ -220,10 +193,7 @@ fn a_breach_is_refused_at_its_first_byte() {
         assert_eq!(refused(&then(0x83)), ProtocolError::ReservedOpcode(3));
     }
     let message = masked(Opcode::Text, true, b"whole");
-    assert_eq!(
-        refused(&[&message[..], b"\x00"].concat()),
-        ProtocolError::ContinuationWithoutStart
-    );
+    assert_eq!(refused(&[&message[..], b"\x00"].concat()), ProtocolError::ContinuationWithoutStart);
 
     let masked_to_client = feed_all_ways(&CLIENT, b"\x81\x80");
     assert_eq!(masked_to_client, (vec![], Some(ProtocolError::Masked)));
@@ -231,60 +201,30 @@ fn a_breach_is_refused_at_its_first_byte() {
 
 #[test]
 fn text_is_refused_at_the_byte_that_is_not_utf8() {
-    for wrong in [
-        b"ab\xff".as_slice(),
-        b"\xc3\xa9\xe0\x80",
-        b"\xed\xa0",
-        b"\xf4\x90",
-        b"\xc0",
-    ] {
+    for wrong in [b"ab\xff".as_slice(), b"\xc3\xa9\xe0\x80", b"\xed\xa0", b"\xf4\x90", b"\xc0"] {
         // The frame announces more than comes, so that only the bytes themselves can tell.
         let whole = masked(Opcode::Text, true, &[wrong, b"rest"].concat());
-        assert_eq!(
-            refused(&whole[..6 + wrong.len()]),
-            ProtocolError::InvalidUtf8
-        );
+        assert_eq!(refused(&whole[..6 + wrong.len()]), ProtocolError::InvalidUtf8);
         let (events, error) = feed_all_ways(&SERVER, &whole);
         assert_eq!((events, error), (vec![], Some(ProtocolError::InvalidUtf8)));
     }
     let cut = masked(Opcode::Text, true, b"caf\xc3");
     assert_eq!(refused(&cut), ProtocolError::InvalidUtf8);
-    let fragments = [
-        masked(Opcode::Text, false, b"\xe2\x82"),
-        masked(Opcode::Continuation, true, b""),
-    ];
-    assert_eq!(
-        feed_all_ways(&SERVER, &fragments.concat()).1,
-        Some(ProtocolError::InvalidUtf8)
-    );
+    let fragments = [masked(Opcode::Text, false, b"\xe2\x82"), masked(Opcode::Continuation, true, b"")];
+    assert_eq!(feed_all_ways(&SERVER, &fragments.concat()).1, Some(ProtocolError::InvalidUtf8));
     let long = masked(Opcode::Text, true, &[&[b'x'; 5000][..], b"\xff"].concat());
-    assert_eq!(
-        feed_all_ways(&SERVER, &long).1,
-        Some(ProtocolError::InvalidUtf8)
-    );
+    assert_eq!(feed_all_ways(&SERVER, &long).1, Some(ProtocolError::InvalidUtf8));
     let binary_frame = masked(Opcode::Binary, true, b"\xff\xfe");
-    assert_eq!(
-        feed_all_ways(&SERVER, &binary_frame),
-        (vec![binary(b"\xff\xfe")], None)
-    );
+    assert_eq!(feed_all_ways(&SERVER, &binary_frame), (vec![binary(b"\xff\xfe")], None));
 }
 
 #[test]
 fn a_close_frame_is_judged() {
     let close = |body: &[u8]| feed_all_ways(&SERVER, &masked(Opcode::Close, true, body));
     assert_eq!(close(b""), (vec![Owned::Close(None, String::new())], None));
-    assert_eq!(
-        close(b"\x03"),
-        (vec![], Some(ProtocolError::CloseTruncated))
-    );
-    assert_eq!(
-        close(b"\x03\xed"),
-        (vec![], Some(ProtocolError::CloseCodeInvalid(1005)))
-    );
-    assert_eq!(
-        close(b"\x03\xe8\xff"),
-        (vec![], Some(ProtocolError::InvalidUtf8))
-    );
+    assert_eq!(close(b"\x03"), (vec![], Some(ProtocolError::CloseTruncated)));
+    assert_eq!(close(b"\x03\xed"), (vec![], Some(ProtocolError::CloseCodeInvalid(1005))));
+    assert_eq!(close(b"\x03\xe8\xff"), (vec![], Some(ProtocolError::InvalidUtf8)));
 }
 
 #[test]
@@ -298,11 +238,7 @@ fn a_message_is_bounded_over_all_its_fragments() {
         masked(Opcode::Continuation, true, &[1; 6]),
     ]
     .concat();
-    let expected = vec![
-        binary(&[1; 10]),
-        Owned::Ping(vec![1; 100]),
-        binary(&[1; 10]),
-    ];
+    let expected = vec![binary(&[1; 10]), Owned::Ping(vec![1; 100]), binary(&[1; 10])];
     assert_eq!(feed_all_ways(&config, &fits), (expected, None));
     assert_eq!(feed_all_ways(&config, b"\x82\x8b"), (vec![], too_big));
     let second = [&masked(Opcode::Binary, false, &[1; 4])[..], b"\x80\x87"].concat();
@@ -311,19 +247,13 @@ fn a_message_is_bounded_over_all_its_fragments() {
 
 #[test]
 fn fragments_are_counted_anew_for_each_message() {
-    let config = DecoderConfig {
-        fragments_max: 3,
-        ..SERVER
-    };
+    let config = DecoderConfig { fragments_max: 3, ..SERVER };
     let start = masked(Opcode::Binary, false, b"a");
     let next = masked(Opcode::Continuation, false, b"b");
     let end = masked(Opcode::Continuation, true, b"c");
     let message = [&start[..], &next, &end].concat();
     let twice = message.repeat(2);
-    assert_eq!(
-        feed_all_ways(&config, &twice),
-        (vec![binary(b"abc"); 2], None)
-    );
+    assert_eq!(feed_all_ways(&config, &twice), (vec![binary(b"abc"); 2], None));
     let four = [&start[..], &next, &next, &end].concat();
     let error = ProtocolError::TooManyFragments { fragments_max: 3 };
     assert_eq!(feed_all_ways(&config, &four), (vec![], Some(error)));
@@ -336,10 +266,7 @@ fn more_than_65536_fragments_are_a_message() {
         append_masked_fragment(&mut stream, Opcode::Continuation, false, b"z", MASK);
     }
     append_masked_fragment(&mut stream, Opcode::Continuation, true, b"", MASK);
-    assert_eq!(
-        feed(&SERVER, &stream, &[]),
-        (vec![binary(&[b'z'; 65_536])], None)
-    );
+    assert_eq!(feed(&SERVER, &stream, &[]), (vec![binary(&[b'z'; 65_536])], None));
 }
 
 #[test]
@@ -349,27 +276,18 @@ fn memory_follows_what_has_come_and_not_what_is_announced() {
     let mut header = [0; 14];
     encode_header(Opcode::Binary, true, 1 << 30, &mut header);
     header[1] |= 0x80;
-    assert_eq!(
-        decoder.next(&config, &mut pool, &mut Input::new(&mut header)),
-        Ok(None)
-    );
+    assert_eq!(decoder.next(&config, &mut pool, &mut Input::new(&mut header)), Ok(None));
     assert!(decoder.buffered_bytes() < 1024);
     let mut sent = 0;
     for _ in 0..100 {
         let mut piece = [1; 1000];
         sent += piece.len();
-        assert_eq!(
-            decoder.next(&config, &mut pool, &mut Input::new(&mut piece)),
-            Ok(None)
-        );
+        assert_eq!(decoder.next(&config, &mut pool, &mut Input::new(&mut piece)), Ok(None));
         assert!(decoder.buffered_bytes() <= 2 * sent + 1024);
     }
     decoder.release(&mut pool);
     assert!(decoder.is_idle());
-    assert!(
-        pool.heap_bytes() < 1024,
-        "a large buffer is freed, not pooled"
-    );
+    assert!(pool.heap_bytes() < 1024, "a large buffer is freed, not pooled");
 }
 
 #[test]
@@ -378,10 +296,7 @@ fn a_message_in_parts_gives_its_buffer_back_at_the_next_call() {
     let frame = masked(Opcode::Text, true, b"in two parts");
     let (first, second) = frame.split_at(9);
     let (mut first, mut second, mut again) = (first.to_vec(), second.to_vec(), first.to_vec());
-    assert_eq!(
-        decoder.next(&SERVER, &mut pool, &mut Input::new(&mut first)),
-        Ok(None)
-    );
+    assert_eq!(decoder.next(&SERVER, &mut pool, &mut Input::new(&mut first)), Ok(None));
     assert!(!decoder.is_idle());
     let mut input = Input::new(&mut second);
     let event = decoder.next(&SERVER, &mut pool, &mut input).expect("valid");
@@ -390,10 +305,7 @@ fn a_message_in_parts_gives_its_buffer_back_at_the_next_call() {
     assert!(decoder.is_idle());
     let pooled = pool.heap_bytes();
     assert!(pooled > 0);
-    assert_eq!(
-        decoder.next(&SERVER, &mut pool, &mut Input::new(&mut again)),
-        Ok(None)
-    );
+    assert_eq!(decoder.next(&SERVER, &mut pool, &mut Input::new(&mut again)), Ok(None));
     assert_eq!(pool.heap_bytes(), 0, "the pooled state is used again");
     assert_eq!(decoder.buffered_bytes(), pooled);
 }
@@ -405,15 +317,10 @@ fn the_pool_is_bounded() {
     for _ in 0..2 * POOLED_PARTIALS_MAX {
         let mut decoder = Decoder::default();
         let mut part = [&[0x82, 0xfe, 0x40, 0, 0, 0, 0, 0][..], &[0; 16_000]].concat();
-        assert_eq!(
-            decoder.next(&SERVER, &mut pool, &mut Input::new(&mut part)),
-            Ok(None)
-        );
+        assert_eq!(decoder.next(&SERVER, &mut pool, &mut Input::new(&mut part)), Ok(None));
         decoders.push(decoder);
     }
-    decoders
-        .iter_mut()
-        .for_each(|decoder| decoder.release(&mut pool));
+    decoders.iter_mut().for_each(|decoder| decoder.release(&mut pool));
     assert!(pool.heap_bytes() <= POOLED_PARTIALS_MAX * (POOLED_PAYLOAD_BYTES_MAX + 512));
     assert!(pool.heap_bytes() >= POOLED_PARTIALS_MAX * 16_000);
 }
@@ -471,9 +378,7 @@ fn random_stream(random: &mut Random, receiver: Role) -> (Vec<u8>, Vec<Owned>) {
 }
 
 fn random_ends(random: &mut Random, length: usize) -> Vec<usize> {
-    let mut ends: Vec<usize> = (0..random.below(12))
-        .map(|_| random.below(length + 1))
-        .collect();
+    let mut ends: Vec<usize> = (0..random.below(12)).map(|_| random.below(length + 1)).collect();
     ends.sort_unstable();
     ends
 }
@@ -500,10 +405,7 @@ fn damaged_streams_end_alike_however_they_are_cut() {
     let mut random = Random::from_environment();
     let mut errors = 0;
     for _ in 0..1500 {
-        let config = DecoderConfig {
-            fragments_max: 3,
-            ..*random.choose(&[SERVER, CLIENT])
-        };
+        let config = DecoderConfig { fragments_max: 3, ..*random.choose(&[SERVER, CLIENT]) };
         let (mut stream, _) = random_stream(&mut random, config.role);
         stream.truncate(4000);
         for _ in 0..random.below(4) {
@@ -517,10 +419,7 @@ fn damaged_streams_end_alike_however_they_are_cut() {
         let ends = random_ends(&mut random, stream.len());
         assert_eq!(feed(&config, &stream, &ends), expected, "cut at {ends:?}");
     }
-    assert!(
-        errors > 100,
-        "only {errors} streams were damaged so that it matters"
-    );
+    assert!(errors > 100, "only {errors} streams were damaged so that it matters");
 }
 
 #[test]

@@ -34,40 +34,21 @@ fn the_examples_of_the_rfc() {
 #[test]
 fn a_header_that_was_written_is_read_again_and_needs_all_its_bytes() {
     for payload in [0, 1, 125, 126, 127, 255, 65_535, 65_536, 1 << 31, 1 << 33] {
-        for (opcode, fin) in [
-            (Opcode::Text, false),
-            (Opcode::Text, true),
-            (Opcode::Binary, true),
-        ] {
+        for (opcode, fin) in [(Opcode::Text, false), (Opcode::Text, true), (Opcode::Binary, true)] {
             let mut header = [0; HEADER_BYTES_MAX];
             let header_bytes = encode_header(opcode, fin, payload, &mut header);
             assert_eq!(header_bytes, server_header_bytes(payload));
             let payload_bytes = payload as u64;
-            let expected = FrameHeader {
-                fin,
-                rsv1: false,
-                opcode,
-                mask: None,
-                payload_bytes,
-                header_bytes,
-            };
+            let expected = FrameHeader { fin, rsv1: false, opcode, mask: None, payload_bytes, header_bytes };
             assert_eq!(client(&header), Ok(Some(expected)));
 
             header[1] |= MASK_BIT;
             let end = header_bytes + MASK_BYTES;
             header[header_bytes..end].copy_from_slice(&MASK);
-            let expected = FrameHeader {
-                mask: Some(MASK),
-                header_bytes: end,
-                ..expected
-            };
+            let expected = FrameHeader { mask: Some(MASK), header_bytes: end, ..expected };
             assert_eq!(server(&header), Ok(Some(expected)));
             for cut in 0..end {
-                assert_eq!(
-                    server(&header[..cut]),
-                    Ok(None),
-                    "{cut} bytes of {header:x?}"
-                );
+                assert_eq!(server(&header[..cut]), Ok(None), "{cut} bytes of {header:x?}");
             }
         }
     }
@@ -91,10 +72,7 @@ fn the_first_byte_alone_is_judged() {
 
 #[test]
 fn within_a_message_only_continuations_and_control_frames_may_come() {
-    let context = FrameContext {
-        within_message: true,
-        ..FrameContext::between_messages(LIMIT)
-    };
+    let context = FrameContext { within_message: true, ..FrameContext::between_messages(LIMIT) };
     let judged = |byte: u8| decode_header(&[byte], Role::Server, &context);
     for byte in [0x00, 0x80, 0x88, 0x89, 0x8a] {
         assert_eq!(judged(byte), Ok(None));
@@ -106,22 +84,11 @@ fn within_a_message_only_continuations_and_control_frames_may_come() {
 
 #[test]
 fn an_extension_allows_rsv1_on_the_first_frame_of_a_message_only() {
-    let first = FrameContext {
-        rsv1_allowed: true,
-        ..FrameContext::between_messages(LIMIT)
-    };
+    let first = FrameContext { rsv1_allowed: true, ..FrameContext::between_messages(LIMIT) };
     let header = decode_header(&[0xc1, 0x80, 0, 0, 0, 0], Role::Server, &first);
     assert!(header.is_ok_and(|header| header.is_some_and(|header| header.rsv1)));
-    let later = FrameContext {
-        within_message: true,
-        ..first
-    };
-    for (byte, context) in [
-        (0xc0, &later),
-        (0xc9, &first),
-        (0xa1, &first),
-        (0x91, &first),
-    ] {
+    let later = FrameContext { within_message: true, ..first };
+    for (byte, context) in [(0xc0, &later), (0xc9, &first), (0xa1, &first), (0x91, &first)] {
         let refused = decode_header(&[byte], Role::Server, context);
         assert_eq!(refused, Err(ProtocolError::ReservedBit), "{byte:#x}");
     }
@@ -133,10 +100,7 @@ fn the_second_byte_is_judged_without_a_third() {
     assert_eq!(client(&[0x81, 0x85]), Err(ProtocolError::Masked));
     for first in [0x88, 0x89, 0x8a] {
         assert_eq!(server(&[first, 0x80 | 125]), Ok(None));
-        assert_eq!(
-            server(&[first, 0x80 | 126]),
-            Err(ProtocolError::ControlTooLong)
-        );
+        assert_eq!(server(&[first, 0x80 | 126]), Err(ProtocolError::ControlTooLong));
         assert_eq!(client(&[first, 127]), Err(ProtocolError::ControlTooLong));
     }
 }
@@ -149,35 +113,20 @@ fn a_length_is_minimal_and_has_63_bits() {
     assert_eq!(server(&short(126)), Ok(None));
     assert_eq!(server(&long(65_535)), Err(ProtocolError::LengthNotMinimal));
     assert_eq!(server(&long(65_536)), Ok(None));
-    assert_eq!(
-        server(b"\x82\xff\x80"),
-        Err(ProtocolError::LengthOver63Bits)
-    );
-    assert_eq!(
-        server(&long(u64::MAX)),
-        Err(ProtocolError::LengthOver63Bits)
-    );
+    assert_eq!(server(b"\x82\xff\x80"), Err(ProtocolError::LengthOver63Bits));
+    assert_eq!(server(&long(u64::MAX)), Err(ProtocolError::LengthOver63Bits));
 }
 
 #[test]
 fn a_length_over_the_limit_is_refused_before_the_key_comes() {
-    let limited = |bytes: &[u8], limit| {
-        decode_header(bytes, Role::Server, &FrameContext::between_messages(limit))
-    };
+    let limited = |bytes: &[u8], limit| decode_header(bytes, Role::Server, &FrameContext::between_messages(limit));
     let too_big = |bytes_max| Err(ProtocolError::MessageTooBig { bytes_max });
     assert_eq!(limited(b"\x82\x8b", 10), too_big(10));
     assert_eq!(limited(b"\x82\x8a", 10), Ok(None));
     assert_eq!(limited(b"\x82\xfe\x01\x01", 256), too_big(256));
     assert_eq!(limited(b"\x82\xfe\x01\x00", 256), Ok(None));
-    assert_eq!(
-        limited(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", 1 << 20),
-        too_big(1 << 20)
-    );
-    assert_eq!(
-        limited(b"\x89\x8b", 10),
-        Ok(None),
-        "control frames have their own limit"
-    );
+    assert_eq!(limited(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", 1 << 20), too_big(1 << 20));
+    assert_eq!(limited(b"\x89\x8b", 10), Ok(None), "control frames have their own limit");
 }
 
 #[test]
@@ -197,8 +146,7 @@ fn the_short_cut_finds_what_the_decoder_finds() {
                 }
                 frame[0] = first;
                 let decoded = decode_header(&frame, role, &context).ok().flatten();
-                let alone =
-                    decoded.filter(|header| header.fin && header.opcode.message_kind().is_some());
+                let alone = decoded.filter(|header| header.fin && header.opcode.message_kind().is_some());
                 let found = WholeMessage::find(&frame, role, 70_000);
                 assert_eq!(
                     found.map(|found| (Opcode::from(found.kind), found.header_bytes)),
@@ -211,15 +159,9 @@ fn the_short_cut_finds_what_the_decoder_finds() {
             }
         }
     }
-    for frame in [
-        b"\x81\xfe\0\x7d\0\0\0\0".as_slice(),
-        b"\x81\xff\0\0\0\0\0\0\xff\xff",
-    ] {
+    for frame in [b"\x81\xfe\0\x7d\0\0\0\0".as_slice(), b"\x81\xff\0\0\0\0\0\0\xff\xff"] {
         let frame = [frame, &payload].concat();
-        assert!(
-            WholeMessage::find(&frame, Role::Server, LIMIT).is_none(),
-            "not minimal"
-        );
+        assert!(WholeMessage::find(&frame, Role::Server, LIMIT).is_none(), "not minimal");
     }
 }
 

@@ -1,10 +1,7 @@
 use super::*;
 use crate::protocol::http::{HeadLimits, parse_request};
 
-const LIMITS: HeadLimits = HeadLimits {
-    head_bytes_max: 4096,
-    headers_max: 32,
-};
+const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 32 };
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -57,10 +54,7 @@ fn what_browsers_and_libraries_write_is_accepted() {
         &["Upgrade: h2c, websocket"],
         &["Connection: keep-alive, Upgrade"],
         &["Connection: keep-alive", "+connection: UPGRADE"],
-        &[
-            "Sec-WebSocket-Key:",
-            "+SEC-WEBSOCKET-KEY:dGhlIHNhbXBsZSBub25jZQ==",
-        ],
+        &["Sec-WebSocket-Key:", "+SEC-WEBSOCKET-KEY:dGhlIHNhbXBsZSBub25jZQ=="],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR=="],
         &["+Content-Length: 0"],
         &["+Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"],
@@ -68,10 +62,7 @@ fn what_browsers_and_libraries_write_is_accepted() {
     ] {
         assert_eq!(judge(&head(changes)), Ok(()), "{changes:?}");
     }
-    assert_eq!(
-        judge(&head(&[]).replace("/chat", "ws://server.example.com/chat")),
-        Ok(())
-    );
+    assert_eq!(judge(&head(&[]).replace("/chat", "ws://server.example.com/chat")), Ok(()));
 }
 
 #[test]
@@ -97,20 +88,13 @@ fn every_requirement_is_checked() {
         ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTE=", E::Key, 400),
         ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy", E::Key, 400),
         ("Sec-WebSocket-Key: !!!!IHNhbXBsZSBub25jZQ==", E::Key, 400),
-        (
-            "+Sec-WebSocket-Extensions: a;",
-            E::Extensions(extensions::ExtensionSyntaxError),
-            400,
-        ),
+        ("+Sec-WebSocket-Extensions: a;", E::Extensions(extensions::ExtensionSyntaxError), 400),
     ] {
         assert_eq!(judge(&head(&[change])), Err(error), "{change}");
         assert_eq!(error.status(), status, "{change}");
     }
     assert_eq!(judge(&head(&[]).replace("GET", "POST")), Err(E::Method));
-    assert_eq!(
-        judge(&head(&[]).replace("HTTP/1.1", "HTTP/1.0")),
-        Err(E::HttpVersion)
-    );
+    assert_eq!(judge(&head(&[]).replace("HTTP/1.1", "HTTP/1.0")), Err(E::HttpVersion));
 }
 
 #[test]
@@ -137,14 +121,8 @@ fn subprotocols_are_chosen_by_the_clients_preference() {
     let (request, _) = parse_request(head.as_bytes(), &LIMITS).unwrap().unwrap();
     let upgrade = validate(&request).unwrap();
     assert_eq!(upgrade.key, KEY);
-    assert_eq!(
-        upgrade.subprotocols().collect::<Vec<_>>(),
-        ["superchat", "auth.abc", "chat"]
-    );
-    assert_eq!(
-        upgrade.select_subprotocol(&["chat", "superchat"]),
-        Some("superchat")
-    );
+    assert_eq!(upgrade.subprotocols().collect::<Vec<_>>(), ["superchat", "auth.abc", "chat"]);
+    assert_eq!(upgrade.select_subprotocol(&["chat", "superchat"]), Some("superchat"));
     assert_eq!(upgrade.select_subprotocol(&["CHAT"]), None);
     let names: Vec<&str> = upgrade.extensions().map(|offer| offer.name).collect();
     assert_eq!(names, ["a", "b", "d"]);
@@ -158,22 +136,13 @@ fn a_refusal_says_what_to_do() {
         String::from_utf8(out).expect("text")
     };
     let version = refusal(HandshakeError::Version);
-    assert!(
-        version.starts_with("HTTP/1.1 426 Upgrade Required\r\n"),
-        "{version}"
-    );
-    assert!(
-        version.contains("\r\nSec-WebSocket-Version: 13\r\n"),
-        "{version}"
-    );
+    assert!(version.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{version}");
+    assert!(version.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{version}");
     assert!(version.contains("\r\nUpgrade: websocket\r\n"), "{version}");
     assert!(version.contains("\r\nConnection: close\r\n"), "{version}");
     let body = "only WebSocket version 13 is spoken\n";
     assert!(version.ends_with(&format!("\r\n\r\n{body}")), "{version}");
-    assert!(
-        version.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
-        "{version}"
-    );
+    assert!(version.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{version}");
     assert!(refusal(HandshakeError::Method).contains("\r\nAllow: GET\r\n"));
     let too_big = refusal(HandshakeError::HeadTooBig { bytes_max: 9 });
     assert!(too_big.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"));
@@ -184,45 +153,24 @@ fn a_refusal_says_what_to_do() {
 #[test]
 #[should_panic(expected = "a header is one line")]
 fn a_header_cannot_be_smuggled_in() {
-    append_response(
-        &mut Vec::new(),
-        200,
-        "text/plain",
-        &[("A", "b\r\nC: d")],
-        b"",
-    );
+    append_response(&mut Vec::new(), 200, "text/plain", &[("A", "b\r\nC: d")], b"");
 }
 
 #[test]
 fn a_client_and_a_server_agree() {
     let mut request = Vec::new();
-    append_client_request(
-        &mut request,
-        "localhost:8080",
-        "/ws?a=b",
-        KEY,
-        Some("chat, v2"),
-    );
+    append_client_request(&mut request, "localhost:8080", "/ws?a=b", KEY, Some("chat, v2"));
     let (parsed, head_bytes) = parse_request(&request, &LIMITS).unwrap().unwrap();
     assert_eq!(head_bytes, request.len());
     assert_eq!((parsed.path, parsed.query), ("/ws", Some("a=b")));
     let upgrade = validate(&parsed).unwrap();
     let mut answer = Vec::new();
-    append_accept(
-        &mut answer,
-        upgrade.key,
-        upgrade.select_subprotocol(&["v2"]),
-    );
+    append_accept(&mut answer, upgrade.key, upgrade.select_subprotocol(&["v2"]));
     let head_bytes = answer.len();
     answer.extend_from_slice(b"\x81\x00");
 
-    let accept = ClientAccept {
-        subprotocol: Some("v2"),
-    };
-    assert_eq!(
-        parse_client_response(&answer, KEY),
-        Ok(Some((accept, head_bytes)))
-    );
+    let accept = ClientAccept { subprotocol: Some("v2") };
+    assert_eq!(parse_client_response(&answer, KEY), Ok(Some((accept, head_bytes))));
     for cut in 0..head_bytes {
         assert_eq!(parse_client_response(&answer[..cut], KEY), Ok(None));
     }
@@ -237,28 +185,14 @@ fn a_client_refuses_what_is_no_upgrade() {
     let judge = |answer: &str| parse_client_response(answer.as_bytes(), KEY).map(drop);
     assert_eq!(judge(&answer), Ok(()));
     assert_eq!(judge(&answer.replace("101", "200")), Err(E::Refused(200)));
-    assert_eq!(
-        judge(&answer.replace("websocket", "h2c")),
-        Err(E::NotUpgraded)
-    );
-    assert_eq!(
-        judge(&answer.replace("n: Upgrade", "n: close")),
-        Err(E::NotUpgraded)
-    );
+    assert_eq!(judge(&answer.replace("websocket", "h2c")), Err(E::NotUpgraded));
+    assert_eq!(judge(&answer.replace("n: Upgrade", "n: close")), Err(E::NotUpgraded));
     assert_eq!(judge(&answer.replace("s3pP", "S3pP")), Err(E::Accept));
-    assert_eq!(
-        judge(&answer.replace("Sec-WebSocket-Accept", "X")),
-        Err(E::Accept)
-    );
+    assert_eq!(judge(&answer.replace("Sec-WebSocket-Accept", "X")), Err(E::Accept));
     let extended = answer.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n");
     assert_eq!(judge(&extended), Err(E::ExtensionNotOffered));
     assert!(matches!(judge("SSH-2.0-OpenSSH\r\n"), Err(E::Malformed(_))));
-    let endless = format!(
-        "HTTP/1.1 101 X\r\nA: {}",
-        "b".repeat(RESPONSE_HEAD_BYTES_MAX)
-    );
-    let too_big = E::HeadTooBig {
-        bytes_max: RESPONSE_HEAD_BYTES_MAX,
-    };
+    let endless = format!("HTTP/1.1 101 X\r\nA: {}", "b".repeat(RESPONSE_HEAD_BYTES_MAX));
+    let too_big = E::HeadTooBig { bytes_max: RESPONSE_HEAD_BYTES_MAX };
     assert_eq!(judge(&endless), Err(too_big));
 }

@@ -16,9 +16,8 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const DIGITS: u8 = 3;
 
 /// The percentiles of the curve in a report.
-const CURVE_PERCENTILES: [f64; 18] = [
-    1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999,
-];
+const CURVE_PERCENTILES: [f64; 18] =
+    [1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999];
 
 /// Recorded latencies.
 pub(crate) struct Latencies {

@@ -4,6 +4,7 @@ pub(crate) mod cpu;
 pub(crate) mod latency;
 pub(crate) mod memory;
 pub(crate) mod slab;
+pub(crate) mod usage;
 
 use std::path::PathBuf;
 

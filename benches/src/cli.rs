@@ -1,0 +1,364 @@
+//! The command line. Its structs are also the parameters of the scenarios and of their reports.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use crore_engine::uring::DescriptorSetting;
+use jiff::SignedDuration;
+use serde::{Serialize, Serializer};
+
+use crate::client::Wait;
+use crate::client::frame::{STAMP_BYTES, Shape, opcode};
+use crate::compare::{ExtraServer, Places};
+use crate::cores::CoreList;
+
+/// Loads WebSocket servers and measures what that costs them.
+#[derive(Debug, Parser)]
+#[command(name = "crore-bench", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One scenario against a running server, or a comparison that starts servers itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Every connection sends messages and gets each of them back.
+    Echo(EchoOptions),
+    /// One connection publishes, all subscribers receive.
+    Fanout(FanoutOptions),
+    /// Connections that only exist: what each costs in user and kernel memory.
+    Idle(IdleOptions),
+    /// Connections that open and close, again and again.
+    Connect(ConnectOptions),
+    /// Starts servers, measures them in turn, and writes a report.
+    Compare(CompareOptions),
+}
+
+/// The server, and how the client meets it.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct TargetOptions {
+    /// Where the server listens: ws://HOST:PORT/PATH
+    #[arg(long)]
+    pub(crate) url: String,
+    /// Process of the server; its CPU time and memory are measured
+    #[arg(long)]
+    pub(crate) server_pid: Option<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+/// What is the same for all servers.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct ClientOptions {
+    /// Core of the client's thread [default: the last that the server is not pinned to]
+    #[arg(long)]
+    pub(crate) client_core: Option<usize>,
+    /// Handshakes in flight at a time
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window: u32,
+    /// The client's kind of descriptor: auto, regular or direct
+    #[arg(long, default_value = "auto")]
+    #[serde(serialize_with = "as_debug")]
+    pub(crate) descriptors: DescriptorSetting,
+    /// How the client waits for answers
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) wait: Wait,
+}
+
+/// Messages, and for how long.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct TrafficOptions {
+    /// Bytes of a message's payload, at least 12 (its number and its time)
+    #[arg(long, default_value_t = 64, value_parser = size)]
+    pub(crate) size: usize,
+    /// Send text instead of binary messages
+    #[arg(long)]
+    pub(crate) text: bool,
+    /// Time that is measured, such as 5s or 500ms
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) duration: Duration,
+    /// Time under load before the measurement begins
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) warmup: Duration,
+}
+
+impl TrafficOptions {
+    /// The messages of this traffic.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { opcode: if self.text { opcode::TEXT } else { opcode::BINARY }, payload_bytes: self.size }
+    }
+}
+
+/// Echo: closed loop, or open loop with `--rate`.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct EchoOptions {
+    #[command(flatten)]
+    pub(crate) target: TargetOptions,
+    /// Connections
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) traffic: TrafficOptions,
+    /// Messages that a connection has in flight (closed loop)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), conflicts_with = "rate")]
+    pub(crate) pipeline: u32,
+    /// Open loop: messages per second of all connections together; latency counts from the time at which a message should have left
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Writes the result there
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Who publishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Publisher {
+    /// One more connection, which receives its messages like all others: N + 1 deliveries
+    #[default]
+    Separate,
+    /// One of the subscribers: N deliveries
+    Member,
+    /// One more connection, which the server leaves out: N deliveries
+    Silent,
+}
+
+/// Fan-out.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct FanoutOptions {
+    #[command(flatten)]
+    pub(crate) target: TargetOptions,
+    /// Subscribers
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) traffic: TrafficOptions,
+    /// Messages that are published in one write; the next follow when all subscribers have all of them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) in_flight: u32,
+    /// Who publishes, and whether it receives
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) publisher: Publisher,
+    /// Writes the result there
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Idle connections.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct IdleOptions {
+    #[command(flatten)]
+    pub(crate) target: TargetOptions,
+    /// Connections
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Time between the last handshake and the measurement
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) settle: Duration,
+    /// Connections with both ends in the client, by which the client's share of kernel memory is measured; 0 leaves it out
+    #[arg(long, default_value_t = CALIBRATION_CONNECTIONS)]
+    pub(crate) calibration: u32,
+    /// Writes the result there
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Connections with both ends in the client; enough that what the slab allocator keeps per core does not show.
+pub(crate) const CALIBRATION_CONNECTIONS: u32 = 4000;
+
+/// Churn.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct ConnectOptions {
+    #[command(flatten)]
+    pub(crate) target: TargetOptions,
+    /// Connections to open and close in total
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Connections at a time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) concurrency: u32,
+    /// Writes the result there
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The scenarios by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ScenarioName {
+    /// Closed loop.
+    Echo,
+    /// One publisher.
+    Fanout,
+    /// Memory.
+    Idle,
+    /// Churn.
+    Connect,
+}
+
+/// A comparison.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct CompareOptions {
+    /// What to measure; several separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "echo")]
+    pub(crate) scenario: Vec<ScenarioName>,
+    /// Numbers of connections, separated by commas [default: 64,1000 echo, 500 fanout, 15000 idle, 20000 connect]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) connections: Vec<u32>,
+    /// Messages in flight, separated by commas: per connection (echo), or per publication (fanout) [default: 1 echo, 1,16 fanout]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) in_flight: Vec<u32>,
+    /// Servers, separated by commas: those of the catalogue (see benches/README.md) and of --extra [default: all that are built]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) servers: Vec<String>,
+    /// Another server, as NAME=COMMAND; {port}, {mode} (echo or broadcast), {core} and {cores} are replaced. Can be repeated
+    #[arg(long, value_name = "NAME=COMMAND")]
+    pub(crate) extra: Vec<ExtraServer>,
+    /// The server that all others are divided by [default: the first]
+    #[arg(long)]
+    pub(crate) base: Option<String>,
+    /// Rounds; in each, every server is started and measured once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) traffic: TrafficOptions,
+    /// Time between the last handshake and the measurement of idle connections
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) settle: Duration,
+    /// Cores of the server
+    #[arg(long, default_value = "0")]
+    pub(crate) server_core: CoreList,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) client: ClientOptions,
+    /// Cargo's target directory with Crore's examples [default: $CARGO_TARGET_DIR, else target]
+    #[arg(long)]
+    pub(crate) target_dir: Option<PathBuf>,
+    /// Cargo's target directory of the rivals
+    #[arg(long, default_value = "benches/rivals/target")]
+    pub(crate) rivals_target_dir: PathBuf,
+    /// Directory of the report [default: benches/results/DATE-MACHINE]
+    #[arg(long)]
+    pub(crate) output: Option<PathBuf>,
+    /// Name of the machine in the report's directory [default: its processor]
+    #[arg(long)]
+    pub(crate) machine: Option<String>,
+    /// Only print, write no report
+    #[arg(long)]
+    pub(crate) no_report: bool,
+}
+
+impl CompareOptions {
+    /// Where the servers of the catalogue are.
+    pub(crate) fn places(&self) -> Places {
+        let target = self.target_dir.clone().or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
+        Places {
+            target: target.unwrap_or_else(|| "target".into()),
+            rivals_target: self.rivals_target_dir.clone(),
+            rivals: "benches/rivals".into(),
+        }
+    }
+}
+
+/// `5s`, `1m 30s`, `500ms`, or a plain number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let advice = || format!("`{text}` is no duration: write 5s, 500ms or 2m");
+    if let Ok(seconds) = f64::from_str(text) {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| advice());
+    }
+    let parsed: SignedDuration = text.parse().map_err(|_| advice())?;
+    Duration::try_from(parsed).map_err(|_| advice())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match f64::from_str(text) {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err(format!("`{text}` is no rate: write messages per second of all connections together, such as 50000")),
+    }
+}
+
+/// Payload bytes that a message may have: 16 MiB.
+const SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+fn size(text: &str) -> Result<usize, String> {
+    match usize::from_str(text) {
+        Ok(size) if (STAMP_BYTES..=SIZE_BYTES_MAX).contains(&size) => Ok(size),
+        _ => Err(format!(
+            "`{text}` is no message size: every message carries its number and its time, so use {STAMP_BYTES} to {SIZE_BYTES_MAX} bytes"
+        )),
+    }
+}
+
+fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn as_debug<S: Serializer>(setting: &DescriptorSetting, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{setting:?}").to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn error(arguments: &[&str]) -> String {
+        Cli::try_parse_from([&["crore-bench"], arguments].concat()).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        for (arguments, hint) in [
+            (&["echo"][..], "--url"),
+            (&["echo", "--url", "ws://h", "--size", "8"], "use 12 to"),
+            (&["echo", "--url", "ws://h", "--duration", "soon"], "write 5s"),
+            (&["echo", "--url", "ws://h", "--duration=-1"], "write 5s"),
+            (&["echo", "--url", "ws://h", "--rate", "fast"], "such as 50000"),
+            (&["echo", "--url", "ws://h", "--rate", "5", "--pipeline", "2"], "cannot be used with"),
+            (&["echo", "--url", "ws://h", "--descriptors", "fixed"], "use `auto`, `regular` or `direct`"),
+            (&["compare", "--server-core", "x"], "0,2-3"),
+            (&["compare", "--extra", "mine"], "NAME=COMMAND"),
+        ] {
+            let text = error(arguments);
+            assert!(text.contains(hint), "{arguments:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read() {
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let cli =
+            Cli::try_parse_from(["crore-bench", "compare", "--connections", "64,1000", "--scenario", "echo,idle"]);
+        let Command::Compare(options) = cli.expect("accepted").command else { panic!("compare") };
+        assert_eq!(options.connections, [64, 1000]);
+        assert_eq!(options.scenario, [ScenarioName::Echo, ScenarioName::Idle]);
+    }
+}

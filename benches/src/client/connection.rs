@@ -1,0 +1,315 @@
+//! One connection of the client: 64 bytes, a pure function of the bytes that come.
+
+use crore_engine::driver::Socket;
+
+use super::ProtocolError;
+use super::frame::{Header, STAMP_BYTES, Shape, Stamp, opcode};
+use super::upgrade;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Not there.
+    #[default]
+    Vacant,
+    /// The upgrade was sent, its answer has not come.
+    Opening,
+    /// Open.
+    Open,
+    /// This client has sent its close frame.
+    Closing,
+}
+
+/// A connection. One cache line, so that a load on thousands of them stays in the cache.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Frames to be sent: kept from one send to the next, and empty while the kernel has them.
+    pub(crate) frames: Vec<u8>,
+    /// What few connections have at any time.
+    rare: Option<Box<Rare>>,
+    /// While it opens: when it began to. Later: the stamp of the message whose payload is still coming.
+    pub(crate) time_ns: u64,
+    pub(crate) socket: Socket,
+    /// Messages that were sent.
+    pub(crate) sent: u32,
+    /// Messages that have come.
+    received: u32,
+    /// Messages that are to be sent.
+    pub(crate) due: u32,
+    /// Payload that is still to come.
+    payload_left: u32,
+    /// Lives of this slot: tells the completions of a former life.
+    pub(crate) generation: u16,
+    pub(crate) state: State,
+    /// Whether the kernel has a send of this connection.
+    pub(crate) sending: bool,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 64, "a connection fits a cache line");
+
+#[derive(Debug, Default)]
+struct Rare {
+    /// Bytes of a head, a header or a stamp that was cut by the end of a buffer.
+    inbound: Vec<u8>,
+    /// Control frames to be sent.
+    outbound: Vec<u8>,
+}
+
+/// What came from a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inbound<'bytes> {
+    /// The upgrade was answered as it should be.
+    Opened,
+    /// A message of the load came back, all of it.
+    Message(Stamp),
+    /// A message that the load did not send, such as a welcome.
+    Unsolicited,
+    /// A ping, to be answered.
+    Ping(&'bytes [u8]),
+    /// A close frame.
+    Close,
+}
+
+impl Connection {
+    /// A slot without a connection.
+    pub(crate) fn vacant() -> Self {
+        Self {
+            frames: Vec::new(),
+            rare: None,
+            time_ns: 0,
+            socket: Socket(0),
+            sent: 0,
+            received: 0,
+            due: 0,
+            payload_left: 0,
+            generation: 0,
+            state: State::Vacant,
+            sending: false,
+        }
+    }
+
+    /// Starts a new life on `socket`.
+    pub(crate) fn open(&mut self, socket: Socket, now_ns: u64) {
+        let (frames, generation) = (std::mem::take(&mut self.frames), self.generation.wrapping_add(1));
+        *self = Self { socket, frames, generation, time_ns: now_ns, state: State::Opening, ..Self::vacant() };
+    }
+
+    /// A number that no other life of any slot has: the key of the handshake follows from it.
+    pub(crate) fn nonce(&self, slot: u32) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(slot)
+    }
+
+    /// Takes bytes in, and tells `handle` what they hold, in order.
+    ///
+    /// # Errors
+    /// The server has broken the protocol, or answered what was not asked.
+    pub(crate) fn receive<'bytes>(
+        &mut self,
+        bytes: &'bytes [u8],
+        nonce: u64,
+        shape: Shape,
+        mut handle: impl FnMut(&mut Self, Inbound<'_>),
+    ) -> Result<(), ProtocolError> {
+        let Some(mut kept) = self.take_inbound() else {
+            let rest = self.parse(bytes, nonce, shape, &mut handle)?;
+            if !rest.is_empty() {
+                self.rare().inbound.extend_from_slice(rest);
+            }
+            return Ok(());
+        };
+        kept.extend_from_slice(bytes);
+        let rest = self.parse(&kept, nonce, shape, &mut handle)?.len();
+        kept.drain(..kept.len() - rest);
+        if !kept.is_empty() {
+            self.rare().inbound = kept;
+        }
+        Ok(())
+    }
+
+    /// Queues a control frame behind the send that is under way.
+    pub(crate) fn queue_control(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.rare().outbound);
+    }
+
+    /// The control frames to be sent next.
+    pub(crate) fn take_control(&mut self) -> Option<Vec<u8>> {
+        let rare = self.rare.as_mut()?;
+        let outbound = std::mem::take(&mut rare.outbound);
+        if rare.inbound.is_empty() {
+            self.rare = None;
+        }
+        (!outbound.is_empty()).then_some(outbound)
+    }
+
+    fn take_inbound(&mut self) -> Option<Vec<u8>> {
+        let rare = self.rare.as_mut()?;
+        let inbound = std::mem::take(&mut rare.inbound);
+        if rare.outbound.is_empty() {
+            self.rare = None;
+        }
+        (!inbound.is_empty()).then_some(inbound)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Handles everything that is complete and gives back the rest.
+    fn parse<'bytes>(
+        &mut self,
+        mut bytes: &'bytes [u8],
+        nonce: u64,
+        shape: Shape,
+        handle: &mut impl FnMut(&mut Self, Inbound<'_>),
+    ) -> Result<&'bytes [u8], ProtocolError> {
+        if self.state == State::Opening {
+            let Some(length) = upgrade::response(bytes, nonce)? else { return Ok(bytes) };
+            self.state = State::Open;
+            handle(self, Inbound::Opened);
+            bytes = &bytes[length..];
+        }
+        loop {
+            if self.payload_left > 0 {
+                let count = bytes.len().min(self.payload_left as usize);
+                bytes = &bytes[count..];
+                self.payload_left -= u32::try_from(count).unwrap_or(u32::MAX);
+                if self.payload_left > 0 {
+                    return Ok(bytes);
+                }
+                self.finish_message(handle);
+            }
+            let Some(header) = Header::decode(bytes)? else { return Ok(bytes) };
+            let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
+            let payload = &bytes[header.bytes..];
+            // Of a message of the load its stamp has to be there, of anything else all of it.
+            let expected = header.opcode == shape.opcode && payload_bytes == shape.payload_bytes;
+            let needed = if expected { STAMP_BYTES } else { payload_bytes };
+            if needed > UNSOLICITED_BYTES_MAX {
+                return Err(ProtocolError::Unsolicited(header.payload_bytes));
+            }
+            if payload.len() < needed {
+                return Ok(bytes);
+            }
+            if expected {
+                let left = self.begin_message(Stamp::decode(payload), shape, payload.len())?;
+                bytes = &payload[(payload_bytes - left)..];
+                if left == 0 {
+                    self.finish_message(handle);
+                }
+                self.payload_left = u32::try_from(left).unwrap_or(u32::MAX);
+                continue;
+            }
+            match header.opcode {
+                opcode::TEXT | opcode::BINARY => handle(self, Inbound::Unsolicited),
+                opcode::PING => handle(self, Inbound::Ping(&payload[..needed])),
+                opcode::CLOSE => handle(self, Inbound::Close),
+                opcode::PONG => {}
+                other => return Err(ProtocolError::Opcode(other)),
+            }
+            bytes = &payload[needed..];
+        }
+    }
+
+    /// Checks that this is the next message; gives back how much of its payload is missing.
+    fn begin_message(&mut self, stamp: Stamp, shape: Shape, there: usize) -> Result<usize, ProtocolError> {
+        let expected = self.received & Stamp::SEQUENCE_MASK;
+        if stamp.sequence != expected {
+            return Err(ProtocolError::Sequence { expected, came: stamp.sequence });
+        }
+        self.time_ns = stamp.time_ns;
+        Ok(shape.payload_bytes - there.min(shape.payload_bytes))
+    }
+
+    fn finish_message(&mut self, handle: &mut impl FnMut(&mut Self, Inbound<'_>)) {
+        let stamp = Stamp { sequence: self.received & Stamp::SEQUENCE_MASK, time_ns: self.time_ns };
+        self.received = self.received.wrapping_add(1);
+        handle(self, Inbound::Message(stamp));
+    }
+}
+
+/// Bytes of a message that the load did not send: a welcome fits, a mistake does not.
+const UNSOLICITED_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { opcode: opcode::BINARY, payload_bytes: 64 };
+
+    /// What a server would answer to `count` messages of `shape`.
+    fn echo(shape: Shape, count: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for sequence in 0..count {
+            let mut frame = Vec::new();
+            shape.write(&mut frame, 1, [0; 4], |_| Stamp { sequence, time_ns: u64::from(sequence) * 10 });
+            let header = frame.len() - shape.payload_bytes;
+            bytes.extend([frame[0], frame[1] & 0x7F]);
+            bytes.extend(&frame[2..header - 4]);
+            bytes.extend(&frame[header..]);
+        }
+        bytes
+    }
+
+    fn open() -> Connection {
+        let mut connection = Connection::vacant();
+        connection.open(Socket(3), 0);
+        connection.state = State::Open;
+        connection
+    }
+
+    /// Feeds `bytes` in pieces of `piece` and writes down what came of it.
+    fn feed(
+        connection: &mut Connection,
+        bytes: &[u8],
+        piece: usize,
+        shape: Shape,
+    ) -> Result<Vec<String>, ProtocolError> {
+        let mut seen = Vec::new();
+        for part in bytes.chunks(piece) {
+            connection.receive(part, 0, shape, |_, inbound| seen.push(format!("{inbound:?}")))?;
+        }
+        Ok(seen)
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same() {
+        for payload_bytes in [12, 64, 126, 70_000] {
+            let shape = Shape { payload_bytes, ..SHAPE };
+            let mut bytes = echo(shape, 3);
+            bytes.splice(0..0, [0x81, 2, b'h', b'i', 0x89, 1, 7]);
+            bytes.extend([0x8A, 0, 0x88, 2, 3, 232]);
+            let whole = feed(&mut open(), &bytes, bytes.len(), shape).unwrap();
+            assert_eq!(whole.len(), 6, "{whole:?}");
+            assert_eq!(whole[..2], ["Unsolicited", "Ping([7])"]);
+            assert_eq!(whole[4], "Message(Stamp { sequence: 2, time_ns: 20 })");
+            for piece in [1, 2, 3, 7, 63, 1000] {
+                assert_eq!(feed(&mut open(), &bytes, piece, shape).unwrap(), whole, "pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_or_doubled_message_is_found() {
+        let frame = 2 + SHAPE.payload_bytes;
+        let bytes = echo(SHAPE, 3);
+        let lost = [&bytes[..frame], &bytes[2 * frame..]].concat();
+        assert_eq!(feed(&mut open(), &lost, 1000, SHAPE), Err(ProtocolError::Sequence { expected: 1, came: 2 }));
+        let doubled = [&bytes[..frame], &bytes[..frame]].concat();
+        assert_eq!(feed(&mut open(), &doubled, 1000, SHAPE), Err(ProtocolError::Sequence { expected: 1, came: 0 }));
+    }
+
+    #[test]
+    fn a_huge_message_that_nobody_asked_for_is_refused() {
+        let bytes = [0x82, 127, 0, 0, 0, 0, 0x40, 0, 0, 0];
+        assert_eq!(feed(&mut open(), &bytes, 1000, SHAPE), Err(ProtocolError::Unsolicited(1 << 30)));
+    }
+
+    #[test]
+    fn control_frames_wait_for_their_turn_once() {
+        let mut connection = open();
+        connection.queue_control(|frames| frames.push(1));
+        connection.queue_control(|frames| frames.push(2));
+        assert_eq!(connection.take_control(), Some(vec![1, 2]));
+        assert_eq!(connection.take_control(), None);
+    }
+}

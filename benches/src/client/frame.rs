@@ -1,0 +1,234 @@
+//! Frames on the wire: masked ones to the server, headers of those that it answers with.
+//!
+//! The client has its own few lines for this, so that a fault in the engine's codec is not
+//! answered by the same fault here.
+
+use super::ProtocolError;
+
+/// Bytes of a [`Stamp`] at the start of every payload: the smallest message of a load.
+pub(crate) const STAMP_BYTES: usize = 12;
+
+/// Opcodes of RFC 6455, section 5.2.
+pub(crate) mod opcode {
+    /// UTF-8 text.
+    pub(crate) const TEXT: u8 = 0x1;
+    /// Bytes.
+    pub(crate) const BINARY: u8 = 0x2;
+    /// The end of the connection.
+    pub(crate) const CLOSE: u8 = 0x8;
+    /// A request for a pong.
+    pub(crate) const PING: u8 = 0x9;
+    /// The answer to a ping.
+    pub(crate) const PONG: u8 = 0xA;
+}
+
+/// What every payload begins with: which message this is, and when it left or should have left.
+///
+/// It is written seven bits to a byte, so that it is valid UTF-8 in a text frame too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Number of the message on its connection, 28 bits.
+    pub(crate) sequence: u32,
+    /// Nanoseconds of the client's clock, 56 bits.
+    pub(crate) time_ns: u64,
+}
+
+impl Stamp {
+    /// Sequence numbers run up to this and start again.
+    pub(crate) const SEQUENCE_MASK: u32 = (1 << 28) - 1;
+
+    fn encode(self) -> [u8; STAMP_BYTES] {
+        std::array::from_fn(|at| {
+            if at < 4 {
+                (self.sequence >> (7 * at)) as u8 & 0x7F
+            } else {
+                (self.time_ns >> (7 * (at - 4))) as u8 & 0x7F
+            }
+        })
+    }
+
+    /// Reads the first [`STAMP_BYTES`] of a payload. Foreign bytes give a stamp that no one waits for.
+    pub(crate) fn decode(payload: &[u8]) -> Self {
+        let (sequence, time) = payload[..STAMP_BYTES].split_at(4);
+        let join = |value: u64, byte: &u8| value << 7 | u64::from(byte & 0x7F);
+        let sequence = sequence.iter().rev().fold(0, join);
+        Self { sequence: sequence as u32, time_ns: time.iter().rev().fold(0, join) }
+    }
+}
+
+/// The one kind of message that a load sends: its size and its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// `opcode::TEXT` or `opcode::BINARY`.
+    pub(crate) opcode: u8,
+    /// Bytes of the payload, at least [`STAMP_BYTES`].
+    pub(crate) payload_bytes: usize,
+}
+
+impl Shape {
+    /// Makes `frames` hold exactly `count` frames masked with `mask`, and stamps the first of them with what
+    /// `stamp` gives for it, and so on. Frames that are there already are kept: only stamps are written.
+    pub(crate) fn write(
+        self,
+        frames: &mut Vec<u8>,
+        count: usize,
+        mask: [u8; 4],
+        mut stamp: impl FnMut(usize) -> Stamp,
+    ) {
+        let header_bytes = self.header_bytes();
+        let frame_bytes = header_bytes + self.payload_bytes;
+        frames.truncate(count * frame_bytes);
+        while frames.len() < count * frame_bytes {
+            write_header(frames, self.opcode, self.payload_bytes, mask);
+            frames.extend((0..self.payload_bytes).map(|at| b'x' ^ mask[at % 4]));
+        }
+        for (index, frame) in frames.chunks_exact_mut(frame_bytes).enumerate() {
+            let bytes = stamp(index).encode();
+            for (at, (target, byte)) in frame[header_bytes..].iter_mut().zip(bytes).enumerate() {
+                *target = byte ^ mask[at % 4];
+            }
+        }
+    }
+
+    fn header_bytes(self) -> usize {
+        match self.payload_bytes {
+            0..126 => 6,
+            126..65_536 => 8,
+            _ => 14,
+        }
+    }
+}
+
+/// A masked control frame with a payload of up to 125 bytes.
+pub(crate) fn control(frames: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
+    debug_assert!(payload.len() <= 125, "RFC 6455, section 5.5");
+    write_header(frames, opcode, payload.len(), mask);
+    frames.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+}
+
+/// RFC 6455, section 5.2: FIN, the shortest form of the length, the mask.
+#[expect(clippy::cast_possible_truncation, reason = "each arm has looked at the size")]
+fn write_header(frames: &mut Vec<u8>, opcode: u8, payload_bytes: usize, mask: [u8; 4]) {
+    frames.push(0x80 | opcode);
+    match payload_bytes {
+        0..126 => frames.push(0x80 | payload_bytes as u8),
+        126..65_536 => {
+            frames.push(0x80 | 126);
+            frames.extend((payload_bytes as u16).to_be_bytes());
+        }
+        _ => {
+            frames.push(0x80 | 127);
+            frames.extend((payload_bytes as u64).to_be_bytes());
+        }
+    }
+    frames.extend(mask);
+}
+
+/// The header of a frame from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Type of the frame.
+    pub(crate) opcode: u8,
+    /// Bytes of the header itself.
+    pub(crate) bytes: usize,
+    /// Bytes of the payload behind it.
+    pub(crate) payload_bytes: u64,
+}
+
+impl Header {
+    /// Reads the header at the start of `bytes`; `None` if it is not complete yet.
+    ///
+    /// # Errors
+    /// A server must not send such a frame, or this client did not ask for it.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
+        let [first, second, rest @ ..] = bytes else { return Ok(None) };
+        let opcode = first & 0x0F;
+        match first & 0xF0 {
+            0x80 => {}
+            0x00 => return Err(ProtocolError::Fragmented),
+            _ => return Err(ProtocolError::Extension),
+        }
+        if opcode == 0 {
+            return Err(ProtocolError::Fragmented);
+        }
+        if second & 0x80 != 0 {
+            return Err(ProtocolError::Masked);
+        }
+        let (bytes, payload_bytes) = match second & 0x7F {
+            126 => match rest {
+                [high, low, ..] => (4, u64::from(u16::from_be_bytes([*high, *low]))),
+                _ => return Ok(None),
+            },
+            127 => match rest.first_chunk() {
+                Some(length) => (10, u64::from_be_bytes(*length)),
+                None => return Ok(None),
+            },
+            short => (2, u64::from(short)),
+        };
+        Ok(Some(Self { opcode, bytes, payload_bytes }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unmasked(frame: &[u8], header_bytes: usize) -> Vec<u8> {
+        let mask = &frame[header_bytes - 4..header_bytes];
+        frame[header_bytes..].iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]).collect()
+    }
+
+    #[test]
+    fn stamps_survive_and_are_text() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..1000 {
+            let stamp = Stamp { sequence: random.u32(..) & Stamp::SEQUENCE_MASK, time_ns: random.u64(..) >> 8 };
+            let bytes = stamp.encode();
+            assert_eq!(Stamp::decode(&bytes), stamp);
+            assert!(bytes.is_ascii());
+        }
+    }
+
+    #[test]
+    fn frames_have_the_shortest_header_and_a_stamp_each() {
+        let mask = [1, 0x82, 3, 0x44];
+        for (size, header_bytes) in [(12, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)] {
+            let shape = Shape { opcode: opcode::TEXT, payload_bytes: size };
+            let mut frames = Vec::new();
+            let stamp = |index: usize| Stamp { sequence: index as u32, time_ns: 7 };
+            shape.write(&mut frames, 3, mask, stamp);
+            assert_eq!(frames.len(), 3 * (header_bytes + size));
+            for (index, frame) in frames.chunks(header_bytes + size).enumerate() {
+                assert_eq!(frame[0], 0x81);
+                let payload = unmasked(frame, header_bytes);
+                assert_eq!(Stamp::decode(&payload), stamp(index));
+                assert!(payload[STAMP_BYTES..].iter().all(|byte| *byte == b'x'));
+            }
+            shape.write(&mut frames, 1, mask, |_| Stamp { sequence: 9, time_ns: 1 });
+            assert_eq!(frames.len(), header_bytes + size);
+            assert_eq!(Stamp::decode(&unmasked(&frames, header_bytes)).sequence, 9);
+        }
+    }
+
+    #[test]
+    fn headers_are_read_byte_by_byte() {
+        let wide = [0x82, 126, 0x01, 0x00];
+        let widest = [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0];
+        for (bytes, payload_bytes) in [(&wide[..2], None), (&wide, Some(256)), (&widest[..9], None)] {
+            assert_eq!(Header::decode(bytes).unwrap().map(|header| header.payload_bytes), payload_bytes);
+        }
+        let expected = Header { opcode: opcode::BINARY, bytes: 10, payload_bytes: 65_536 };
+        assert_eq!(Header::decode(&widest), Ok(Some(expected)));
+        assert_eq!(Header::decode(&[0x82]), Ok(None));
+    }
+
+    #[test]
+    fn what_a_server_must_not_send_is_named() {
+        assert_eq!(Header::decode(&[0x82, 0x85]), Err(ProtocolError::Masked));
+        assert_eq!(Header::decode(&[0x02, 0x05]), Err(ProtocolError::Fragmented));
+        assert_eq!(Header::decode(&[0x80, 0x05]), Err(ProtocolError::Fragmented));
+        assert_eq!(Header::decode(&[0xC2, 0x05]), Err(ProtocolError::Extension));
+    }
+}

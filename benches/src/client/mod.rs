@@ -1,0 +1,541 @@
+//! The load generator: one thread, one ring, any number of connections.
+//!
+//! What a client does influences the CPU time of the server on loopback, where the softirq of a
+//! segment and the wake-up of its reader are charged to whoever sends. So all servers meet the
+//! same client, in the same modes, and how busy it was stands in every report.
+
+mod address;
+mod connection;
+pub(crate) mod frame;
+mod upgrade;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crore_engine::driver::{Completion, Driver, Errno, Outgoing, Shutdown, Token};
+use crore_engine::uring::{DescriptorKind, DescriptorSetting, Ring, RingConfig, SetupError, descriptor_limit, probe};
+
+pub(crate) use address::{Target, TargetError};
+use connection::{Connection, Inbound, State};
+use frame::{Shape, Stamp, opcode};
+
+/// How long a turn waits for the kernel before it looks at the clock again.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Without a single handshake in this time, opening has failed.
+const STALL: Duration = Duration::from_secs(10);
+
+/// Connects per turn, so that answers are not left waiting.
+const CONNECTS_PER_TURN: u32 = 32;
+
+/// How long a server may take to end a connection whose close handshake is done. Then the client ends it.
+const LINGER_NS: u64 = 1_000_000_000;
+
+/// What a server did that RFC 6455 or the load does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProtocolError {
+    /// Not an HTTP answer.
+    #[error("the server does not answer the upgrade in HTTP; is this the right port?")]
+    NotHttp,
+    /// Another status than 101.
+    #[error("the server answers the upgrade with HTTP status {0}; does the path in --url exist?")]
+    Status(u16),
+    /// A wrong or missing Sec-WebSocket-Accept.
+    #[error("the server's Sec-WebSocket-Accept does not fit the key (RFC 6455, section 4.2.2)")]
+    AcceptKey,
+    /// A mask bit from a server.
+    #[error("the server masks its frames (RFC 6455, section 5.1, forbids it)")]
+    Masked,
+    /// FIN is missing.
+    #[error("the server fragments its messages, which this client does not measure; lower --size")]
+    Fragmented,
+    /// A reserved bit is set.
+    #[error("the server uses an extension that was not negotiated (RFC 6455, section 5.2)")]
+    Extension,
+    /// An opcode that is not defined.
+    #[error("the server sends opcode {0}, which RFC 6455 does not define")]
+    Opcode(u8),
+    /// A large message that is not the load's.
+    #[error("the server sends a message of {0} bytes that is not of the load; does it echo (or broadcast) unchanged?")]
+    Unsolicited(u64),
+    /// A message was lost, doubled, overtaken or changed.
+    #[error("message {expected} was due and message {came} came: the server loses, reorders or changes messages")]
+    Sequence {
+        /// The number that was due.
+        expected: u32,
+        /// The number in the message.
+        came: u32,
+    },
+}
+
+/// Why a load has failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// io_uring is not to be had.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// More connections than descriptors.
+    #[error(
+        "{wanted} connections need as many descriptors, and the limit is {limit}: raise it (`ulimit -n {wanted}`) or lower --connections"
+    )]
+    Descriptors {
+        /// Connections asked for.
+        wanted: u32,
+        /// What the process may have.
+        limit: u64,
+    },
+    /// A connection can't even begin.
+    #[error("connection {number} to {address} fails: {source}; is the server running there?")]
+    Connect {
+        /// Which connection.
+        number: u64,
+        /// Where to.
+        address: std::net::SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A connection has ended that should not.
+    #[error("the connection in slot {slot} was lost: {source}; look at the server's log")]
+    Lost {
+        /// Which connection.
+        slot: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server misbehaves.
+    #[error("in slot {slot}: {source}")]
+    Protocol {
+        /// Which connection.
+        slot: u32,
+        /// What it did.
+        source: ProtocolError,
+    },
+    /// The server does not answer.
+    #[error("no answer for {} s, {open} of {wanted} connections are open; does the server accept that many (limits, backlog)?", STALL.as_secs())]
+    Stalled {
+        /// Connections that are open.
+        open: u32,
+        /// Connections asked for.
+        wanted: u32,
+    },
+    /// The ring is broken.
+    #[error("the client's ring fails: {0}")]
+    Ring(#[from] io::Error),
+}
+
+/// What a load wants to be done next. Collected while it handles what came, done right after.
+#[derive(Debug, Default)]
+pub(crate) struct Actions {
+    sends: Vec<(u32, u32)>,
+    closes: Vec<u32>,
+}
+
+impl Actions {
+    /// Send `count` messages on connection `slot`, in one write.
+    pub(crate) fn send(&mut self, slot: u32, count: u32) {
+        self.sends.push((slot, count));
+    }
+
+    /// Begin the close handshake on connection `slot`.
+    pub(crate) fn close(&mut self, slot: u32) {
+        self.closes.push(slot);
+    }
+}
+
+/// What a scenario makes of the events of its connections.
+pub(crate) trait Load {
+    /// Connection `slot` is open, `latency_ns` after its connect began.
+    fn opened(&mut self, _slot: u32, _latency_ns: u64, _actions: &mut Actions) {}
+
+    /// A message of the load has come on connection `slot`.
+    fn message(&mut self, _slot: u32, _stamp: Stamp, _now_ns: u64, _actions: &mut Actions) {}
+
+    /// Connection `slot`, which this client closed, is gone.
+    fn closed(&mut self, _slot: u32) {}
+
+    /// What message `sequence` of connection `slot`, which is sent now, is stamped with.
+    fn stamp_ns(&self, _slot: u32, _sequence: u32, now_ns: u64) -> u64 {
+        now_ns
+    }
+}
+
+/// How the client's thread waits for completions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wait {
+    /// Sleep in the kernel: the server pays for the wake-ups, as with any client on the same host.
+    #[default]
+    Block,
+    /// Never sleep: no wake-ups are charged to the server, as with clients on other hosts.
+    Spin,
+}
+
+/// Settings of a client.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientConfig {
+    /// The server.
+    pub(crate) target: Target,
+    /// Connections at a time.
+    pub(crate) connections: u32,
+    /// Handshakes in flight at a time.
+    pub(crate) window: u32,
+    /// The message of the load.
+    pub(crate) shape: Shape,
+    /// Direct descriptors or regular ones.
+    pub(crate) descriptors: DescriptorSetting,
+    /// How to wait.
+    pub(crate) wait: Wait,
+    /// End connections by a reset, which leaves no socket in TIME_WAIT for the next measurement.
+    pub(crate) reset_at_end: bool,
+}
+
+/// The load generator. Lives on the thread that made it.
+pub(crate) struct Client {
+    ring: Ring,
+    _wake: OwnedFd,
+    config: ClientConfig,
+    connections: Vec<Connection>,
+    actions: Actions,
+    /// Slots that wait for their connect.
+    to_open: VecDeque<u32>,
+    opening: u32,
+    open: u32,
+    attempts: u64,
+    last_opened: Instant,
+    /// Connections that have exchanged close frames and wait for the server to end them.
+    lingering: VecDeque<(u64, u32, u16)>,
+    unsolicited: u64,
+    epoch: Instant,
+}
+
+/// Completions carry slot and generation; the driver tells receives from sends.
+fn token(slot: u32, generation: u16) -> Token {
+    Token::new(u64::from(generation) << 32 | u64::from(slot))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the two halves of a token, see `token`")]
+fn split(token: Token) -> (u32, u16) {
+    (token.value() as u32, (token.value() >> 32) as u16)
+}
+
+impl Client {
+    /// Makes a client with `config.connections` empty slots.
+    ///
+    /// # Errors
+    /// No ring, or not as many descriptors.
+    pub(crate) fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        let wanted = config.connections;
+        let features = probe(config.descriptors)?;
+        let limit = u64::from(features.descriptors.connections_per_core(1));
+        if u64::from(wanted) > limit {
+            return Err(ClientError::Descriptors { wanted, limit: descriptor_limit() });
+        }
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).map_err(io::Error::from)?;
+        // A socket that is being closed still has its slot for a moment.
+        let slots = u64::from(wanted.saturating_mul(2).saturating_add(64)).min(limit);
+        let sockets_max = u32::try_from(slots).unwrap_or(u32::MAX);
+        let ring = Ring::new(&RingConfig::new(features, sockets_max), wake.as_fd())?;
+        Ok(Self {
+            ring,
+            _wake: wake,
+            connections: (0..wanted).map(|_| Connection::vacant()).collect(),
+            to_open: VecDeque::new(),
+            opening: 0,
+            open: 0,
+            attempts: 0,
+            last_opened: Instant::now(),
+            lingering: VecDeque::new(),
+            unsolicited: 0,
+            actions: Actions::default(),
+            epoch: Instant::now(),
+            config,
+        })
+    }
+
+    /// Nanoseconds since the client was made.
+    pub(crate) fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Messages that the load did not send.
+    pub(crate) fn unsolicited(&self) -> u64 {
+        self.unsolicited
+    }
+
+    /// The kind of descriptor that the ring uses.
+    pub(crate) fn descriptor_kind(&self) -> DescriptorKind {
+        self.ring.descriptor_kind()
+    }
+
+    /// Has connection `slot` opened, in its turn.
+    pub(crate) fn open(&mut self, slot: u32) {
+        self.to_open.push_back(slot);
+    }
+
+    /// Opens connections until `wanted` are open; `progress` hears how many are.
+    ///
+    /// # Errors
+    /// One of them fails, or the server stops answering.
+    pub(crate) fn open_up_to(
+        &mut self,
+        wanted: u32,
+        load: &mut impl Load,
+        mut progress: impl FnMut(u32),
+    ) -> Result<(), ClientError> {
+        self.to_open.extend(self.open..wanted);
+        self.last_opened = Instant::now();
+        while self.open < wanted {
+            self.turn(load)?;
+            progress(self.open);
+        }
+        Ok(())
+    }
+
+    /// Sends `count` messages on connection `slot`, in one write.
+    pub(crate) fn send(&mut self, load: &impl Load, slot: u32, count: u32) {
+        self.connections[slot as usize].due += count;
+        self.flush(load, slot);
+    }
+
+    /// One turn: connect, submit, wait, handle what came.
+    ///
+    /// # Errors
+    /// A connection is lost or the server misbehaves; the load is then without meaning.
+    pub(crate) fn turn(&mut self, load: &mut impl Load) -> Result<(), ClientError> {
+        self.turn_within(load, PATIENCE)
+    }
+
+    /// As [`Self::turn`], but waits no longer than `patience`.
+    pub(crate) fn turn_within(&mut self, load: &mut impl Load, patience: Duration) -> Result<(), ClientError> {
+        self.connect_more()?;
+        match self.config.wait {
+            Wait::Block if !patience.is_zero() => self.ring.enter_and_wait(patience)?,
+            _ => self.ring.enter()?,
+        }
+        while let Some(completion) = self.ring.next_completion() {
+            self.handle(completion, load)?;
+        }
+        self.end_lingering();
+        if self.opening > 0 && self.last_opened.elapsed() > STALL {
+            return Err(ClientError::Stalled { open: self.open, wanted: self.config.connections });
+        }
+        Ok(())
+    }
+
+    fn connect_more(&mut self) -> Result<(), ClientError> {
+        for _ in 0..CONNECTS_PER_TURN {
+            if self.opening >= self.config.window {
+                break;
+            }
+            let Some(slot) = self.to_open.pop_front() else { break };
+            let now = self.now_ns();
+            let (number, address) = (self.attempts, self.config.target.address);
+            let failed = |source| ClientError::Connect { number, address, source };
+            let socket = self.config.target.connect(number, self.config.reset_at_end).map_err(failed)?;
+            let socket = self.ring.adopt(socket.into()).map_err(failed)?;
+            self.attempts += 1;
+            if self.opening == 0 {
+                self.last_opened = Instant::now();
+            }
+            self.opening += 1;
+            let connection = &mut self.connections[slot as usize];
+            connection.open(socket, now);
+            let bytes = upgrade::request(&self.config.target, connection.nonce(slot));
+            connection.sending = true;
+            let token = token(slot, connection.generation);
+            self.ring.receive_multishot(socket, token);
+            self.ring.send(socket, token, Outgoing::Owned { bytes, start: 0 });
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, completion: Completion, load: &mut impl Load) -> Result<(), ClientError> {
+        match completion {
+            Completion::Received { token, buffer, bytes, armed, .. } => {
+                let (slot, _) = split(token);
+                let now = self.now_ns();
+                let connection = &mut self.connections[slot as usize];
+                let bytes = &self.ring.bytes(&buffer)[..bytes as usize];
+                let nonce = connection.nonce(slot);
+                let mut context = Context {
+                    slot,
+                    now,
+                    load,
+                    actions: &mut self.actions,
+                    opening: &mut self.opening,
+                    open: &mut self.open,
+                    last_opened: &mut self.last_opened,
+                    lingering: &mut self.lingering,
+                    unsolicited: &mut self.unsolicited,
+                };
+                connection
+                    .receive(bytes, nonce, self.config.shape, |connection, inbound| context.take(connection, inbound))
+                    .map_err(|source| ClientError::Protocol { slot, source })?;
+                if !armed {
+                    self.ring.receive_multishot(connection.socket, token);
+                }
+                self.ring.release(buffer);
+                self.act(load);
+                // A pong may be due.
+                self.flush(load, slot);
+            }
+            Completion::ReceiveEnded(token, Some(Errno::NO_BUFFERS)) => {
+                let (slot, _) = split(token);
+                self.ring.receive_multishot(self.connections[slot as usize].socket, token);
+            }
+            Completion::ReceiveEnded(token, errno) => self.ended(token, errno, load)?,
+            Completion::Sent { token, result, outgoing } => self.sent(token, result, outgoing, load)?,
+            Completion::Accepted(_) | Completion::AcceptEnded(_) | Completion::Readable(_) | Completion::Tick => {}
+        }
+        Ok(())
+    }
+
+    /// Does what the load has asked for.
+    fn act(&mut self, load: &impl Load) {
+        let mut actions = std::mem::take(&mut self.actions);
+        for (slot, count) in actions.sends.drain(..) {
+            self.send(load, slot, count);
+        }
+        for slot in actions.closes.drain(..) {
+            let connection = &mut self.connections[slot as usize];
+            connection.state = State::Closing;
+            connection.queue_control(|frames| frame::control(frames, opcode::CLOSE, &NORMAL_CLOSURE, mask(slot)));
+            self.flush(load, slot);
+        }
+        self.actions = actions;
+    }
+
+    /// Hands the kernel what connection `slot` has to send, unless it is busy with an earlier send.
+    fn flush(&mut self, load: &impl Load, slot: u32) {
+        let now = self.now_ns();
+        let connection = &mut self.connections[slot as usize];
+        if connection.sending || connection.state == State::Vacant {
+            return;
+        }
+        let bytes = if let Some(control) = connection.take_control() {
+            control
+        } else if connection.due > 0 {
+            let mut frames = std::mem::take(&mut connection.frames);
+            let first = connection.sent;
+            let count = std::mem::take(&mut connection.due);
+            self.config.shape.write(&mut frames, count as usize, mask(slot), |index| {
+                let sequence = first.wrapping_add(u32::try_from(index).unwrap_or(u32::MAX));
+                Stamp { sequence: sequence & Stamp::SEQUENCE_MASK, time_ns: load.stamp_ns(slot, sequence, now) }
+            });
+            connection.sent = first.wrapping_add(count);
+            frames
+        } else {
+            return;
+        };
+        connection.sending = true;
+        let (socket, token) = (connection.socket, token(slot, connection.generation));
+        self.ring.send(socket, token, Outgoing::Owned { bytes, start: 0 });
+    }
+
+    fn sent(
+        &mut self,
+        token: Token,
+        result: Result<u32, Errno>,
+        mut outgoing: Outgoing,
+        load: &impl Load,
+    ) -> Result<(), ClientError> {
+        let (slot, generation) = split(token);
+        let connection = &mut self.connections[slot as usize];
+        if connection.generation != generation || connection.state == State::Vacant {
+            return Ok(());
+        }
+        match result {
+            Ok(count) => outgoing.advance(count as usize),
+            // A close frame that crosses the server's end is not missed.
+            Err(_) if connection.state == State::Closing => outgoing.advance(outgoing.len()),
+            Err(errno) => return Err(ClientError::Lost { slot, source: errno.into() }),
+        }
+        if !outgoing.is_empty() {
+            self.ring.send(connection.socket, token, outgoing);
+            return Ok(());
+        }
+        connection.sending = false;
+        // The frames are gone only while a send has them; what else was sent is not kept.
+        if let Outgoing::Owned { bytes, .. } = outgoing
+            && connection.frames.is_empty()
+            && connection.sent > 0
+        {
+            connection.frames = bytes;
+        }
+        self.flush(load, slot);
+        Ok(())
+    }
+
+    /// The receive of a connection has ended, and with it the connection.
+    fn ended(&mut self, token: Token, errno: Option<Errno>, load: &mut impl Load) -> Result<(), ClientError> {
+        let (slot, _) = split(token);
+        let connection = &mut self.connections[slot as usize];
+        if connection.state != State::Closing {
+            let source = errno.map_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof), io::Error::from);
+            return Err(ClientError::Lost { slot, source });
+        }
+        connection.state = State::Vacant;
+        self.open -= 1;
+        self.ring.close(connection.socket);
+        load.closed(slot);
+        Ok(())
+    }
+
+    fn end_lingering(&mut self) {
+        while let Some(&(since, slot, generation)) = self.lingering.front() {
+            let connection = &self.connections[slot as usize];
+            let waiting = connection.generation == generation && connection.state == State::Closing;
+            if waiting && since + LINGER_NS > self.now_ns() {
+                break;
+            }
+            if waiting {
+                self.ring.shutdown(connection.socket, Shutdown::Both);
+            }
+            self.lingering.pop_front();
+        }
+    }
+}
+
+/// Close code 1000 (RFC 6455, section 7.4.1).
+const NORMAL_CLOSURE: [u8; 2] = 1000_u16.to_be_bytes();
+
+/// The mask of all frames of connection `slot`: chosen once, so that masking is not part of the load. It is
+/// not zero, so that a server does its whole work.
+fn mask(slot: u32) -> [u8; 4] {
+    (slot.wrapping_mul(0x9E37_79B9) ^ 0x5BD1_E995).to_le_bytes()
+}
+
+/// What an inbound event may touch while its connection is borrowed.
+struct Context<'turn, L> {
+    slot: u32,
+    now: u64,
+    load: &'turn mut L,
+    actions: &'turn mut Actions,
+    opening: &'turn mut u32,
+    open: &'turn mut u32,
+    last_opened: &'turn mut Instant,
+    lingering: &'turn mut VecDeque<(u64, u32, u16)>,
+    unsolicited: &'turn mut u64,
+}
+
+impl<L: Load> Context<'_, L> {
+    fn take(&mut self, connection: &mut Connection, inbound: Inbound<'_>) {
+        match inbound {
+            Inbound::Opened => {
+                *self.opening -= 1;
+                *self.open += 1;
+                *self.last_opened = Instant::now();
+                self.load.opened(self.slot, self.now - connection.time_ns, self.actions);
+            }
+            Inbound::Message(stamp) => self.load.message(self.slot, stamp, self.now, self.actions),
+            Inbound::Unsolicited => *self.unsolicited += 1,
+            Inbound::Ping(payload) => {
+                connection.queue_control(|frames| frame::control(frames, opcode::PONG, payload, mask(self.slot)))
+            }
+            // An unasked-for close is answered by the error that its end of stream raises.
+            Inbound::Close => self.lingering.push_back((self.now, self.slot, connection.generation)),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `crore-bench` loads WebSocket servers and measures what that costs them.
+//!
+//! ```text
+//! cli ─► scenario ─► client (one thread, one ring) ─► server under test
+//!           │            measure (/proc, clocks, HDR histogram)
+//!           ▼
+//!        Outcome ─► report (terminal, JSON)
+//! compare: starts servers, runs scenarios on each in turn ─► report (Markdown, SVG, JSON)
+//! ```
+
+mod cli;
+mod client;
+mod compare;
+mod cores;
+mod environment;
+mod measure;
+mod report;
+mod scenario;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use environment::Environment;
+use scenario::{Progress, Scenario};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crore-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    let (json, scenario): (Option<PathBuf>, Scenario) = match command {
+        Command::Echo(mut options) => (options.json.take(), Scenario::Echo(options)),
+        Command::Fanout(mut options) => (options.json.take(), Scenario::Fanout(options)),
+        Command::Idle(mut options) => (options.json.take(), Scenario::Idle(options)),
+        Command::Connect(mut options) => (options.json.take(), Scenario::Connect(options)),
+        Command::Compare(options) => return Ok(compare::run(&options)?),
+    };
+    let outcome = scenario.run(&Progress::new(scenario.name()))?;
+    print!("{}", report::terminal::outcome(&outcome));
+    if let Some(path) = json {
+        report::json::write(&path, &report::json::RunReport::new(&Environment::read(), &scenario, &outcome))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Results on a terminal.
+
+use std::fmt::Write;
+
+use crate::compare::Metric;
+use crate::measure::latency::LatencySummary;
+use crate::scenario::{IdleMemory, Outcome};
+
+/// One round of a comparison, on one line.
+pub(crate) fn line(label: &str, outcome: &Outcome) -> String {
+    let format = Metric::format;
+    let mut text = format!("{label:<24}");
+    if let Some(idle) = &outcome.idle {
+        if let Some(user) = &idle.user {
+            let _ = write!(
+                text,
+                " user {} B/connection (second half {})",
+                format(user.bytes_per_connection),
+                format(user.marginal_bytes_per_connection)
+            );
+        }
+        if let Some(bytes) = idle.kernel.server_end_bytes {
+            let _ = write!(text, "  kernel, server's end {} B/connection", format(bytes));
+        }
+        return text;
+    }
+    let unit = outcome.unit;
+    if let Some(server) = &outcome.usage.server {
+        let _ = write!(text, " {:>6} µs CPU/{unit}", format(server.cpu_us_per_message));
+    }
+    let _ = write!(
+        text,
+        "  {:>9}/s  p50 {} p99 {} µs",
+        format(outcome.per_second),
+        format(outcome.latency.p50_us),
+        format(outcome.latency.p99_us)
+    );
+    if let Some(server) = &outcome.usage.server {
+        let _ = write!(text, "  server {:.0} %", server.busy_percent);
+    }
+    let _ = write!(text, "  client {:.0} %", outcome.usage.client.busy_percent);
+    let steal = outcome.usage.server.as_ref().and_then(|server| server.core_steal_percent).unwrap_or(0.0);
+    if steal >= STEAL_WORTH_A_WORD {
+        let _ = write!(text, "  stolen {steal:.0} %");
+    }
+    text
+}
+
+/// Percent of a core that the hypervisor may take before a line says so.
+const STEAL_WORTH_A_WORD: f64 = 1.0;
+
+/// The result of a single scenario.
+pub(crate) fn outcome(outcome: &Outcome) -> String {
+    let format = Metric::format;
+    let unit = outcome.unit;
+    let mut text = String::new();
+    let mut row = |label: &str, value: String| {
+        let _ = writeln!(text, "{label:<12} {value}");
+    };
+    let seconds = outcome.usage.seconds;
+    row(
+        "throughput",
+        format!("{} {unit}s/s ({} {unit}s in {seconds:.2} s)", format(outcome.per_second), outcome.count),
+    );
+    let latency = &outcome.latency;
+    if latency.count > 0 {
+        let LatencySummary { p50_us, p90_us, p99_us, p999_us, max_us, mean_us, .. } = latency;
+        row(
+            "latency",
+            format!(
+                "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}  mean {} µs",
+                format(*p50_us),
+                format(*p90_us),
+                format(*p99_us),
+                format(*p999_us),
+                format(*max_us),
+                format(*mean_us)
+            ),
+        );
+    }
+    match &outcome.usage.server {
+        Some(server) => {
+            row(
+                "server CPU",
+                format!(
+                    "{} µs/{unit} ({}), busy {:.1} %, {} threads",
+                    format(server.cpu_us_per_message),
+                    server.source.path(),
+                    server.busy_percent,
+                    server.threads
+                ),
+            );
+            row("server RSS", format!("{} MiB", format(server.memory.rss_bytes as f64 / (1 << 20) as f64)));
+        }
+        None => row("server", "not measured: name its process with --server-pid".into()),
+    }
+    let client = &outcome.usage.client;
+    row(
+        "client",
+        format!(
+            "core {}, busy {:.1} % ({} µs/{unit}), {} descriptors",
+            client.core,
+            client.busy_percent,
+            format(client.cpu_us_per_message),
+            outcome.client_descriptors
+        ),
+    );
+    if outcome.unsolicited > 0 {
+        row("unsolicited", format!("{} messages that the load did not send", outcome.unsolicited));
+    }
+    if let Some(idle) = &outcome.idle {
+        text.push_str(&idle_memory(idle));
+    }
+    text
+}
+
+fn idle_memory(idle: &IdleMemory) -> String {
+    let format = Metric::format;
+    let mut text = String::new();
+    if let Some(user) = &idle.user {
+        let _ = writeln!(
+            text,
+            "user memory  {} B/connection; the second half alone {}; RSS {} → {} MiB",
+            format(user.bytes_per_connection),
+            format(user.marginal_bytes_per_connection),
+            format(user.before.rss_bytes as f64 / (1 << 20) as f64),
+            format(user.after.rss_bytes as f64 / (1 << 20) as f64)
+        );
+    }
+    let kernel = &idle.kernel;
+    match (kernel.both_ends_bytes, kernel.server_end_bytes) {
+        (Some(both), Some(server)) => {
+            let _ = writeln!(
+                text,
+                "kernel       {} B/connection at the server's end, {} at both (slab objects); slab pages of both {}",
+                format(server),
+                format(both),
+                format(kernel.slab_page_bytes)
+            );
+        }
+        (Some(both), None) => {
+            let _ = writeln!(
+                text,
+                "kernel       {} B/connection at both ends (slab objects; not calibrated)",
+                format(both)
+            );
+        }
+        _ => {
+            let _ = writeln!(
+                text,
+                "kernel       {} B/connection at both ends (slab pages; run as root to see which)",
+                format(kernel.slab_page_bytes)
+            );
+        }
+    }
+    for slab in &kernel.slabs {
+        let _ = write!(text, "  {:<22} {:>6} B objects {:>8.1} B", slab.name, slab.object_bytes, slab.both_ends_bytes);
+        if let (Some(client), Some(server)) = (slab.client_end_bytes, slab.server_end_bytes) {
+            let _ = write!(text, " = {client:>8.1} client + {server:>8.1} server");
+        }
+        text.push('\n');
+    }
+    text
+}

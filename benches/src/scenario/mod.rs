@@ -1,0 +1,253 @@
+//! The scenarios: what is done to a server, and what comes of it.
+
+mod connect;
+mod echo;
+mod fanout;
+mod idle;
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::{ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, IdleOptions, TargetOptions};
+use crate::client::frame::Shape;
+use crate::client::{Client, ClientConfig, ClientError, Load, Target, TargetError};
+use crate::cores::{CoreError, CoreList, client_core};
+use crate::measure::MeasureError;
+use crate::measure::latency::{Latencies, LatencySummary};
+use crate::measure::usage::Usage;
+pub(crate) use idle::IdleMemory;
+
+/// A scenario looks at its clock at least this often.
+const GRAIN: Duration = Duration::from_millis(50);
+
+/// Why a scenario has no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScenarioError {
+    /// The address.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The cores.
+    #[error(transparent)]
+    Cores(#[from] CoreError),
+    /// The load.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The measurement.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// No thread for the client.
+    #[error("no thread can be started for the client: {0}")]
+    Thread(std::io::Error),
+    /// Nothing came back.
+    #[error("none of {connections} connections got a message back; does the server echo binary messages (try --text)?")]
+    Silent {
+        /// Connections that waited.
+        connections: u32,
+    },
+    /// A publication did not reach all.
+    #[error(
+        "{came} of {expected} deliveries of a batch came; does the server broadcast to all, the publisher included (see --publisher)?"
+    )]
+    Incomplete {
+        /// Deliveries that came.
+        came: u64,
+        /// Deliveries of a batch.
+        expected: u64,
+    },
+}
+
+/// One scenario with its parameters.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "scenario", rename_all = "snake_case")]
+pub(crate) enum Scenario {
+    /// Echo.
+    Echo(EchoOptions),
+    /// Fan-out.
+    Fanout(FanoutOptions),
+    /// Idle connections.
+    Idle(IdleOptions),
+    /// Churn.
+    Connect(ConnectOptions),
+}
+
+/// What came of a scenario.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Outcome {
+    /// What is counted: message, delivery or connection.
+    pub(crate) unit: &'static str,
+    /// How many there were.
+    pub(crate) count: u64,
+    /// How many per second.
+    pub(crate) per_second: f64,
+    /// CPU time and memory.
+    #[serde(flatten)]
+    pub(crate) usage: Usage,
+    /// From the send, or the due time, to the answer.
+    pub(crate) latency: LatencySummary,
+    /// Messages that the load did not send.
+    pub(crate) unsolicited: u64,
+    /// The client's kind of descriptor.
+    pub(crate) client_descriptors: String,
+    /// Memory per connection, of the idle scenario.
+    pub(crate) idle: Option<IdleMemory>,
+}
+
+impl Outcome {
+    fn new(unit: &'static str, count: u64, usage: Usage, latencies: &Latencies, client: &Client) -> Self {
+        Self {
+            unit,
+            count,
+            per_second: count as f64 / usage.seconds,
+            usage,
+            latency: latencies.summary(),
+            unsolicited: client.unsolicited(),
+            client_descriptors: client.descriptor_kind().to_string(),
+            idle: None,
+        }
+    }
+}
+
+/// What is settled before a scenario begins.
+struct Run {
+    client_core: usize,
+}
+
+impl Run {
+    fn client_config(
+        &self,
+        target: &TargetOptions,
+        connections: u32,
+        shape: Shape,
+    ) -> Result<ClientConfig, TargetError> {
+        let ClientOptions { window, descriptors, wait, .. } = target.client;
+        Ok(ClientConfig {
+            target: Target::parse(&target.url)?,
+            connections,
+            window,
+            shape,
+            descriptors,
+            wait,
+            reset_at_end: true,
+        })
+    }
+}
+
+impl Scenario {
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Echo(_) => "echo",
+            Self::Fanout(_) => "fanout",
+            Self::Idle(_) => "idle",
+            Self::Connect(_) => "connect",
+        }
+    }
+
+    /// The server and the client's settings.
+    pub(crate) fn target(&self) -> &TargetOptions {
+        match self {
+            Self::Echo(options) => &options.target,
+            Self::Fanout(options) => &options.target,
+            Self::Idle(options) => &options.target,
+            Self::Connect(options) => &options.target,
+        }
+    }
+
+    /// Runs the scenario on a thread of its own, pinned to the client's core.
+    ///
+    /// # Errors
+    /// The server can't be loaded or measured.
+    pub(crate) fn run(&self, progress: &Progress) -> Result<Outcome, ScenarioError> {
+        let target = self.target();
+        let server_cores = target.server_pid.and_then(CoreList::of_process);
+        let core = target.client.client_core.unwrap_or_else(|| client_core(server_cores.as_ref()));
+        std::thread::scope(|scope| {
+            let client = std::thread::Builder::new().name("client".into()).spawn_scoped(scope, || {
+                CoreList::one(core).pin_thread()?;
+                let run = Run { client_core: core };
+                match self {
+                    Self::Echo(options) => echo::run(options, &run, progress),
+                    Self::Fanout(options) => fanout::run(options, &run, progress),
+                    Self::Idle(options) => idle::run(options, &run, progress),
+                    Self::Connect(options) => connect::run(options, &run, progress),
+                }
+            });
+            let outcome = client.map_err(ScenarioError::Thread)?.join();
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// Keeps a load that runs by itself going for `time`.
+fn load_for(
+    phase: &'static str,
+    time: Duration,
+    client: &mut Client,
+    load: &mut impl Load,
+    progress: &Progress,
+) -> Result<(), ClientError> {
+    progress.timed(phase, time);
+    let start = client.now_ns();
+    let end = start + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    loop {
+        let now = client.now_ns();
+        if now >= end {
+            return Ok(());
+        }
+        progress.elapsed(Duration::from_nanos(now - start));
+        client.turn_within(load, Duration::from_nanos(end - now).min(GRAIN))?;
+    }
+}
+
+/// How far a scenario is, on a terminal; nothing elsewhere.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    hidden: bool,
+}
+
+impl Progress {
+    /// A bar that begins with `label`.
+    pub(crate) fn new(label: &str) -> Self {
+        let bar = ProgressBar::new(0).with_prefix(label.to_owned());
+        // indicatif draws on standard error, at most 20 times a second, and only if that is a terminal.
+        bar.set_style(ProgressStyle::with_template(TEMPLATE).expect("the template is a constant"));
+        Self { hidden: bar.is_hidden(), bar }
+    }
+
+    fn counted(&self, phase: &'static str, count: u32) {
+        self.bar.set_message(phase);
+        self.bar.set_length(u64::from(count));
+        self.bar.set_position(0);
+    }
+
+    fn timed(&self, phase: &'static str, time: Duration) {
+        self.bar.set_message(phase);
+        self.bar.set_length(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.bar.set_position(0);
+    }
+
+    fn at(&self, position: u32) {
+        self.update(u64::from(position));
+    }
+
+    fn elapsed(&self, time: Duration) {
+        self.update(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// A bar takes a lock and looks at a clock; what has not moved by a hundredth is not worth it.
+    fn update(&self, position: u64) {
+        if !self.hidden && position >= self.bar.position() + self.bar.length().unwrap_or(0) / 100 {
+            self.bar.set_position(position);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+const TEMPLATE: &str = "{prefix} {msg:10} [{bar:30}] {percent:>3} %";

@@ -11,10 +11,6 @@ use super::utf8;
 
 pub use super::partial::{POOLED_PARTIALS_MAX, POOLED_PAYLOAD_BYTES_MAX, PartialPool};
 
-/// The default of [`DecoderConfig::fragments_max`]. A fragment costs its sender at least six bytes
-/// and us a few dozen nanoseconds, so the bound is against endless empty ones, not against many.
-pub const FRAGMENTS_MAX_DEFAULT: u32 = 1 << 17;
-
 /// What all decoders of one kind have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct DecoderConfig {
@@ -22,17 +18,12 @@ pub struct DecoderConfig {
     pub role: Role,
     /// The largest message, in bytes of payload; more is answered by 1009.
     pub message_bytes_max: usize,
-    /// The most frames of one message; more are answered by 1009.
+    /// The most frames of one message; more are answered by 1009. Proper peers do send tens of
+    /// thousands; the bound is against endless empty ones, which no limit on bytes would end.
     pub fragments_max: u32,
 }
 
 impl DecoderConfig {
-    /// A configuration with [`FRAGMENTS_MAX_DEFAULT`].
-    #[must_use]
-    pub const fn new(role: Role, message_bytes_max: usize) -> Self {
-        Self { role, message_bytes_max, fragments_max: FRAGMENTS_MAX_DEFAULT }
-    }
-
     pub(super) const fn context(&self) -> FrameContext {
         FrameContext::between_messages(self.message_bytes_max)
     }
@@ -66,12 +57,6 @@ impl<'a> Input<'a> {
         self.bytes.len() - self.position
     }
 
-    /// The bytes that have been read, for an answer in place (see [`Event::Message`]).
-    #[must_use]
-    pub const fn consumed_mut(&mut self) -> &mut [u8] {
-        self.bytes.split_at_mut(self.position).0
-    }
-
     fn rest(&self) -> &[u8] {
         &self.bytes[self.position..]
     }
@@ -92,15 +77,15 @@ impl<'a> Input<'a> {
 /// What the peer has sent. It borrows the received buffer or the decoder, until the next call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'b> {
-    /// A whole message; text has been found to be UTF-8.
+    /// A whole message.
     Message {
-        /// Text or binary.
+        /// Text, which has been found to be UTF-8, or binary.
         kind: MessageKind,
         /// The unmasked payload.
         payload: &'b mut [u8],
-        /// Where the payload starts in the input, if its frame lies there as a whole: the header,
-        /// with the key, directly before it. [`super::frame::encode_header_before`] makes a frame
-        /// to send of it. `None` if the message came in parts.
+        /// Where the payload starts in the input if its frame lies there as a whole: the header,
+        /// with the key, directly before it. An answer's header fits into the same place. `None` if
+        /// the message came in parts.
         at: Option<usize>,
     },
     /// A ping with its payload, to be answered by a pong with the same.
@@ -156,8 +141,8 @@ impl Decoder {
                 return Ok(None);
             }
             let found = WholeMessage::find(input.rest(), config.role, config.message_bytes_max);
-            if let Some(message) = found {
-                return take_whole(message, config.role, input).map(Some);
+            if let Some(whole) = found {
+                return take_whole(whole, config.role, input).map(Some);
             }
         }
         self.next_outlined(config, pool, input)
@@ -280,16 +265,15 @@ impl Decoder {
 
 /// The hot path: unmasks and validates a message where it lies.
 #[inline(always)]
-fn take_whole<'b>(message: WholeMessage, role: Role, input: &'b mut Input<'_>) -> Result<Event<'b>, ProtocolError> {
-    let WholeMessage { kind, header_bytes, payload_bytes } = message;
+fn take_whole<'b>(whole: WholeMessage, role: Role, input: &'b mut Input<'_>) -> Result<Event<'b>, ProtocolError> {
+    let WholeMessage { kind, header_bytes, payload_bytes } = whole;
     let at = Some(input.position + header_bytes);
-    let frame = input.take(header_bytes + payload_bytes);
-    let (header, payload) = frame.split_at_mut(header_bytes);
-    let needs_no_look = match (role, header.last_chunk()) {
+    let (header, payload) = input.take(header_bytes + payload_bytes).split_at_mut(header_bytes);
+    let known_as_ascii = match (role, header.last_chunk()) {
         (Role::Server, Some(&mask)) => unmask_is_ascii(payload, mask),
         _ => false,
     };
-    if kind == MessageKind::Text && !needs_no_look {
+    if kind == MessageKind::Text && !known_as_ascii {
         utf8::validate(payload).map_err(|_| ProtocolError::InvalidUtf8)?;
     }
     Ok(Event::Message { kind, payload, at })

@@ -1,7 +1,13 @@
 //! Frames (RFC 6455, section 5.2): reading and writing headers.
 
 use super::error::ProtocolError;
-use super::mask::apply_mask;
+pub use crate::message::MessageKind;
+
+mod encode;
+
+pub use encode::{
+    append_frame, append_frame_header, append_masked_fragment, append_masked_frame, encode_header, server_header_bytes,
+};
 
 /// The longest header: two bytes, a 64-bit length, a mask.
 pub const HEADER_BYTES_MAX: usize = SERVER_HEADER_BYTES_MAX + MASK_BYTES;
@@ -12,7 +18,7 @@ pub const MASK_BYTES: usize = 4;
 /// The longest payload of a control frame (section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
-pub(super) const FIN_BIT: u8 = 0x80;
+const FIN_BIT: u8 = 0x80;
 const RSV1_BIT: u8 = 0x40;
 const RSV2_AND_3_BITS: u8 = 0x30;
 const OPCODE_BITS: u8 = 0x0f;
@@ -73,8 +79,6 @@ impl Opcode {
         })
     }
 }
-
-pub use crate::message::MessageKind;
 
 impl From<MessageKind> for Opcode {
     fn from(kind: MessageKind) -> Self {
@@ -293,87 +297,6 @@ impl WholeMessage {
         let fits = payload_bytes <= available && payload_bytes <= payload_bytes_max;
         fits.then_some(Self { kind, header_bytes, payload_bytes })
     }
-}
-
-/// The length of the header that a server writes before a payload of this length: 2, 4 or 10.
-#[must_use]
-#[inline]
-pub const fn server_header_bytes(payload: usize) -> usize {
-    match payload {
-        0..=PAYLOAD_BYTES_MAX_7 => 2,
-        0..=PAYLOAD_BYTES_MAX_16 => 4,
-        _ => SERVER_HEADER_BYTES_MAX,
-    }
-}
-
-/// Writes an unmasked header at the start of `out` and returns its length, which is
-/// [`server_header_bytes`].
-///
-/// # Panics
-/// If `out` is shorter than the header.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the match bounds what is cast")]
-pub fn encode_header(opcode: Opcode, fin: bool, payload: usize, out: &mut [u8]) -> usize {
-    out[0] = if fin { FIN_BIT } else { 0 } | opcode as u8;
-    match payload {
-        0..=PAYLOAD_BYTES_MAX_7 => out[1] = payload as u8,
-        0..=PAYLOAD_BYTES_MAX_16 => {
-            out[1] = LENGTH_16;
-            out[2..4].copy_from_slice(&(payload as u16).to_be_bytes());
-        }
-        _ => {
-            out[1] = LENGTH_64;
-            out[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
-        }
-    }
-    server_header_bytes(payload)
-}
-
-/// Writes an unmasked header so that it ends where the payload starts, at `at`, and returns where
-/// the header starts.
-///
-/// This turns a received frame into one to send without moving its payload: a server's header is
-/// never longer than the client's, which it overwrites, because that one carries a key.
-///
-/// # Panics
-/// If fewer than [`server_header_bytes`] bytes lie before `at`.
-#[inline]
-pub fn encode_header_before(opcode: Opcode, payload: usize, buffer: &mut [u8], at: usize) -> usize {
-    let start = at - server_header_bytes(payload);
-    encode_header(opcode, true, payload, &mut buffer[start..at]);
-    start
-}
-
-/// Appends an unmasked, final frame.
-pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
-    out.reserve(server_header_bytes(payload.len()) + payload.len());
-    append_frame_header(out, opcode, payload.len());
-    out.extend_from_slice(payload);
-}
-
-/// Appends the header of an unmasked, final frame; its payload is for the caller to append.
-pub fn append_frame_header(out: &mut Vec<u8>, opcode: Opcode, payload: usize) {
-    let mut header = [0; SERVER_HEADER_BYTES_MAX];
-    let header_bytes = encode_header(opcode, true, payload, &mut header);
-    out.extend_from_slice(&header[..header_bytes]);
-}
-
-/// Appends a masked, final frame, as a client sends it.
-pub fn append_masked_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
-    append_masked_fragment(out, opcode, true, payload, mask);
-}
-
-/// Appends a masked frame that is final or not, as a client sends it.
-pub fn append_masked_fragment(out: &mut Vec<u8>, opcode: Opcode, fin: bool, payload: &[u8], mask: [u8; 4]) {
-    let mut header = [0; SERVER_HEADER_BYTES_MAX];
-    let header_bytes = encode_header(opcode, fin, payload.len(), &mut header);
-    header[1] |= MASK_BIT;
-    out.reserve(header_bytes + MASK_BYTES + payload.len());
-    out.extend_from_slice(&header[..header_bytes]);
-    out.extend_from_slice(&mask);
-    let start = out.len();
-    out.extend_from_slice(payload);
-    apply_mask(&mut out[start..], mask, 0);
 }
 
 #[cfg(test)]

@@ -5,7 +5,14 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use sha1::{Digest as _, Sha1};
 
 use super::extensions::{self, ExtensionOffer};
-use super::http::{self, HEADERS_MAX, Headers, Request, list_elements};
+use super::http::{Request, list_elements};
+
+mod client;
+mod response;
+
+pub use client::{ClientAccept, append_client_request, parse_client_response};
+use response::append_header;
+pub use response::append_response;
 
 /// What a server appends to the key before hashing it (section 1.3).
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -17,8 +24,6 @@ const NONCE_BYTES: usize = 16;
 pub const ACCEPT_BYTES: usize = 28;
 /// The only version there is (section 4.1).
 const VERSION: &str = "13";
-/// The longest head that a client reads of a server's answer.
-const RESPONSE_HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Decodes keys. The last character of one holds four bits that mean nothing; clients that fill
 /// them at random are common enough to be let in.
@@ -217,23 +222,6 @@ pub fn append_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a plain HTTP answer after which the connection is closed.
-///
-/// # Panics
-/// If a header holds a line break: values that come from a peer must be checked before.
-pub fn append_response(out: &mut Vec<u8>, status: u16, content_type: &str, headers: &[(&str, &str)], body: &[u8]) {
-    let line = format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status));
-    out.extend_from_slice(line.as_bytes());
-    append_header(out, "Content-Type", content_type);
-    append_header(out, "Content-Length", &body.len().to_string());
-    append_header(out, "Connection", "close");
-    for (name, value) in headers {
-        append_header(out, name, value);
-    }
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(body);
-}
-
 /// Appends the answer to a request that is refused, with the reason as its text.
 pub fn append_refusal(out: &mut Vec<u8>, error: &HandshakeError) {
     let headers: &[(&str, &str)] = match error.status() {
@@ -244,108 +232,6 @@ pub fn append_refusal(out: &mut Vec<u8>, error: &HandshakeError) {
     };
     let body = format!("{error}\n");
     append_response(out, error.status(), "text/plain; charset=utf-8", headers, body.as_bytes());
-}
-
-fn append_header(out: &mut Vec<u8>, name: &str, value: &str) {
-    for part in [name, ": ", value, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    let is_one_line = |text: &str| !text.contains(['\r', '\n']);
-    assert!(is_one_line(name) && is_one_line(value), "a header is one line");
-}
-
-/// The phrases of RFC 9110 and RFC 6585 for what a server of this kind answers. A client ignores
-/// the phrase, so that an unknown status has none.
-const fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        202 => "Accepted",
-        204 => "No Content",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        _ => "",
-    }
-}
-
-/// Appends a client's request for an upgrade. `key` is 16 random bytes in base64.
-///
-/// # Panics
-/// If one of the texts holds a line break.
-pub fn append_client_request(
-    out: &mut Vec<u8>,
-    host: &str,
-    path_and_query: &str,
-    key: &str,
-    subprotocols: Option<&str>,
-) {
-    assert!(!path_and_query.contains(['\r', '\n', ' ']), "a target is one word");
-    for part in ["GET ", path_and_query, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    append_header(out, "Host", host);
-    append_header(out, "Upgrade", "websocket");
-    append_header(out, "Connection", "Upgrade");
-    append_header(out, "Sec-WebSocket-Key", key);
-    append_header(out, "Sec-WebSocket-Version", VERSION);
-    if let Some(subprotocols) = subprotocols {
-        append_header(out, "Sec-WebSocket-Protocol", subprotocols);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// A server's consent to an upgrade.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientAccept<'a> {
-    /// The subprotocol that the server chose.
-    pub subprotocol: Option<&'a str>,
-}
-
-/// Reads a server's answer to [`append_client_request`] with the same key, and says how long its
-/// head is; `None` if it is still incomplete.
-///
-/// # Errors
-/// [`HandshakeError::Refused`] or another that says what is wrong with the answer.
-pub fn parse_client_response<'a>(
-    bytes: &'a [u8],
-    key: &str,
-) -> Result<Option<(ClientAccept<'a>, usize)>, HandshakeError> {
-    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Response::new(&mut fields);
-    let status = head.parse(bytes).map_err(|error| http::malformed(error, HEADERS_MAX))?;
-    let httparse::Status::Complete(head_bytes) = status else {
-        if bytes.len() >= RESPONSE_HEAD_BYTES_MAX {
-            return Err(HandshakeError::HeadTooBig { bytes_max: RESPONSE_HEAD_BYTES_MAX });
-        }
-        return Ok(None);
-    };
-    let status = head.code.unwrap_or_default();
-    if status != 101 {
-        return Err(HandshakeError::Refused(status));
-    }
-    let headers = Headers::new(head.headers)?;
-    if !headers.has_token("upgrade", "websocket") || !headers.has_token("connection", "upgrade") {
-        return Err(HandshakeError::NotUpgraded);
-    }
-    let accept = accept_key(key);
-    if !headers.values("sec-websocket-accept").eq(str::from_utf8(&accept)) {
-        return Err(HandshakeError::Accept);
-    }
-    if headers.values("sec-websocket-extensions").flat_map(list_elements).next().is_some() {
-        return Err(HandshakeError::ExtensionNotOffered);
-    }
-    let subprotocol = headers.values("sec-websocket-protocol").next();
-    Ok(Some((ClientAccept { subprotocol }, head_bytes)))
 }
 
 #[cfg(test)]

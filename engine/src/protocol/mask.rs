@@ -3,8 +3,6 @@
 //! The code is plain Rust in a shape that the compiler turns into vector instructions; every line is
 //! there for that reason, so measure before you change one.
 
-/// Bytes that one round of the main loop takes: four vectors of the x86-64 baseline, a cache line.
-const BLOCK_BYTES: usize = 64;
 /// A 64-bit word with the highest bit of every byte set: the bits that ASCII leaves clear.
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
@@ -29,24 +27,14 @@ pub(super) fn rotate(mut mask: [u8; 4], offset: usize) -> [u8; 4] {
     mask
 }
 
-/// XORs the bytes with the repeated key and returns the OR of the results, folded into one word.
+/// XORs the bytes with the repeated key and returns the OR of the results, folded into one word;
+/// where that is not used, the compiler leaves it out.
 #[inline(always)]
 fn xor(bytes: &mut [u8], mask: [u8; 4]) -> u64 {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-
-    let (blocks, rest) = bytes.as_chunks_mut::<BLOCK_BYTES>();
-    let mut seen = [0_u64; BLOCK_BYTES / 8];
-    for block in blocks {
-        for (word, seen) in block.as_chunks_mut::<8>().0.iter_mut().zip(&mut seen) {
-            let plain = u64::from_ne_bytes(*word) ^ wide;
-            *seen |= plain;
-            *word = plain.to_ne_bytes();
-        }
-    }
-    let mut seen = seen.iter().fold(0, |all, word| all | word);
-
-    let (words, rest) = rest.as_chunks_mut::<8>();
+    let mut seen = 0;
+    let (words, rest) = bytes.as_chunks_mut::<8>();
     for word in words {
         let plain = u64::from_ne_bytes(*word) ^ wide;
         seen |= plain;

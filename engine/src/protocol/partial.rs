@@ -117,7 +117,7 @@ impl Partial {
     pub(super) fn context(&self, config: &DecoderConfig) -> FrameContext {
         FrameContext {
             within_message: self.is_within_message(),
-            payload_bytes_left: config.message_bytes_max - self.payload.len(),
+            payload_bytes_left: config.message_bytes_max.saturating_sub(self.payload.len()),
             ..config.context()
         }
     }
@@ -231,6 +231,7 @@ fn append(payload: &mut Vec<u8>, chunk: &[u8], message_bytes_max: usize) {
 /// does not go to the allocator for it.
 #[derive(Default)]
 pub struct PartialPool {
+    #[expect(clippy::vec_box, reason = "a decoder keeps the box; unboxed, each use would copy and allocate")]
     free: Vec<Box<Partial>>,
 }
 

@@ -192,7 +192,6 @@ fn a_client_refuses_what_is_no_upgrade() {
     let extended = answer.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n");
     assert_eq!(judge(&extended), Err(E::ExtensionNotOffered));
     assert!(matches!(judge("SSH-2.0-OpenSSH\r\n"), Err(E::Malformed(_))));
-    let endless = format!("HTTP/1.1 101 X\r\nA: {}", "b".repeat(RESPONSE_HEAD_BYTES_MAX));
-    let too_big = E::HeadTooBig { bytes_max: RESPONSE_HEAD_BYTES_MAX };
-    assert_eq!(judge(&endless), Err(too_big));
+    let endless = format!("HTTP/1.1 101 X\r\nA: {}", "b".repeat(1 << 16));
+    assert!(matches!(judge(&endless), Err(E::HeadTooBig { .. })));
 }

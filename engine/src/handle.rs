@@ -122,6 +122,7 @@ impl EngineHandle {
 
     /// Open connections, on all cores.
     #[must_use]
+    #[expect(clippy::misnamed_getters, reason = "an open connection is what an application calls a connection")]
     pub fn connections(&self) -> u64 {
         self.stats().connections_open
     }
@@ -153,7 +154,11 @@ impl EngineHandle {
     }
 
     fn to_cores(&self, cores: impl Iterator<Item = CoreId>, command: &Command) -> Result<(), Overloaded> {
-        cores.fold(Ok(()), |outcome, core| outcome.and(self.to_core(core, command.clone())))
+        let mut outcome = Ok(());
+        for core in cores {
+            outcome = outcome.and(self.to_core(core, command.clone()));
+        }
+        outcome
     }
 
     fn to_core(&self, core: CoreId, command: Command) -> Result<(), Overloaded> {

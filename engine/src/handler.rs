@@ -268,7 +268,7 @@ impl Context<'_> {
     }
 
     /// Closes with a close frame: what was sent before leaves first. `reason` is cut to the 123 bytes
-    /// that a close frame has room for.
+    /// that a close frame has room for; a code that must not be sent (RFC 6455, section 7.4) becomes 1011.
     pub fn close(&mut self, code: u16, reason: &str) {
         let reason = self.actions.keep(reason.as_bytes());
         self.actions.list.push(Action::Close { to: self.id, code, reason });

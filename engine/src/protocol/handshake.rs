@@ -102,13 +102,12 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// The status of the answer: 400, 404, 405, 426 or 431; or 502 where a server's answer to our
+    /// The status of the answer: 400, 404, 426 or 431; or 502 where a server's answer to our
     /// own request is at fault.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
             Self::NotFound => 404,
-            Self::Method => 405,
             Self::NotUpgrade | Self::Version => 426,
             Self::HeadTooBig { .. } | Self::TooManyHeaders { .. } => 431,
             Self::Refused(_) | Self::NotUpgraded | Self::Accept | Self::ExtensionNotOffered => 502,
@@ -225,7 +224,6 @@ pub fn append_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
 /// Appends the answer to a request that is refused, with the reason as its text.
 pub fn append_refusal(out: &mut Vec<u8>, error: &HandshakeError) {
     let headers: &[(&str, &str)] = match error.status() {
-        405 => &[("Allow", "GET")],
         // RFC 9110, section 7.8: Upgrade goes with a Connection option of its name.
         426 => &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)],
         _ => &[],

@@ -15,7 +15,7 @@ use super::connection::Phase;
 use crate::driver::{Driver, Shutdown};
 use crate::handler::{CloseCause, Closed, Handler};
 use crate::protocol::Opcode;
-use crate::protocol::close::append_close;
+use crate::protocol::close::{append_close, code, may_be_sent};
 use crate::protocol::frame::append_frame;
 
 /// What `on_close` is told when there was no close frame (RFC 6455, section 7.1.5).
@@ -155,6 +155,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn append_close_frame(&mut self, slot: u32, code: u16, reason: &str) {
+        let code = if may_be_sent(code) {
+            code
+        } else {
+            tracing::warn!(code, "the application closes with a code that must not be sent: 1011 goes out instead");
+            code::INTERNAL_ERROR
+        };
         let mut frame = self.corks.buffer();
         append_close(&mut frame, code, reason);
         self.append(slot, &frame, 0);

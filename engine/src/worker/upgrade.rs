@@ -101,8 +101,16 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn respond(&mut self, slot: u32, response: &Response, out: &mut Vec<u8>) {
-        let headers: Vec<(&str, &str)> =
-            response.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        // A line break in a header would start another one: response splitting.
+        let (headers, broken): (Vec<(&str, &str)>, Vec<_>) = response
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_ref()))
+            .partition(|(name, value)| !has_line_break(name) && !has_line_break(value));
+        if !broken.is_empty() || has_line_break(&response.content_type) {
+            tracing::error!(headers = broken.len(), "the application answers with line breaks in headers");
+            return self.respond(slot, &Response::text(500, "the answer can't be sent\n"), out);
+        }
         append_response(out, response.status, &response.content_type, &headers, &response.body);
         self.finish(slot, true);
     }
@@ -113,6 +121,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         append_refusal(out, error);
         self.finish(slot, true);
     }
+}
+
+fn has_line_break(text: &str) -> bool {
+    text.contains(['\r', '\n'])
 }
 
 /// Whether an empty line ends in the part of the head that has come last.

@@ -174,6 +174,8 @@ pub enum Completion {
         /// What was to be sent, the caller's again.
         outgoing: Outgoing,
     },
+    /// A shutdown for which [`Driver::shutdown`] said that this would follow.
+    ShutDown(Token),
     /// The tick that was asked for.
     Tick,
 }
@@ -214,8 +216,10 @@ pub trait Driver {
     /// Sends all of `outgoing`. One send per socket at a time, or they may overtake each other.
     fn send(&mut self, socket: Socket, token: Token, outgoing: Outgoing);
 
-    /// Ends one or both directions.
-    fn shutdown(&mut self, socket: Socket, how: Shutdown);
+    /// Ends one or both directions. True if that takes its time and [`Completion::ShutDown`] follows:
+    /// until then the socket must not be closed, or the shutdown could meet its successor.
+    #[must_use]
+    fn shutdown(&mut self, socket: Socket, token: Token, how: Shutdown) -> bool;
 
     /// Closes the socket.
     fn close(&mut self, socket: Socket);

@@ -260,6 +260,8 @@ impl Engine {
     /// One listener for each core, on the same port.
     fn listen(&self) -> Result<(SocketAddr, Vec<Listener>), Error> {
         let mut address = self.address;
+        // SO_REUSEPORT would let a second engine share the port without a word.
+        Listener::check_free(address).map_err(|source| Error::Listen { address, source })?;
         let mut listeners = Vec::new();
         for _ in 0..self.cores {
             let listener = Listener::bind(address).map_err(|source| Error::Listen { address, source })?;

@@ -43,6 +43,7 @@ pub(super) fn decode(entry: &cqueue::Entry, buffers: &mut BufferPool, in_flight:
             let (token, outgoing) = in_flight.finish_send(token);
             Some(Completion::Sent { token, result, outgoing })
         }
+        Operation::Shutdown => Some(Completion::ShutDown(token)),
         Operation::Tick => Some(Completion::Tick),
         Operation::Wake => {
             in_flight.note_woken();

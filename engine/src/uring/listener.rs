@@ -37,6 +37,16 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
+    /// Asks whether anybody listens on `address` already.
+    ///
+    /// # Errors
+    /// Somebody does (`EADDRINUSE`), or the address can't be bound for another reason.
+    pub fn check_free(address: SocketAddr) -> io::Result<()> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())
+    }
+
     /// The address that it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {

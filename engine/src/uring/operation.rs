@@ -14,9 +14,10 @@ pub(super) enum Operation {
     Tick = 6,
     /// The doorbell of a host without a runtime.
     Wake = 7,
-    /// Requests whose success posts no completion and whose failure needs no answer: shutdown and
-    /// close of a peer that was faster, cancel of what has just ended.
-    Unanswered = 8,
+    Shutdown = 8,
+    /// Requests whose success posts no completion and whose failure needs no answer: a close, the
+    /// cancel of what has just ended.
+    Unanswered = 9,
 }
 
 impl Operation {
@@ -35,6 +36,7 @@ impl Operation {
             5 => Self::Send,
             6 => Self::Tick,
             7 => Self::Wake,
+            8 => Self::Shutdown,
             _ => Self::Unanswered,
         };
         (operation, Token::new(user_data))
@@ -56,6 +58,7 @@ mod tests {
             Operation::Send,
             Operation::Tick,
             Operation::Wake,
+            Operation::Shutdown,
             Operation::Unanswered,
         ] {
             assert_eq!(Operation::split(operation.user_data(token)), (operation, token));

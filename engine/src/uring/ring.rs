@@ -394,7 +394,7 @@ impl Driver for Ring {
         });
     }
 
-    fn shutdown(&mut self, socket: Socket, how: Shutdown) {
+    fn shutdown(&mut self, socket: Socket, token: Token, how: Shutdown) -> bool {
         let how = match how {
             Shutdown::Write => libc::SHUT_WR,
             Shutdown::Both => libc::SHUT_RDWR,
@@ -405,14 +405,14 @@ impl Driver for Ring {
                 let _ = self.submit(0);
                 // SAFETY: the socket is open: its owner has not closed it yet.
                 unsafe { libc::shutdown(fd.0, how) };
+                false
             }
-            // Runs on a kernel thread (io-wq): there is no such system call for a direct descriptor.
+            // Runs on a kernel thread (io-wq), which looks the slot up only then: there is no such
+            // system call for a direct descriptor.
             Target::Direct(slot) => {
-                let entry = opcode::Shutdown::new(slot, how)
-                    .build()
-                    .flags(squeue::Flags::SKIP_SUCCESS)
-                    .user_data(Operation::Unanswered.user_data(Token::new(0)));
+                let entry = opcode::Shutdown::new(slot, how).build().user_data(Operation::Shutdown.user_data(token));
                 self.push(&entry);
+                true
             }
         }
     }

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::outbox::Outbox;
-use crate::driver::Socket;
+use crate::driver::{Shutdown, Socket};
 use crate::handler::CloseCause;
 use crate::id::TopicId;
 use crate::protocol::Decoder;
@@ -62,6 +62,8 @@ pub(super) struct Connection<S> {
     pub(super) watch: Watch,
     /// A send is in flight.
     pub(super) sending: bool,
+    /// The shutdown that is in flight.
+    pub(super) shutting_down: Option<Shutdown>,
     /// Something has come since the last heartbeat.
     pub(super) heard: bool,
     /// A heartbeat has been sent.
@@ -112,6 +114,7 @@ impl<S: Default> Connection<S> {
             phase: Phase::Handshake,
             watch: Watch::Nothing,
             sending: false,
+            shutting_down: None,
             heard: true,
             pinged: false,
             paused: false,
@@ -136,7 +139,7 @@ impl<S> Connection<S> {
 
     /// Whether a request in flight refers to the socket.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.sending || self.watch != Watch::Nothing
+        self.sending || self.shutting_down.is_some() || self.watch != Watch::Nothing
     }
 
     /// Bytes that wait in the outbox.

@@ -91,7 +91,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         match connection.phase {
             Phase::Finishing { linger: false } => self.end(slot),
-            Phase::Finishing { linger: true } => self.driver.shutdown(connection.socket, Shutdown::Write),
+            Phase::Finishing { linger: true } => self.shut_down(slot, Shutdown::Write),
             Phase::Handshake | Phase::Open | Phase::Closing | Phase::Ended => {}
         }
     }
@@ -121,13 +121,36 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         connection.phase = Phase::Ended;
         if connection.is_in_flight() {
-            self.driver.shutdown(connection.socket, Shutdown::Both);
+            self.shut_down(slot, Shutdown::Both);
         }
         self.timers.forget(slot);
         self.drop_outbox(slot);
         self.leave_topics(slot);
         self.connections.at(slot).decoder.release(&mut self.partials);
         self.ended.push(slot);
+    }
+
+    fn shut_down(&mut self, slot: u32, how: Shutdown) {
+        let connection = self.connections.at(slot);
+        // With one in flight, the other half follows when it is done: in `on_shut_down`.
+        if connection.shutting_down.is_none() && self.driver.shutdown(connection.socket, Self::token(slot), how) {
+            connection.shutting_down = Some(how);
+        }
+    }
+
+    /// A shutdown is done. If it was of one half only and the connection is over since, the other half
+    /// follows, to end what else is in flight.
+    pub(super) fn on_shut_down(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let done = connection.shutting_down.take();
+        if connection.phase != Phase::Ended {
+            return;
+        }
+        if !connection.is_in_flight() {
+            self.ended.push(slot);
+        } else if done == Some(Shutdown::Write) {
+            self.shut_down(slot, Shutdown::Both);
+        }
     }
 
     /// Closes the sockets of connections that are over and have nothing in flight, and frees their

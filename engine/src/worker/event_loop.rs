@@ -72,6 +72,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             Completion::Accepted(socket) => self.on_accepted(socket),
             Completion::AcceptEnded(errno) => self.on_accept_ended(errno),
+            Completion::ShutDown(token) => self.on_shut_down(Connections::<H::Connection>::slot(token)),
             Completion::Tick => self.ticking = false,
         }
     }
@@ -114,7 +115,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Arms whatever fits the connection: nothing, a poll, or a multishot receive.
     pub(super) fn watch(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
-        if connection.watch != Watch::Nothing || connection.paused || connection.phase == Phase::Ended {
+        // Who has had the last word from both sides needs no watching: a request on the socket would
+        // have to be ended by a shutdown.
+        let over = matches!(connection.phase, Phase::Ended | Phase::Finishing { linger: false });
+        if connection.watch != Watch::Nothing || connection.paused || over {
             return;
         }
         let token = Connections::<H::Connection>::token(slot);

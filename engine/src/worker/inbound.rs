@@ -68,7 +68,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return;
         }
         let connection = self.connections.at(slot);
-        if connection.phase == Phase::Ended || connection.watch != Watch::Nothing || connection.paused {
+        let over = matches!(connection.phase, Phase::Ended | Phase::Finishing { linger: false });
+        if over || connection.watch != Watch::Nothing || connection.paused {
             return;
         }
         let hot = connection.messages >= crate::limits::HOT_MESSAGES;

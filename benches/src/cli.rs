@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Connections that open and close, again and again.
     Connect(ConnectOptions),
     /// Starts servers, measures them in turn, and writes a report.
-    Compare(CompareOptions),
+    Compare(Box<CompareOptions>),
 }
 
 /// The server, and how the client meets it.

@@ -103,9 +103,9 @@ impl Connection {
     ///
     /// # Errors
     /// The server has broken the protocol, or answered what was not asked.
-    pub(crate) fn receive<'bytes>(
+    pub(crate) fn receive(
         &mut self,
-        bytes: &'bytes [u8],
+        bytes: &[u8],
         nonce: u64,
         shape: Shape,
         mut handle: impl FnMut(&mut Self, Inbound<'_>),

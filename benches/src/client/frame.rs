@@ -37,6 +37,7 @@ impl Stamp {
     /// Sequence numbers run up to this and start again.
     pub(crate) const SEQUENCE_MASK: u32 = (1 << 28) - 1;
 
+    #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time are what is wanted")]
     fn encode(self) -> [u8; STAMP_BYTES] {
         std::array::from_fn(|at| {
             if at < 4 {
@@ -51,8 +52,8 @@ impl Stamp {
     pub(crate) fn decode(payload: &[u8]) -> Self {
         let (sequence, time) = payload[..STAMP_BYTES].split_at(4);
         let join = |value: u64, byte: &u8| value << 7 | u64::from(byte & 0x7F);
-        let sequence = sequence.iter().rev().fold(0, join);
-        Self { sequence: sequence as u32, time_ns: time.iter().rev().fold(0, join) }
+        let sequence = u32::try_from(sequence.iter().rev().fold(0, join)).unwrap_or(0);
+        Self { sequence, time_ns: time.iter().rev().fold(0, join) }
     }
 }
 
@@ -197,7 +198,7 @@ mod tests {
         for (size, header_bytes) in [(12, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)] {
             let shape = Shape { opcode: opcode::TEXT, payload_bytes: size };
             let mut frames = Vec::new();
-            let stamp = |index: usize| Stamp { sequence: index as u32, time_ns: 7 };
+            let stamp = |index: usize| Stamp { sequence: u32::try_from(index).expect("small"), time_ns: 7 };
             shape.write(&mut frames, 3, mask, stamp);
             assert_eq!(frames.len(), 3 * (header_bytes + size));
             for (index, frame) in frames.chunks(header_bytes + size).enumerate() {

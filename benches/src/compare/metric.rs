@@ -86,7 +86,7 @@ impl Metric {
     pub(crate) fn title(self, unit: &str) -> String {
         match self {
             Self::CpuPerMessage => format!("server CPU, µs/{unit}"),
-            Self::PerSecond => format!("{unit}s/s"),
+            Self::PerSecond => format!("{}/s", plural(unit)),
             Self::P50 => "p50, µs".into(),
             Self::P99 => "p99, µs".into(),
             Self::P999 => "p99.9, µs".into(),
@@ -125,6 +125,11 @@ impl Metric {
         }
         if fraction.is_empty() { format!("{sign}{grouped}") } else { format!("{sign}{grouped}.{fraction}") }
     }
+}
+
+/// `messages`, `deliveries`, `connections`.
+pub(crate) fn plural(unit: &str) -> String {
+    unit.strip_suffix('y').map_or_else(|| format!("{unit}s"), |stem| format!("{stem}ies"))
 }
 
 #[cfg(test)]

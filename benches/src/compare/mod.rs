@@ -17,7 +17,7 @@ use crate::environment::Environment;
 use crate::report;
 use crate::scenario::{Outcome, Progress, Scenario, ScenarioError};
 pub(crate) use catalogue::{CatalogueError, Mode, Places, Server};
-pub(crate) use metric::Metric;
+pub(crate) use metric::{Metric, plural};
 pub(crate) use server::{ExtraServer, RunningServer};
 pub(crate) use statistics::{Ratio, Spread};
 
@@ -271,7 +271,7 @@ mod tests {
     fn options(arguments: &[&str]) -> CompareOptions {
         let cli = Cli::try_parse_from([&["crore-bench", "compare"], arguments].concat()).expect("accepted");
         let Command::Compare(options) = cli.command else { panic!("compare") };
-        options
+        *options
     }
 
     #[test]

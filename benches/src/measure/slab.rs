@@ -33,8 +33,6 @@ pub(crate) struct KernelMemory {
     pub(crate) slab_bytes: u64,
     /// `PageTables` of `/proc/meminfo`, in bytes.
     pub(crate) page_table_bytes: u64,
-    /// `Percpu` of `/proc/meminfo`, in bytes.
-    pub(crate) percpu_bytes: u64,
     /// The TCP line of `/proc/net/sockstat`.
     pub(crate) tcp: SocketCounts,
 }
@@ -68,7 +66,6 @@ impl KernelMemory {
             slabs: read("/proc/slabinfo").ok().map(|text| parse_slabinfo(&text)),
             slab_bytes: field("Slab:", "Slab")?,
             page_table_bytes: field("PageTables:", "PageTables")?,
-            percpu_bytes: field("Percpu:", "Percpu")?,
             tcp: SocketCounts::read()?,
         })
     }

@@ -1,8 +1,8 @@
 //! Results for readers: a terminal, a Markdown page with plots, and JSON for programs.
 
 pub(crate) mod json;
-//mod markdown;
-//mod svg;
+mod markdown;
+mod svg;
 pub(crate) mod table;
 pub(crate) mod terminal;
 
@@ -34,7 +34,11 @@ pub(crate) fn write(
 ) -> Result<(), ReportError> {
     fs::create_dir_all(directory).map_err(|source| ReportError { path: directory.into(), source })?;
     json::write(&directory.join("results.json"), &json::CompareReport::new(environment, options, comparison))?;
-    Ok(())
+    let plots = svg::plots(comparison, options.traffic.size);
+    for plot in &plots {
+        write_file(&directory.join(&plot.file), &plot.text)?;
+    }
+    write_file(&directory.join("README.md"), &markdown::page(environment, options, comparison, &plots))
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), ReportError> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::compare::Metric;
+use crate::compare::{Metric, plural};
 use crate::measure::latency::LatencySummary;
 use crate::scenario::{IdleMemory, Outcome};
 
@@ -57,10 +57,10 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     let mut row = |label: &str, value: String| {
         let _ = writeln!(text, "{label:<12} {value}");
     };
-    let seconds = outcome.usage.seconds;
+    let (seconds, units) = (outcome.usage.seconds, plural(unit));
     row(
         "throughput",
-        format!("{} {unit}s/s ({} {unit}s in {seconds:.2} s)", format(outcome.per_second), outcome.count),
+        format!("{} {units}/s ({} {units} in {seconds:.2} s)", format(outcome.per_second), outcome.count),
     );
     let latency = &outcome.latency;
     if latency.count > 0 {

@@ -87,8 +87,23 @@ pub(crate) struct SlabShare {
 /// Caches that grow by less per connection are not listed: they grow for other reasons.
 const NOTABLE_BYTES: f64 = 1.0;
 
-/// Sockets in TIME_WAIT are of earlier connections.
-const FOREIGN_SLABS: [&str; 2] = ["tw_sock_TCP", "tw_sock_TCPv6"];
+/// Beginnings of the names of the caches that sockets, descriptors, epoll and io_uring are made from. The others grow
+/// for the files and processes of the whole machine, and `tw_sock_TCP` is of earlier connections.
+const CONNECTION_SLABS: [&str; 13] = [
+    "TCP",
+    "dentry",
+    "eventpoll_",
+    "ep_head",
+    "filp",
+    "io_",
+    "kmalloc-",
+    "lsm_file_cache",
+    "lsm_inode_cache",
+    "request_sock_",
+    "skbuff_",
+    "sock_inode_cache",
+    "tcp_bind",
+];
 
 struct Quiet;
 impl Load for Quiet {}
@@ -153,7 +168,7 @@ pub(super) fn run(options: &IdleOptions, run: &Run, progress: &Progress) -> Resu
 
 fn slab_growth(before: &KernelMemory, after: &KernelMemory) -> Option<Vec<SlabGrowth>> {
     let mut list = growth(before.slabs.as_ref()?, after.slabs.as_ref()?);
-    list.retain(|slab| !FOREIGN_SLABS.contains(&slab.name.as_str()));
+    list.retain(|slab| CONNECTION_SLABS.iter().any(|name| slab.name.starts_with(name)));
     Some(list)
 }
 
@@ -272,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_earlier_connections_do_not_count() {
+    fn only_caches_of_connections_count() {
         let memory = |slabs: &[(&str, u64)]| KernelMemory {
             slabs: Some(
                 slabs
@@ -285,8 +300,10 @@ mod tests {
             ),
             ..KernelMemory::default()
         };
-        let list =
-            slab_growth(&memory(&[("tw_sock_TCP", 500), ("TCP", 0)]), &memory(&[("tw_sock_TCP", 0), ("TCP", 7)]));
+        let list = slab_growth(
+            &memory(&[("tw_sock_TCP", 500), ("TCP", 0), ("ext4_inode_cache", 0)]),
+            &memory(&[("tw_sock_TCP", 0), ("TCP", 7), ("ext4_inode_cache", 9)]),
+        );
         assert_eq!(list.expect("readable").iter().map(|slab| slab.name.as_str()).collect::<Vec<_>>(), ["TCP"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Serialize, Serializer};
@@ -75,16 +76,36 @@ impl CoreList {
         Self(vec![core])
     }
 
-    /// The cores that this process may run on.
+    /// The cores that this process may run on. A thread that is pinned already does not change the answer,
+    /// if it was asked for before: `main` does.
     pub(crate) fn available() -> Self {
-        let set = sched_getaffinity(None).unwrap_or_default();
-        Self((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+        static AT_START: OnceLock<CoreList> = OnceLock::new();
+        let read = || {
+            let set = sched_getaffinity(None).unwrap_or_default();
+            Self((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+        };
+        AT_START.get_or_init(read).clone()
     }
 
-    /// The cores that process `pid` may run on, if the kernel tells.
+    /// The cores that process `pid` works on: those of its pinned threads, and if none is pinned, all that it may use.
+    /// `None` if the kernel does not tell.
     pub(crate) fn of_process(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        let lists = threads.flatten().filter_map(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
+        });
+        Self::worked_on(lists.collect())
+    }
+
+    fn worked_on(threads: Vec<Self>) -> Option<Self> {
+        let most = threads.iter().map(|list| list.0.len()).max()?;
+        let all_alike = threads.iter().all(|list| list.0.len() == most);
+        let mut cores: Vec<usize> =
+            threads.into_iter().filter(|list| all_alike || list.0.len() < most).flat_map(|list| list.0).collect();
+        cores.sort_unstable();
+        cores.dedup();
+        Some(Self(cores))
     }
 
     /// The numbers.
@@ -97,7 +118,7 @@ impl CoreList {
     /// # Errors
     /// A core is not available.
     pub(crate) fn pin_thread(&self) -> Result<(), CoreError> {
-        let available = Self::available_to_process();
+        let available = Self::available();
         if let Some(&core) = self.0.iter().find(|core| !available.0.contains(core)) {
             return Err(CoreError::Unavailable { core, available });
         }
@@ -106,12 +127,6 @@ impl CoreList {
             set.set(core);
         }
         sched_setaffinity(None, &set).map_err(|source| CoreError::Pin { cores: self.clone(), source })
-    }
-
-    /// What the process started with: a thread that is pinned already may choose again.
-    fn available_to_process() -> Self {
-        static AT_START: std::sync::OnceLock<CoreList> = std::sync::OnceLock::new();
-        AT_START.get_or_init(Self::available).clone()
     }
 }
 
@@ -138,6 +153,16 @@ mod tests {
             let error = text.parse::<CoreList>().expect_err(text).to_string();
             assert!(error.contains("0,2-3"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_process_works_where_its_threads_are_pinned() {
+        let list = |text: &str| text.parse::<CoreList>().expect("a list");
+        let worked_on = |texts: &[&str]| CoreList::worked_on(texts.iter().map(|text| list(text)).collect());
+        assert_eq!(worked_on(&["0-3", "0", "2"]), Some(list("0,2")));
+        assert_eq!(worked_on(&["1", "1"]), Some(list("1")));
+        assert_eq!(worked_on(&["0-1", "0-1"]), Some(list("0-1")));
+        assert_eq!(worked_on(&[]), None);
     }
 
     #[test]

@@ -31,6 +31,8 @@ use scenario::{Progress, Scenario};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Asked before any thread is pinned.
+    cores::CoreList::available();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -18,6 +18,10 @@ pub(crate) enum State {
     Open,
     /// This client has sent its close frame.
     Closing,
+    /// It has not ended in time: a shutdown is in flight, before whose end it must not be closed.
+    ShuttingDown,
+    /// Over, but for that shutdown.
+    Ended,
 }
 
 /// A connection. One cache line, so that a load on thousands of them stays in the cache.

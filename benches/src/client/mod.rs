@@ -387,6 +387,13 @@ impl Client {
             }
             Completion::ReceiveEnded(token, errno) => self.ended(token, errno, load)?,
             Completion::Sent { token, result, outgoing } => self.sent(token, result, outgoing, load)?,
+            Completion::ShutDown(token) => {
+                let (slot, _) = split(token);
+                match self.connections[slot as usize].state {
+                    State::Ended => self.close(slot, load),
+                    _ => self.connections[slot as usize].state = State::Closing,
+                }
+            }
             Completion::Accepted(_) | Completion::AcceptEnded(_) | Completion::Readable(_) | Completion::Tick => {}
         }
         Ok(())
@@ -411,7 +418,7 @@ impl Client {
     fn flush(&mut self, load: &impl Load, slot: u32) {
         let now = self.now_ns();
         let connection = &mut self.connections[slot as usize];
-        if connection.sending || connection.state == State::Vacant {
+        if connection.sending || matches!(connection.state, State::Vacant | State::Ended) {
             return;
         }
         let bytes = if let Some(control) = connection.take_control() {
@@ -443,13 +450,15 @@ impl Client {
     ) -> Result<(), ClientError> {
         let (slot, generation) = split(token);
         let connection = &mut self.connections[slot as usize];
-        if connection.generation != generation || connection.state == State::Vacant {
+        if connection.generation != generation || matches!(connection.state, State::Vacant | State::Ended) {
             return Ok(());
         }
         match result {
             Ok(count) => outgoing.advance(count as usize),
             // A close frame that crosses the server's end is not missed.
-            Err(_) if connection.state == State::Closing => outgoing.advance(outgoing.len()),
+            Err(_) if matches!(connection.state, State::Closing | State::ShuttingDown) => {
+                outgoing.advance(outgoing.len())
+            }
             Err(errno) => return Err(ClientError::Lost { slot, source: errno.into() }),
         }
         if !outgoing.is_empty() {
@@ -472,15 +481,25 @@ impl Client {
     fn ended(&mut self, token: Token, errno: Option<Errno>, load: &mut impl Load) -> Result<(), ClientError> {
         let (slot, _) = split(token);
         let connection = &mut self.connections[slot as usize];
-        if connection.state != State::Closing {
+        if !matches!(connection.state, State::Closing | State::ShuttingDown) {
             let source = errno.map_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof), io::Error::from);
             return Err(ClientError::Lost { slot, source });
         }
+        if connection.state == State::ShuttingDown {
+            connection.state = State::Ended;
+        } else {
+            self.close(slot, load);
+        }
+        Ok(())
+    }
+
+    /// Closes the socket of a connection on which nothing is in flight.
+    fn close(&mut self, slot: u32, load: &mut impl Load) {
+        let connection = &mut self.connections[slot as usize];
         connection.state = State::Vacant;
         self.open -= 1;
         self.ring.close(connection.socket);
         load.closed(slot);
-        Ok(())
     }
 
     fn end_lingering(&mut self) {
@@ -491,7 +510,10 @@ impl Client {
                 break;
             }
             if waiting {
-                self.ring.shutdown(connection.socket, Shutdown::Both);
+                let token = token(slot, generation);
+                if self.ring.shutdown(connection.socket, token, Shutdown::Both) {
+                    self.connections[slot as usize].state = State::ShuttingDown;
+                }
             }
             self.lingering.pop_front();
         }

@@ -25,7 +25,7 @@ fn lane_at<T>(capacity: usize, start: usize) -> (LaneSender<T>, LaneReceiver<T>)
     let slots = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
     let ring = Arc::new(Ring {
         slots,
-        room_wanted: AtomicBool::new(false),
+        sender_waits: AtomicBool::new(false),
         head: CachePadded(AtomicUsize::new(start)),
         tail: CachePadded(AtomicUsize::new(start)),
     });
@@ -78,10 +78,10 @@ impl<T> LaneSender<T> {
         self.tail.wrapping_sub(self.ring.head.0.load(Ordering::Acquire)) < self.ring.slots.len()
     }
 
-    /// Notes that this sender waits for room; the receiver finds the note by
-    /// [`LaneReceiver::take_room_wanted`]. Look at [`Self::has_room`] again before waiting.
-    pub fn want_room(&mut self) {
-        self.ring.room_wanted.store(true, Ordering::Relaxed);
+    /// Says whether this sender waits for room; the receiver asks by [`LaneReceiver::sender_waits`] after
+    /// making some. Having said so, look at [`Self::has_room`] again before sleeping.
+    pub fn set_waiting(&mut self, waiting: bool) {
+        self.ring.sender_waits.store(waiting, Ordering::Relaxed);
     }
 }
 
@@ -123,10 +123,10 @@ impl<T> LaneReceiver<T> {
         self.head == self.ring.tail.0.load(Ordering::Acquire)
     }
 
-    /// Whether the sender has asked for room since the last call; see [`LaneSender::want_room`].
-    pub fn take_room_wanted(&mut self) -> bool {
-        // The plain load keeps the line shared in the common case that nobody waits.
-        self.ring.room_wanted.load(Ordering::Relaxed) && self.ring.room_wanted.swap(false, Ordering::Relaxed)
+    /// Whether the sender waits for room; see [`LaneSender::set_waiting`].
+    #[must_use]
+    pub fn sender_waits(&self) -> bool {
+        self.ring.sender_waits.load(Ordering::Relaxed)
     }
 }
 
@@ -134,8 +134,8 @@ impl<T> LaneReceiver<T> {
 #[derive(Debug)]
 struct Ring<T> {
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    /// Set by a sender that found the lane full, taken by the receiver that made room.
-    room_wanted: AtomicBool,
+    /// Written by the sender alone, and only when it starts or ends waiting for room.
+    sender_waits: AtomicBool,
     /// Written by the receiver alone.
     head: CachePadded<AtomicUsize>,
     /// Written by the sender alone.
@@ -218,12 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn the_wish_for_room_is_taken_once() {
-        let (mut sender, mut receiver) = lane::<u8>(1);
-        assert!(!receiver.take_room_wanted());
-        sender.want_room();
-        assert!(receiver.take_room_wanted());
-        assert!(!receiver.take_room_wanted());
+    fn the_receiver_learns_that_the_sender_waits() {
+        let (mut sender, receiver) = lane::<u8>(1);
+        assert!(!receiver.sender_waits());
+        sender.set_waiting(true);
+        assert!(receiver.sender_waits());
+        sender.set_waiting(false);
+        assert!(!receiver.sender_waits());
     }
 
     #[test]

@@ -27,7 +27,9 @@ pub struct Port<T> {
 struct Peer<T> {
     to: LaneSender<T>,
     from: LaneReceiver<T>,
-    /// Entries that found the lane full, oldest first.
+    /// Entries that found the lane full, oldest first. While there are any, the lane says that its
+    /// sender waits. The receiver does not take that note down: a note that it took down just after
+    /// this core had used the room would be missing when the next room is made.
     backlog: VecDeque<T>,
     /// Something went onto its lane since its doorbell was last looked at.
     sent: bool,
@@ -84,7 +86,7 @@ impl<T> Port<T> {
             return Err(entry);
         }
         peer.backlog.push_back(entry);
-        peer.to.want_room();
+        peer.to.set_waiting(true);
         self.backlog_len += 1;
         Ok(())
     }
@@ -135,8 +137,8 @@ impl<T> Port<T> {
         let mut rung = 0;
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
-            let room_wanted = mem::take(&mut peer.received) && peer.from.take_room_wanted();
-            if mem::take(&mut peer.sent) || room_wanted {
+            let made_room = mem::take(&mut peer.received) && peer.from.sender_waits();
+            if mem::take(&mut peer.sent) || made_room {
                 rung += usize::from(self.doorbells[self.core_of(index).index()].ring_after_barrier());
             }
         }
@@ -169,11 +171,11 @@ impl<T> Peer<T> {
         while let Some(entry) = self.backlog.pop_front() {
             if let Err(entry) = self.to.try_send(entry) {
                 self.backlog.push_front(entry);
-                self.to.want_room();
                 break;
             }
             moved += 1;
             if self.backlog.is_empty() {
+                self.to.set_waiting(false);
                 // Trouble is over: what it grew to is not kept.
                 self.backlog = VecDeque::new();
             }
@@ -391,18 +393,18 @@ mod models {
             let mut sender = ports.pop().unwrap();
             let thread = loom::thread::spawn(move || {
                 let mut expected = 0;
-                while expected < 2 {
+                while expected < 3 {
                     while let Some((from, entry)) = receiver.receive() {
                         assert_eq!((from, entry), (CoreId(0), expected));
                         expected += 1;
                     }
                     receiver.ring_doorbells();
-                    if expected < 2 {
+                    if expected < 3 {
                         park(&receiver);
                     }
                 }
             });
-            for number in 0..2 {
+            for number in 0..3 {
                 sender.send(CoreId(1), number).unwrap();
             }
             sender.ring_doorbells();

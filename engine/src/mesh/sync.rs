@@ -49,11 +49,11 @@ pub(super) fn store_then_look_barrier() {
     fence(Ordering::SeqCst);
 }
 
-/// Checks a model under all schedules of at most three preemptions: sleeping multiplies the schedules,
-/// and a fault that needs more than three is hardly known.
+/// Checks a model under all schedules of at most four preemptions: sleeping multiplies the schedules,
+/// and a fault that needs more is hardly known.
 #[cfg(all(test, crore_loom))]
 pub(super) fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(4);
     builder.check(model);
 }

@@ -48,9 +48,9 @@ impl Doorbell {
     /// The owner is about to sleep: call this, look at all queues a last time, and sleep only if they
     /// are empty. Whoever pushes after that look will ring.
     pub fn park_begin(&self) {
-        // A swap, although the old value is of no interest: so it visibly comes after any taking of the
-        // flag before it. A plain store does too, by the atomicity of the taking, but loom does not
-        // know that rule and would see a taken flag come back.
+        // This and the swap of `park_end` could be stores: nobody wants the old value. But so they visibly
+        // come after any taking of the flag before them. The language orders stores so too, by the
+        // atomicity of the taking; loom does not know that rule and would see a new flag as taken.
         self.shared.parked.0.swap(true, Ordering::Relaxed);
         store_then_look_barrier();
     }
@@ -58,7 +58,7 @@ impl Doorbell {
     /// The owner is awake, for whatever reason: nobody needs to ring.
     pub fn park_end(&self) {
         // Relaxed: who still sees `true` rings in vain.
-        self.shared.parked.0.store(false, Ordering::Relaxed);
+        self.shared.parked.0.swap(false, Ordering::Relaxed);
     }
 
     /// Wakes the owner if it sleeps or is about to; call it after pushing. Says whether it was needed.

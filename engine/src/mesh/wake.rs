@@ -16,7 +16,6 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-#[cfg(not(crore_loom))]
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::sync::{AtomicBool, CachePadded, store_then_look_barrier};
@@ -93,7 +92,6 @@ impl Doorbell {
     }
 }
 
-#[cfg(not(crore_loom))]
 impl Doorbell {
     /// The eventfd for a task that awaits it, on the runtime that this is called in.
     ///

@@ -54,7 +54,7 @@ pub const CORK_BYTES_MAX: usize = 64 * 1024;
 pub const JOIN_COPY_BYTES_MAX: usize = 4 * 1024;
 
 /// Entries in one lane of the mesh; an entry is one turn's batch for one core.
-pub const LANE_ENTRIES: usize = 1024;
+pub const LANE_ENTRIES: usize = 128;
 
 /// Batches that wait on the sending core for a full lane. Past it a publication to that core is
 /// refused and counted in `mesh_refused`.

@@ -139,6 +139,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     let start = position;
                     position += input.position();
                     if open {
+                        if at.is_none() {
+                            // What it causes follows the echoes so far.
+                            self.flush_echo(slot, &mut source, &mut echo);
+                        }
                         let in_place = at.map(|at| InPlace {
                             source: &mut source,
                             echo: &mut echo,

@@ -21,6 +21,8 @@ mod event_loop;
 mod heartbeat;
 mod inbound;
 mod outbox;
+#[cfg(test)]
+mod simulation;
 mod timers;
 mod upgrade;
 

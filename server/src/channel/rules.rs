@@ -1,0 +1,103 @@
+//! Options of channels, chosen by the first rule whose pattern matches the name.
+
+use std::str::FromStr;
+
+/// What is decided for a channel as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelOptions {
+    /// Whether a publisher that is subscribed receives its own messages. `None` leaves it to the
+    /// message's `echo`, and that to its type.
+    pub echo: Option<bool>,
+}
+
+/// Options for the channels that a pattern matches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelRule {
+    /// Which channels.
+    pub pattern: Pattern,
+    /// What holds for them.
+    pub options: ChannelOptions,
+}
+
+/// A name, or a prefix followed by `*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    is_prefix: bool,
+}
+
+/// A pattern that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Nothing at all, which matches nothing.
+    #[error("a pattern can't be empty: write a channel's name, a prefix followed by `*`, or `*` for every channel")]
+    Empty,
+    /// A `*` before the end.
+    #[error("`{0}`: a pattern has `*` only at its end")]
+    StarInside(String),
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (prefix, is_prefix) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
+        if text.is_empty() {
+            Err(PatternError::Empty)
+        } else if prefix.contains('*') {
+            Err(PatternError::StarInside(text.to_owned()))
+        } else {
+            Ok(Self { text: prefix.to_owned(), is_prefix })
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether the pattern means this channel.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        if self.is_prefix { name.starts_with(&self.text) } else { name == self.text }
+    }
+}
+
+/// The rules, in order.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelRules(Vec<ChannelRule>);
+
+impl ChannelRules {
+    /// Takes the rules in the order of their precedence.
+    #[must_use]
+    pub const fn new(rules: Vec<ChannelRule>) -> Self {
+        Self(rules)
+    }
+
+    /// The options of a channel: those of the first rule that matches, else the defaults.
+    #[must_use]
+    pub fn options(&self, name: &str) -> ChannelOptions {
+        self.0.iter().find(|rule| rule.pattern.matches(name)).map_or_else(ChannelOptions::default, |rule| rule.options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(pattern: &str, echo: bool) -> ChannelRule {
+        ChannelRule { pattern: pattern.parse().unwrap(), options: ChannelOptions { echo: Some(echo) } }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_counts() {
+        let rules = ChannelRules::new(vec![rule("chat:lobby", true), rule("chat:*", false)]);
+        assert_eq!(rules.options("chat:lobby").echo, Some(true));
+        assert_eq!(rules.options("chat:7").echo, Some(false));
+        assert_eq!(rules.options("chat").echo, None);
+        assert_eq!(ChannelRules::new(vec![rule("*", true)]).options("any").echo, Some(true));
+    }
+
+    #[test]
+    fn patterns_are_checked() {
+        assert_eq!("".parse::<Pattern>(), Err(PatternError::Empty));
+        assert!(matches!("a*b*".parse::<Pattern>(), Err(PatternError::StarInside(_))));
+    }
+}

@@ -1,0 +1,72 @@
+//! What can be wrong with a configuration, and where.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Where a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of the configuration file, counted from 1.
+    File {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+    /// An environment variable.
+    Environment(String),
+    /// A flag of the command line.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("the configuration file {} can't be read: {error}", path.display())]
+    Unreadable {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin}: {problem}")]
+    Syntax {
+        /// The place.
+        origin: Origin,
+        /// What the parser says.
+        problem: String,
+    },
+    /// There is no such setting.
+    #[error("{origin}: there is no setting `{key}`; the nearest is `{nearest}`")]
+    UnknownKey {
+        /// The place.
+        origin: Origin,
+        /// The key as it was written.
+        key: String,
+        /// The existing key that looks most like it.
+        nearest: String,
+    },
+    /// The setting exists and its value is none.
+    #[error("{origin}: `{key}`: {problem}")]
+    Value {
+        /// The place.
+        origin: Origin,
+        /// The setting.
+        key: String,
+        /// What is expected.
+        problem: String,
+    },
+}

@@ -1,0 +1,284 @@
+//! From the text of a message to its parts, which still lie in that text.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::{ID_BYTES_MAX, NAME_BYTES_MAX, Refusal};
+use crate::channel::ChannelName;
+
+/// Reads messages within bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    /// Levels of nested objects and lists.
+    pub json_depth_max: usize,
+    /// Bytes of a channel's name.
+    pub channel_bytes_max: usize,
+}
+
+/// A message of a client. What its type does not need is not looked at.
+#[derive(Clone, Debug)]
+pub struct Incoming<'a> {
+    kind: Cow<'a, str>,
+    id: Option<&'a str>,
+    fields: Fields<'a>,
+    channel_bytes_max: usize,
+}
+
+/// A message that can't be read, with its `id` if that much could be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected<'a> {
+    /// The `id`, as JSON.
+    pub id: Option<&'a str>,
+    /// What is wrong.
+    pub refusal: Refusal,
+}
+
+/// Every field as the client wrote it, checked for form and nothing else. `null` counts as absent.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    room: Option<&'a RawValue>,
+    #[serde(borrow)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    echo: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+impl Decoder {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// It is not JSON, not an object, nested too deeply, or has no usable `type` or `id`.
+    pub fn decode<'a>(&self, text: &'a str) -> Result<Incoming<'a>, Rejected<'a>> {
+        let reject = |id, refusal| Rejected { id, refusal };
+        // Read as a list the fields would go by position.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(reject(None, not_a_message(text, "a message is an object")));
+        }
+        if is_deeper(text.as_bytes(), self.json_depth_max) {
+            return Err(reject(None, Refusal::InvalidMessage("it is nested deeper than `limits.json_depth_max`")));
+        }
+        let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| match error.classify() {
+            Category::Data => reject(None, not_a_message(text, "a field comes twice")),
+            Category::Io | Category::Syntax | Category::Eof => reject(None, Refusal::InvalidJson),
+        })?;
+        let id = match fields.id.map(RawValue::get) {
+            Some(id)
+                if id.len() > ID_BYTES_MAX || !id.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) =>
+            {
+                return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
+            }
+            id => id,
+        };
+        match fields.kind.and_then(|kind| short_text(kind.get())) {
+            Some(kind) => Ok(Incoming { kind, id, fields, channel_bytes_max: self.channel_bytes_max }),
+            None => Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes"))),
+        }
+    }
+}
+
+impl<'a> Incoming<'a> {
+    /// `type`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// `id` as the client wrote it, a JSON number or string.
+    #[must_use]
+    pub const fn id(&self) -> Option<&'a str> {
+        self.id
+    }
+
+    /// `data` as the client wrote it; `null` if there is none.
+    #[must_use]
+    pub fn data(&self) -> &'a str {
+        self.fields.data.map_or("null", RawValue::get)
+    }
+
+    /// `channel`, or `room`.
+    ///
+    /// # Errors
+    /// There is neither, or it is no name.
+    pub fn channel(&self) -> Result<ChannelName<'a>, Refusal> {
+        let json = self.fields.channel.or(self.fields.room).ok_or(Refusal::InvalidMessage("`channel` is missing"))?;
+        Ok(ChannelName::parse(json.get(), self.channel_bytes_max)?)
+    }
+
+    /// `to`: the name of a user.
+    ///
+    /// # Errors
+    /// There is none, or it is not a string.
+    pub fn to(&self) -> Result<Cow<'a, str>, Refusal> {
+        let json = self.fields.to.ok_or(Refusal::InvalidMessage("`to` is missing"))?;
+        text(json.get()).ok_or(Refusal::InvalidMessage("`to` is a string"))
+    }
+
+    /// `method` of a request.
+    ///
+    /// # Errors
+    /// There is none, or it is not a short string.
+    pub fn method(&self) -> Result<Cow<'a, str>, Refusal> {
+        let json = self.fields.method.ok_or(Refusal::InvalidMessage("`method` is missing"))?;
+        short_text(json.get()).ok_or(Refusal::InvalidMessage("`method` is a string of at most 64 bytes"))
+    }
+
+    /// `echo`, if the client says anything about it.
+    ///
+    /// # Errors
+    /// It is neither true nor false.
+    pub fn echo(&self) -> Result<Option<bool>, Refusal> {
+        match self.fields.echo.map(RawValue::get) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(Refusal::InvalidMessage("`echo` is true or false")),
+        }
+    }
+}
+
+/// What to say about a text that is no message: that it is not even JSON, if so.
+#[cold]
+fn not_a_message(text: &str, detail: &'static str) -> Refusal {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Refusal::InvalidMessage(detail),
+        Err(_) => Refusal::InvalidJson,
+    }
+}
+
+fn short_text(json: &str) -> Option<Cow<'_, str>> {
+    text(json).filter(|text| text.len() <= NAME_BYTES_MAX)
+}
+
+/// The text of a JSON string; `None` if the value is another one or has half a surrogate pair.
+fn text(json: &str) -> Option<Cow<'_, str>> {
+    let quoted = json.strip_prefix('"')?.strip_suffix('"')?;
+    if quoted.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(quoted)) }
+}
+
+/// Whether a text has more levels than `most`. The parser keeps no stack for what it only skips, so
+/// that it has no bound of its own; receivers build values, and have one.
+fn is_deeper(text: &[u8], most: usize) -> bool {
+    // `[` and `{` differ in one bit. Nearly always there are too few of them to matter.
+    if text.len() <= 2 * most || text.iter().filter(|&&byte| byte | 0x20 == b'{').count() <= most {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > most {
+                    return true;
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::ChannelError;
+
+    const DECODER: Decoder = Decoder { json_depth_max: 8, channel_bytes_max: 16 };
+
+    fn decode(text: &str) -> Incoming<'_> {
+        DECODER.decode(text).unwrap()
+    }
+
+    fn refusal(text: &str) -> Refusal {
+        DECODER.decode(text).unwrap_err().refusal
+    }
+
+    #[test]
+    fn every_field_is_found_where_it_lies() {
+        let text = r#" {"type":"publish","id":17,"channel":"a","echo":false,"data":{"x": [1, "é"]},"other":0} "#;
+        let message = decode(text);
+        assert_eq!((message.kind(), message.id(), message.data()), ("publish", Some("17"), r#"{"x": [1, "é"]}"#));
+        assert_eq!(message.channel().unwrap().name(), "a");
+        assert_eq!(message.echo(), Ok(Some(false)));
+        assert!(text.as_bytes().as_ptr_range().contains(&message.data().as_ptr()));
+        let message = decode(r#"{"type":"private","to":"b\u0062","room":"r","method":"time"}"#);
+        assert_eq!((message.to().as_deref(), message.method().as_deref()), (Ok("bb"), Ok("time")));
+        assert_eq!(message.channel().unwrap().json(), "\"r\"");
+        assert_eq!((message.id(), message.data(), message.echo()), (None, "null", Ok(None)));
+    }
+
+    #[test]
+    fn an_id_is_a_number_or_a_string_and_stays_as_it_is() {
+        for id in ["1", "-2", "1.50", "1e3", "\"a\\u0041\"", "\"\""] {
+            assert_eq!(decode(&format!(r#"{{"type":"ping","id":{id}}}"#)).id(), Some(id));
+        }
+        assert_eq!(decode(r#"{"type":"ping","id":null}"#).id(), None);
+        let long = format!("\"{}\"", "x".repeat(ID_BYTES_MAX));
+        for id in ["true", "{}", "[1]", &long] {
+            assert!(matches!(refusal(&format!(r#"{{"type":"ping","id":{id}}}"#)), Refusal::InvalidMessage(_)), "{id}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_from_what_is_no_message() {
+        for text in
+            ["", "{", "Hello Server!", "{\"type\":\"ping\"", "{\"type\":\"ping\"}}", "{'a':1}", "[1,", "{\"data\":01}"]
+        {
+            assert_eq!(refusal(text), Refusal::InvalidJson, "{text}");
+        }
+        for text in ["[]", "[\"ping\",1]", "1", "\"ping\"", "null", "{}", r#"{"type":7}"#, r#"{"type":null}"#] {
+            assert!(matches!(refusal(text), Refusal::InvalidMessage(_)), "{text}");
+        }
+        assert!(matches!(refusal(r#"{"type":"ping","type":"ping"}"#), Refusal::InvalidMessage(_)));
+        assert_eq!(refusal(r#"{"type":"a","type":"b",}"#), Refusal::InvalidJson);
+    }
+
+    #[test]
+    fn a_rejected_message_keeps_its_id() {
+        let rejected = DECODER.decode(r#"{"id":"a","type":1}"#).unwrap_err();
+        assert_eq!(rejected.id, Some("\"a\""));
+        let long = format!(r#"{{"id":1,"type":"{}"}}"#, "x".repeat(NAME_BYTES_MAX + 1));
+        assert_eq!(DECODER.decode(&long).unwrap_err().id, Some("1"));
+    }
+
+    #[test]
+    fn fields_are_judged_when_they_are_needed() {
+        let message = decode(r#"{"type":"ping","channel":5,"to":1,"method":[],"echo":"no"}"#);
+        assert_eq!(message.channel(), Err(Refusal::InvalidChannel(ChannelError::NotText)));
+        assert!(matches!(message.to(), Err(Refusal::InvalidMessage(_))));
+        assert!(matches!(message.method(), Err(Refusal::InvalidMessage(_))));
+        assert!(matches!(message.echo(), Err(Refusal::InvalidMessage(_))));
+        assert!(matches!(decode(r#"{"type":"ping"}"#).channel(), Err(Refusal::InvalidMessage(_))));
+        let long = format!(r#"{{"type":"ping","channel":"{}"}}"#, "c".repeat(17));
+        assert_eq!(decode(&long).channel(), Err(Refusal::InvalidChannel(ChannelError::TooLong(16))));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested =
+            |levels: usize| format!(r#"{{"type":"ping","data":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        assert!(DECODER.decode(&nested(7)).is_ok());
+        assert!(matches!(refusal(&nested(8)), Refusal::InvalidMessage(_)));
+        let many = format!(r#"{{"type":"ping","data":[{}"\"[[[[[[[[["]}}"#, "{},".repeat(100));
+        assert!(DECODER.decode(&many).is_ok());
+        assert!(matches!(refusal(&"[".repeat(100_000)), Refusal::InvalidJson));
+    }
+}

@@ -1,0 +1,233 @@
+//! Messages of the server, written straight into a reused text.
+
+use std::fmt::{self, Write};
+
+use crore_engine::ConnectionId;
+
+use super::Refusal;
+use crate::channel::ChannelName;
+
+/// Who a message comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Sender<'a> {
+    /// A connection without a user: its identifier stands for one.
+    Connection(ConnectionId),
+    /// A user, as a JSON string.
+    User(&'a str),
+}
+
+/// A message being written. Fields come out in the order of the calls.
+#[derive(Debug)]
+pub struct Envelope<'t> {
+    text: &'t mut String,
+}
+
+impl<'t> Envelope<'t> {
+    /// Begins a message of a type. `kind` is written as it is: a word without quotes or escapes.
+    pub fn start(text: &'t mut String, kind: &str) -> Self {
+        text.clear();
+        text.push_str("{\"type\":\"");
+        text.push_str(kind);
+        text.push('"');
+        Self { text }
+    }
+
+    /// Begins an error.
+    pub fn error(text: &'t mut String, id: Option<&str>, refusal: &Refusal) -> Self {
+        let mut envelope = Self::start(text, "error").id(id).text("code", refusal.code()).text("error", refusal);
+        if let Some(detail) = refusal.detail() {
+            envelope = envelope.text("detail", detail);
+        }
+        envelope
+    }
+
+    /// `id`, as the client wrote it.
+    #[must_use]
+    pub fn id(self, id: Option<&str>) -> Self {
+        match id {
+            Some(id) => self.json("id", id),
+            None => self,
+        }
+    }
+
+    /// `channel`.
+    #[must_use]
+    pub fn channel(self, channel: &ChannelName<'_>) -> Self {
+        self.json("channel", channel.json())
+    }
+
+    /// `from`.
+    #[must_use]
+    pub fn from(self, sender: Sender<'_>) -> Self {
+        let envelope = self.json("from", "");
+        push_sender(envelope.text, sender);
+        envelope
+    }
+
+    /// `connection_id` and `user_id`.
+    #[must_use]
+    pub fn identity(self, id: ConnectionId, sender: Sender<'_>) -> Self {
+        self.text.push(',');
+        push_identity(self.text, id, sender);
+        self
+    }
+
+    /// `data` with `connection_id` and `user_id`.
+    #[must_use]
+    pub fn data_identity(self, id: ConnectionId, sender: Sender<'_>) -> Self {
+        let envelope = self.json("data", "{");
+        push_identity(envelope.text, id, sender);
+        envelope.text.push('}');
+        envelope
+    }
+
+    /// `data`, any JSON value.
+    #[must_use]
+    pub fn data(self, json: &str) -> Self {
+        self.json("data", json)
+    }
+
+    /// `data` with one field, whose value is any JSON value.
+    #[must_use]
+    pub fn data_field(self, key: &str, json: &str) -> Self {
+        let envelope = self.json("data", "{\"");
+        for part in [key, "\":", json, "}"] {
+            envelope.text.push_str(part);
+        }
+        envelope
+    }
+
+    /// A field whose value is JSON already.
+    #[must_use]
+    pub fn json(self, key: &str, json: &str) -> Self {
+        for part in [",\"", key, "\":", json] {
+            self.text.push_str(part);
+        }
+        self
+    }
+
+    /// A field whose value is a text that still has to be quoted.
+    #[must_use]
+    pub fn text(self, key: &str, text: impl fmt::Display) -> Self {
+        let envelope = self.json(key, "\"");
+        write!(Escape(envelope.text), "{text}").expect("a string takes all that is written to it");
+        envelope.text.push('"');
+        envelope
+    }
+
+    /// Ends the message with its `timestamp`, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn finish(self, now_ms: u64) -> &'t str {
+        let envelope = self.json("timestamp", itoa::Buffer::new().format(now_ms));
+        envelope.text.push('}');
+        envelope.text
+    }
+}
+
+/// Writes text into the inside of a JSON string (RFC 8259, section 7).
+struct Escape<'t>(&'t mut String);
+
+impl Write for Escape<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            match character {
+                '"' | '\\' => self.0.extend(['\\', character]),
+                '\0'..='\x1f' => write!(self.0, "\\u{:04x}", u32::from(character))?,
+                _ => self.0.push(character),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn push_identity(text: &mut String, id: ConnectionId, sender: Sender<'_>) {
+    text.push_str("\"connection_id\":");
+    push_sender(text, Sender::Connection(id));
+    text.push_str(",\"user_id\":");
+    push_sender(text, sender);
+}
+
+fn push_sender(text: &mut String, sender: Sender<'_>) {
+    match sender {
+        Sender::User(json) => text.push_str(json),
+        Sender::Connection(id) => {
+            text.push('"');
+            push_connection_id(text, id);
+            text.push('"');
+        }
+    }
+}
+
+/// Writes an identifier as its `Display` does. It stands in every message that is published, where
+/// the machinery of `fmt` would cost more than all the rest of the envelope.
+fn push_connection_id(text: &mut String, id: ConnectionId) {
+    push_hex(text, u32::from(id.core().0));
+    text.push('-');
+    push_hex(text, id.slot());
+    text.push('-');
+    push_hex(text, id.generation());
+}
+
+fn push_hex(text: &mut String, number: u32) {
+    let digits = (u32::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for position in (0..digits).rev() {
+        let digit = (number >> (4 * position)) & 0xf;
+        text.push(char::from_digit(digit, 16).expect("four bits are a digit"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crore_engine::CoreId;
+
+    use super::*;
+
+    fn channel() -> ChannelName<'static> {
+        ChannelName::parse("\"chat:room1\"", 64).unwrap()
+    }
+
+    #[test]
+    fn replies_have_the_documented_form() {
+        let mut text = String::new();
+        let subscribed = Envelope::start(&mut text, "subscribed").id(Some("1")).channel(&channel());
+        assert_eq!(
+            subscribed.data_field("subscribed", channel().json()).finish(1_700_000_000_123),
+            r#"{"type":"subscribed","id":1,"channel":"chat:room1","data":{"subscribed":"chat:room1"},"timestamp":1700000000123}"#
+        );
+        assert_eq!(Envelope::start(&mut text, "pong").id(None).finish(5), r#"{"type":"pong","timestamp":5}"#);
+        let message = Envelope::start(&mut text, "message").channel(&channel()).from(Sender::User("\"ann\""));
+        assert_eq!(
+            message.data(r#"{"text":"hi"}"#).finish(6),
+            r#"{"type":"message","channel":"chat:room1","from":"ann","data":{"text":"hi"},"timestamp":6}"#
+        );
+    }
+
+    #[test]
+    fn errors_have_a_code_a_text_and_perhaps_a_detail() {
+        let mut text = String::new();
+        let unknown = Refusal::UnknownType("a\"\n\\é".to_owned());
+        let error = Envelope::error(&mut text, Some("\"x\""), &unknown).finish(7);
+        assert_eq!(
+            error,
+            r#"{"type":"error","id":"x","code":"unknown_type","error":"Unknown message type: a\"\u000a\\é","timestamp":7}"#
+        );
+        let value: serde_json::Value = serde_json::from_str(error).unwrap();
+        assert_eq!(value["error"], "Unknown message type: a\"\n\\é");
+        let error = Envelope::error(&mut text, None, &Refusal::InvalidMessage("`type` is missing")).finish(7);
+        assert_eq!(
+            error,
+            r#"{"type":"error","code":"invalid_message","error":"Invalid message","detail":"`type` is missing","timestamp":7}"#
+        );
+    }
+
+    #[test]
+    fn identifiers_are_written_as_they_display() {
+        for (core, slot, generation) in [(0, 0, 0), (513, 0xab_cdef, 0x12_3456), (u16::MAX, 0xff_ffff, 1), (1, 16, 255)]
+        {
+            let id = ConnectionId::new(CoreId(core), slot, generation);
+            let mut text = String::new();
+            push_connection_id(&mut text, id);
+            assert_eq!(text, id.to_string());
+        }
+    }
+}

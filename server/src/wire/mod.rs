@@ -1,0 +1,42 @@
+//! The JSON protocol: one envelope in each direction.
+//!
+//! A client sends an object with `type` and, depending on it, `channel` (or `room`), `data`, `to`,
+//! `method`, `echo`. An `id`, a number or a string, comes back in the reply as it was written. `data`
+//! is any JSON value; it is checked and handed on as it is, never rebuilt.
+//!
+//! | a client sends | it receives | others receive |
+//! |---|---|---|
+//! | `subscribe`, `channel` | `subscribed`, `channel`, `data:{"subscribed":channel}` | |
+//! | `unsubscribe`, `channel` | `unsubscribed`, `channel`, `data:{"unsubscribed":channel}` | |
+//! | `message`, `channel`, `data` | with an `id`: `response`, `data:{"published":true}` | `message`, `channel`, `from`, `data`: all subscribers, the sender too if it is one |
+//! | `publish`, `channel`, `data` | `response`, `data:{"published":true}` | the same, but not the sender |
+//! | `join`, `channel` | `joined`, `channel`, `data:{"joined":channel}` | `join`, `channel`, `from` |
+//! | `leave`, `channel` | `left`, `channel`, `data:{"left":channel}` | `leave`, `channel`, `from`; also when a member disconnects |
+//! | `private`, `to`, `data` | `response`, `data:{"delivered":n}` | `private`, `from`, `data`: every connection of the user |
+//! | `broadcast`, `data` | with an `id`: `response`, `data:{"broadcast":true}` | `broadcast`, `from`, `data`: every connection |
+//! | `ping` | `pong` | |
+//! | `connect` | `connected`, `data:{"connection_id":…,"user_id":…}` | |
+//! | `disconnect` | a close frame, 1000 | |
+//! | `request`, `method` | `response`, `data` as the method has it | |
+//! | `pong`, `response`, `error` | nothing | |
+//!
+//! `send_to_user` is another name of `private`. Every message of the server carries `timestamp`, in
+//! milliseconds since the Unix epoch. `echo`, true or false, on `message`, `publish` or `broadcast`
+//! says whether the sender receives its own message; a channel's option of that name outranks it.
+//!
+//! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where
+//! there is more to say; the connection stays open. The codes are those of [`Refusal`].
+
+mod decode;
+mod encode;
+mod refusal;
+
+pub use self::decode::{Decoder, Incoming, Rejected};
+pub use self::encode::{Envelope, Sender};
+pub use self::refusal::Refusal;
+
+/// Bytes of an `id`, as JSON. It is echoed, so that it must not be a way to store things.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// Bytes of a `type` or a `method`. Unknown ones are named in the error.
+pub const NAME_BYTES_MAX: usize = 64;

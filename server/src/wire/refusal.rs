@@ -1,0 +1,102 @@
+//! What the server does not do, with a stable code and a text for each.
+
+use std::borrow::Cow;
+
+use crore_engine::SubscribeError;
+
+use crate::channel::ChannelError;
+
+/// Why a message is answered with an error. The doc line's code is stable; clients may rely on it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `invalid_json`: the text is not JSON.
+    #[error("Invalid JSON")]
+    InvalidJson,
+    /// `invalid_message`: it is JSON, and no message.
+    #[error("Invalid message")]
+    InvalidMessage(&'static str),
+    /// `invalid_channel`: the channel's name can't be used.
+    #[error("Invalid message")]
+    InvalidChannel(ChannelError),
+    /// `binary_unsupported`: the message is binary.
+    #[error("Invalid message")]
+    BinaryUnsupported,
+    /// `unknown_type`: no handler is registered for the type.
+    #[error("Unknown message type: {0}")]
+    UnknownType(String),
+    /// `unknown_method`: a request names a method that there is not.
+    #[error("Unknown method: {0}")]
+    UnknownMethod(String),
+    /// `too_many_subscriptions`: the connection has as many as it may.
+    #[error("Too many subscriptions")]
+    TooManySubscriptions(u32),
+    /// `too_many_connections`: the user has as many as it may; the connection is closed with 4029.
+    #[error("Too many connections")]
+    TooManyConnections(usize),
+    /// `not_online`: the user has no open connection.
+    #[error("User is not online")]
+    NotOnline,
+    /// `forbidden`: the configuration does not let clients do it.
+    #[error("Forbidden")]
+    Forbidden(&'static str),
+    /// An error of a handler of your own.
+    #[error("{error}")]
+    Custom {
+        /// Stable, in lower case with underscores.
+        code: &'static str,
+        /// For people.
+        error: Cow<'static, str>,
+    },
+}
+
+impl Refusal {
+    /// The stable name of the reason.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::InvalidMessage(_) => "invalid_message",
+            Self::InvalidChannel(_) => "invalid_channel",
+            Self::BinaryUnsupported => "binary_unsupported",
+            Self::UnknownType(_) => "unknown_type",
+            Self::UnknownMethod(_) => "unknown_method",
+            Self::TooManySubscriptions(_) => "too_many_subscriptions",
+            Self::TooManyConnections(_) => "too_many_connections",
+            Self::NotOnline => "not_online",
+            Self::Forbidden(_) => "forbidden",
+            Self::Custom { code, .. } => code,
+        }
+    }
+
+    /// What to do about it, where the text does not say.
+    #[must_use]
+    pub fn detail(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::InvalidMessage(detail) | Self::Forbidden(detail) => Cow::Borrowed(detail),
+            Self::InvalidChannel(error) => Cow::Owned(error.to_string()),
+            Self::BinaryUnsupported => Cow::Borrowed("send JSON in a text message"),
+            Self::TooManySubscriptions(most) => {
+                Cow::Owned(format!("a connection may have {most} (`limits.subscriptions_max`)"))
+            }
+            Self::TooManyConnections(most) => {
+                Cow::Owned(format!("a user may have {most} (`limits.connections_per_user_max`)"))
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl From<ChannelError> for Refusal {
+    fn from(error: ChannelError) -> Self {
+        Self::InvalidChannel(error)
+    }
+}
+
+impl From<SubscribeError> for Refusal {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::TooMany(most) => Self::TooManySubscriptions(most),
+            SubscribeError::NameTooLong(most) => Self::InvalidChannel(ChannelError::TooLong(most)),
+        }
+    }
+}

@@ -1,7 +1,28 @@
 //! Crore's server: publish and subscribe in JSON over WebSocket, on the Crore engine.
+//!
+//! ```text
+//! cli ─► config ─► app ─► engine ─► session (one per core) ─► wire ─► router ─► handlers ─► call
+//!                                      └─► http (page, health)         channel, users ◄───────┘
+//! ```
+//!
+//! The binary `crore` is [`cli::run`]. A program of your own starts from [`Server`], and adds its
+//! message types with [`Server::on`]. The protocol is described in [`wire`].
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+mod call;
 pub mod channel;
+pub mod cli;
 pub mod config;
+mod handlers;
+mod http;
+pub mod log;
+mod router;
+mod session;
+mod users;
 pub mod wire;
+
+pub use app::Server;
+pub use call::Call;
+pub use router::{HandlerFn, Router};

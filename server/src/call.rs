@@ -1,0 +1,96 @@
+//! What a message's handler sees and can do.
+
+use crore_engine::{ConnectionId, Context};
+
+use crate::channel::ChannelName;
+use crate::session::{Connection, Shared};
+use crate::wire::{Envelope, Incoming, Refusal, Sender};
+
+/// A message on its way through its handler.
+pub struct Call<'a, 'c> {
+    pub(crate) message: &'a Incoming<'a>,
+    pub(crate) context: &'a mut Context<'c>,
+    pub(crate) connection: &'a mut Connection,
+    pub(crate) shared: &'a Shared,
+    /// Reused for every message that is written.
+    pub(crate) text: &'a mut String,
+    /// Reused for every list of a user's connections.
+    pub(crate) recipients: &'a mut Vec<ConnectionId>,
+    pub(crate) now_ms: u64,
+}
+
+impl<'a, 'c> Call<'a, 'c> {
+    /// The message.
+    #[must_use]
+    pub const fn message(&self) -> &'a Incoming<'a> {
+        self.message
+    }
+
+    /// The engine, as it looks from this connection.
+    pub const fn context(&mut self) -> &mut Context<'c> {
+        self.context
+    }
+
+    /// Who has sent the message.
+    #[must_use]
+    pub fn sender(&self) -> Sender<'_> {
+        self.connection.sender(self.context.id())
+    }
+
+    /// Milliseconds since the Unix epoch: the `timestamp` of all that this call writes.
+    #[must_use]
+    pub const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Sends a message to the client that called, with the `id` of its message.
+    pub fn reply(&mut self, kind: &str, fields: impl FnOnce(Envelope<'_>) -> Envelope<'_>) {
+        let envelope = Envelope::start(self.text, kind).id(self.message.id());
+        self.context.send(fields(envelope).finish(self.now_ms));
+    }
+
+    /// Hands the `data` of the message to every subscriber of a channel, as a message of type `kind`;
+    /// `echo` says whether the sender receives it too, if it is a subscriber.
+    pub fn publish(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool) {
+        let envelope = Envelope::start(self.text, kind).channel(channel);
+        let sender = self.connection.sender(self.context.id());
+        let text = envelope.from(sender).data(self.message.data()).finish(self.now_ms);
+        if echo {
+            self.context.publish(channel.name(), text);
+        } else {
+            self.context.publish_to_others(channel.name(), text);
+        }
+    }
+
+    /// Hands the `data` of the message to every open connection, as a message of type `kind`.
+    pub fn broadcast(&mut self, kind: &str, echo: bool) {
+        let sender = self.connection.sender(self.context.id());
+        let envelope = Envelope::start(self.text, kind).from(sender);
+        let text = envelope.data(self.message.data()).finish(self.now_ms);
+        if echo {
+            self.context.broadcast(text);
+        } else {
+            self.context.broadcast_to_others(text);
+        }
+    }
+
+    /// Hands the `data` of the message to every connection of a user, as a message of type `kind`.
+    /// Returns how many that were.
+    ///
+    /// # Errors
+    /// The user has no open connection.
+    pub fn send_to_user(&mut self, user: &str, kind: &str) -> Result<usize, Refusal> {
+        self.recipients.clear();
+        self.shared.users.find(user, self.recipients);
+        if self.recipients.is_empty() {
+            return Err(Refusal::NotOnline);
+        }
+        let sender = self.connection.sender(self.context.id());
+        let envelope = Envelope::start(self.text, kind).from(sender);
+        let text = envelope.data(self.message.data()).finish(self.now_ms);
+        for recipient in &*self.recipients {
+            self.context.send_to(*recipient, text);
+        }
+        Ok(self.recipients.len())
+    }
+}

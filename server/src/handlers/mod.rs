@@ -1,0 +1,31 @@
+//! The built-in message types, as the [protocol](crate::wire) has them.
+
+mod channels;
+mod control;
+mod people;
+mod rooms;
+
+pub(crate) use self::rooms::leave_all;
+
+use crate::router::Router;
+
+/// Adds the built-in types to a router.
+pub(crate) fn register(router: Router) -> Router {
+    router
+        .on("subscribe", channels::subscribe)
+        .on("unsubscribe", channels::unsubscribe)
+        .on("publish", channels::publish)
+        .on("message", channels::message)
+        .on("join", rooms::join)
+        .on("leave", rooms::leave)
+        .on("private", people::private)
+        .on("send_to_user", people::private)
+        .on("broadcast", people::broadcast)
+        .on("ping", control::ping)
+        .on("connect", control::connect)
+        .on("disconnect", control::disconnect)
+        .on("request", control::request)
+        .on("pong", control::accept)
+        .on("response", control::accept)
+        .on("error", control::accept)
+}

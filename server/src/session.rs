@@ -1,0 +1,211 @@
+//! The server as the engine sees it: one [`Session`] on each core, one [`Connection`] for each client.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crore_engine::clock::unix_ms;
+use crore_engine::{Answer, Closed, ConnectionId, Context, Handler, Message, Request, Response};
+
+use crate::call::Call;
+use crate::channel::ChannelRules;
+use crate::config::{ClientsConfig, Config};
+use crate::handlers;
+use crate::http::Site;
+use crate::router::Router;
+use crate::users::{TooManyConnections, USER_BYTES_MAX, Users};
+use crate::wire::{Decoder, Envelope, Refusal, Sender};
+
+/// Close code of a user's connection too many.
+const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
+
+/// Bytes of the text that a session keeps for its next message.
+const TEXT_KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// The header that names a user, where a proxy vouches for it.
+const USER_HEADER: &str = "X-User-ID";
+
+/// What all cores read.
+pub(crate) struct Shared {
+    pub(crate) channels: ChannelRules,
+    pub(crate) clients: ClientsConfig,
+    pub(crate) users: Users,
+    router: Router,
+    decoder: Decoder,
+    site: Site,
+    welcome: Option<String>,
+    trust_user_header: bool,
+    started: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Config, router: Router, cores: usize) -> Self {
+        Self {
+            channels: ChannelRules::new(config.channels.clone()),
+            clients: config.clients.clone(),
+            users: Users::new(cores, config.limits.connections_per_user_max),
+            router,
+            decoder: Decoder {
+                json_depth_max: config.limits.json_depth_max,
+                channel_bytes_max: config.engine.topic_bytes_max,
+            },
+            site: Site::new(&config.http),
+            welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
+            trust_user_header: config.identity.trust_user_header,
+            started: Instant::now(),
+        }
+    }
+}
+
+/// State of one connection: a pointer, to nothing as long as the client has neither name nor room.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    extras: Option<Box<Extras>>,
+}
+
+/// What few connections have.
+#[derive(Debug, Default)]
+struct Extras {
+    user: Option<User>,
+    rooms: Vec<Box<str>>,
+}
+
+#[derive(Debug)]
+struct User {
+    name: Box<str>,
+    /// The name as a JSON string.
+    json: Box<str>,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 8, "a million connections: every byte is a megabyte");
+
+impl Connection {
+    /// Who speaks through the connection with this identifier.
+    pub(crate) fn sender(&self, id: ConnectionId) -> Sender<'_> {
+        match self.user() {
+            Some(user) => Sender::User(&user.json),
+            None => Sender::Connection(id),
+        }
+    }
+
+    pub(crate) fn is_member(&self, room: &str) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.rooms.iter().any(|member| **member == *room))
+    }
+
+    pub(crate) fn add_room(&mut self, room: &str) {
+        self.extras.get_or_insert_default().rooms.push(room.into());
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove_room(&mut self, room: &str) -> bool {
+        let Some(extras) = &mut self.extras else { return false };
+        let Some(index) = extras.rooms.iter().position(|member| **member == *room) else { return false };
+        extras.rooms.swap_remove(index);
+        if extras.rooms.is_empty() {
+            extras.rooms = Vec::new();
+        }
+        true
+    }
+
+    pub(crate) fn take_rooms(&mut self) -> Vec<Box<str>> {
+        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.rooms)).unwrap_or_default()
+    }
+
+    fn user(&self) -> Option<&User> {
+        self.extras.as_ref()?.user.as_ref()
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.user().map(|user| &*user.name)
+    }
+}
+
+/// The server on one core.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    text: String,
+    recipients: Vec<ConnectionId>,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, text: String::new(), recipients: Vec::new() }
+    }
+
+    fn refuse(&mut self, context: &mut Context<'_>, id: Option<&str>, refusal: &Refusal) {
+        tracing::debug!(connection = %context.id(), code = refusal.code(), detail = ?refusal.detail(), "message refused");
+        context.send(Envelope::error(&mut self.text, id, refusal).finish(unix_ms()));
+    }
+
+    fn greet(&mut self, context: &mut Context<'_>, connection: &Connection) {
+        let Some(message) = &self.shared.welcome else { return };
+        let id = context.id();
+        let envelope = Envelope::start(&mut self.text, "welcome").text("message", message);
+        context.send(envelope.identity(id, connection.sender(id)).finish(unix_ms()));
+    }
+}
+
+impl Handler for Session {
+    type Connection = Connection;
+
+    fn on_request(&mut self, context: &mut Context<'_>, connection: &mut Connection, request: &Request<'_>) -> Answer {
+        let uptime = self.shared.started.elapsed();
+        if let Some(response) = self.shared.site.answer(request, uptime, || context.handle().stats()) {
+            return Answer::Respond(response);
+        }
+        if self.shared.trust_user_header
+            && let Some(name) = request.header(USER_HEADER)
+        {
+            if name.is_empty() || name.len() > USER_BYTES_MAX || name.chars().any(char::is_control) {
+                return Answer::Respond(Response::text(400, "X-User-ID has 1 to 128 bytes of printable text\n"));
+            }
+            let json = serde_json::Value::from(name).to_string().into();
+            connection.extras.get_or_insert_default().user = Some(User { name: name.into(), json });
+        }
+        Answer::upgrade()
+    }
+
+    fn on_open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
+        tracing::debug!(connection = %context.id(), user = connection.name(), "open");
+        match self.shared.users.enter(context.id(), connection.name()) {
+            Ok(()) => self.greet(context, connection),
+            Err(TooManyConnections(most)) => {
+                self.refuse(context, None, &Refusal::TooManyConnections(most));
+                context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
+            }
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Connection, message: Message<'_>) {
+        let Some(text) = message.as_text() else {
+            return self.refuse(context, None, &Refusal::BinaryUnsupported);
+        };
+        let shared = Arc::clone(&self.shared);
+        let message = match shared.decoder.decode(text) {
+            Ok(message) => message,
+            Err(rejected) => return self.refuse(context, rejected.id, &rejected.refusal),
+        };
+        let outcome = match shared.router.find(message.kind()) {
+            Some(handler) => handler(&mut Call {
+                message: &message,
+                context,
+                connection,
+                shared: &shared,
+                text: &mut self.text,
+                recipients: &mut self.recipients,
+                now_ms: unix_ms(),
+            }),
+            None => Err(Refusal::UnknownType(message.kind().to_owned())),
+        };
+        if let Err(refusal) = outcome {
+            self.refuse(context, message.id(), &refusal);
+        }
+        self.text.shrink_to(TEXT_KEPT_BYTES_MAX);
+    }
+
+    fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Connection, closed: Closed<'_>) {
+        let Closed { code, reason, cause } = closed;
+        tracing::debug!(connection = %context.id(), user = connection.name(), code, reason, ?cause, "closed");
+        self.shared.users.leave(context.id(), connection.name());
+        handlers::leave_all(context, connection, &mut self.text, unix_ms());
+    }
+}

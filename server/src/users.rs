@@ -1,0 +1,202 @@
+//! Who is online: users and their connections, on all cores.
+//!
+//! Shared by the cores, so that it is touched only when a connection opens or closes and when
+//! something is sent to a user; never when something is published.
+
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crore_engine::{ConnectionId, CoreId};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+/// Bytes of a user's name.
+pub(crate) const USER_BYTES_MAX: usize = 128;
+
+/// Parts of the table of users, each behind its own lock: far more than cores, so that two of them
+/// seldom meet.
+const SHARDS: usize = 256;
+
+/// Connections whose state lies in one block of memory.
+const BLOCK_SLOTS: usize = 4096;
+
+/// Blocks that the slots of one core fill.
+const BLOCKS: usize = (1 << ConnectionId::FIELD_BITS) / BLOCK_SLOTS;
+
+type Shard = HashMap<Box<str>, Vec<ConnectionId>, RandomState>;
+
+/// Everyone with an open connection.
+pub(crate) struct Users {
+    open: Box<[OpenSlots]>,
+    named: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    connections_per_user_max: usize,
+}
+
+/// The user has as many connections as it may: the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyConnections(pub(crate) usize);
+
+impl Users {
+    /// Nobody yet, on so many cores.
+    #[must_use]
+    pub(crate) fn new(cores: usize, connections_per_user_max: usize) -> Self {
+        Self {
+            open: (0..cores).map(|_| OpenSlots::new()).collect(),
+            named: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::default(),
+            connections_per_user_max,
+        }
+    }
+
+    /// A connection has opened; `user` is its name if it has one besides its identifier.
+    ///
+    /// # Errors
+    /// The user has too many. Nothing is changed then.
+    pub(crate) fn enter(&self, id: ConnectionId, user: Option<&str>) -> Result<(), TooManyConnections> {
+        if let Some(user) = user {
+            let mut shard = self.shard(user);
+            match shard.get_mut(user) {
+                Some(connections) if connections.len() >= self.connections_per_user_max => {
+                    return Err(TooManyConnections(self.connections_per_user_max));
+                }
+                Some(connections) => connections.push(id),
+                None => {
+                    shard.insert(user.into(), vec![id]);
+                }
+            }
+        }
+        self.slots(id.core()).set(id, true);
+        Ok(())
+    }
+
+    /// A connection has closed. One that never entered may leave.
+    pub(crate) fn leave(&self, id: ConnectionId, user: Option<&str>) {
+        self.slots(id.core()).set(id, false);
+        let Some(user) = user else { return };
+        let mut shard = self.shard(user);
+        if let Some(connections) = shard.get_mut(user) {
+            connections.retain(|connection| *connection != id);
+            if connections.is_empty() {
+                shard.remove(user);
+            }
+        }
+    }
+
+    /// Adds the open connections of a user to a list. A connection's identifier, as text, is a user too:
+    /// the one who has this connection.
+    pub(crate) fn find(&self, user: &str, connections: &mut Vec<ConnectionId>) {
+        if let Some(named) = self.shard(user).get(user) {
+            connections.extend_from_slice(named);
+        }
+        if let Some(id) = connection_id(user)
+            && self.open.get(id.core().index()).is_some_and(|slots| slots.is_open(id))
+            && !connections.contains(&id)
+        {
+            connections.push(id);
+        }
+    }
+
+    fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
+        #[expect(clippy::cast_possible_truncation, reason = "a hash, and any part of it will do")]
+        let index = self.hasher.hash_one(user) as usize % SHARDS;
+        // Whoever panicked has left a list of connections, which is good at every moment.
+        self.named[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slots(&self, core: CoreId) -> &OpenSlots {
+        &self.open[core.index()]
+    }
+}
+
+/// Which connections of one core are open: four bytes for each, in blocks that are made when first
+/// needed, written by that core and read by all without a lock.
+struct OpenSlots(Box<[OnceLock<Box<[AtomicU32]>>]>);
+
+impl OpenSlots {
+    fn new() -> Self {
+        Self((0..BLOCKS).map(|_| OnceLock::new()).collect())
+    }
+
+    /// Zero says that the slot has no open connection.
+    const fn mark(id: ConnectionId) -> u32 {
+        id.generation() + 1
+    }
+
+    // The mark is all that is read: there is nothing else that it would have to be ordered with.
+    fn set(&self, id: ConnectionId, open: bool) {
+        let slot = id.slot() as usize;
+        let block = self.0[slot / BLOCK_SLOTS].get_or_init(|| (0..BLOCK_SLOTS).map(|_| AtomicU32::new(0)).collect());
+        block[slot % BLOCK_SLOTS].store(if open { Self::mark(id) } else { 0 }, Ordering::Relaxed);
+    }
+
+    fn is_open(&self, id: ConnectionId) -> bool {
+        let slot = id.slot() as usize;
+        let block = self.0[slot / BLOCK_SLOTS].get();
+        block.is_some_and(|block| block[slot % BLOCK_SLOTS].load(Ordering::Relaxed) == Self::mark(id))
+    }
+}
+
+/// The inverse of the identifier's `Display`; `None` for a text that it never writes.
+fn connection_id(text: &str) -> Option<ConnectionId> {
+    let mut parts = text.split('-').map(|part| u32::from_str_radix(part, 16).ok());
+    let (core, slot, generation) = (parts.next()??, parts.next()??, parts.next()??);
+    let id = ConnectionId::new(CoreId(u16::try_from(core).ok()?), slot, generation);
+    (id.to_string() == text).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(users: &Users, user: &str) -> Vec<ConnectionId> {
+        let mut connections = Vec::new();
+        users.find(user, &mut connections);
+        connections
+    }
+
+    fn id(core: u16, slot: u32, generation: u32) -> ConnectionId {
+        ConnectionId::new(CoreId(core), slot, generation)
+    }
+
+    #[test]
+    fn an_unnamed_connection_is_found_by_its_identifier_while_it_is_open() {
+        let users = Users::new(2, 4);
+        let (first, second) = (id(1, 70_000, 3), id(1, 70_000, 4));
+        assert!(find(&users, &first.to_string()).is_empty());
+        users.enter(first, None).unwrap();
+        assert_eq!(find(&users, &first.to_string()), [first]);
+        assert!(find(&users, &second.to_string()).is_empty(), "another user of the slot");
+        users.leave(first, None);
+        users.enter(second, None).unwrap();
+        assert!(find(&users, &first.to_string()).is_empty());
+        assert_eq!(find(&users, &second.to_string()), [second]);
+    }
+
+    #[test]
+    fn texts_that_are_no_identifiers_find_nobody() {
+        let users = Users::new(1, 4);
+        users.enter(id(0, 1, 1), None).unwrap();
+        for text in ["", "0-1", "00-1-1", "0-1-1-", "+0-1-1", "0-1000001-1", "7-1-1", "ffffffff-1-1", "x"] {
+            assert!(find(&users, text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_user_has_several_connections_on_any_core_up_to_the_limit() {
+        let users = Users::new(2, 2);
+        let connections = [id(0, 1, 0), id(1, 1, 0), id(0, 2, 0)];
+        users.enter(connections[0], Some("ann")).unwrap();
+        users.enter(connections[1], Some("ann")).unwrap();
+        assert_eq!(users.enter(connections[2], Some("ann")), Err(TooManyConnections(2)));
+        assert_eq!(find(&users, "ann"), connections[..2]);
+        assert_eq!(find(&users, &connections[1].to_string()), [connections[1]]);
+        users.leave(connections[2], Some("ann"));
+        users.leave(connections[0], Some("ann"));
+        assert_eq!(find(&users, "ann"), [connections[1]]);
+        users.leave(connections[1], Some("ann"));
+        assert!(find(&users, "ann").is_empty());
+        assert!(users.named.iter().all(|shard| shard.lock().unwrap().is_empty()), "nothing is left of her");
+    }
+}

@@ -49,9 +49,9 @@ impl Serve {
     }
 
     fn run(self) -> ExitCode {
-        // A variable that is not text can't be one of ours.
-        let environment =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        // What is not text is no setting and no value: made into text it is refused like any other.
+        let environment = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let flags = self.flags();
         let config = match Config::load(self.config, environment, &flags) {
             Ok(config) => config,

@@ -131,11 +131,6 @@ impl Session {
         Self { shared, text: String::new(), recipients: Vec::new() }
     }
 
-    fn refuse(&mut self, context: &mut Context<'_>, id: Option<&str>, refusal: &Refusal) {
-        tracing::debug!(connection = %context.id(), code = refusal.code(), detail = ?refusal.detail(), "message refused");
-        context.send(Envelope::error(&mut self.text, id, refusal).finish(unix_ms()));
-    }
-
     fn greet(&mut self, context: &mut Context<'_>, connection: &Connection) {
         let Some(message) = &self.shared.welcome else { return };
         let id = context.id();
@@ -169,37 +164,33 @@ impl Handler for Session {
         match self.shared.users.enter(context.id(), connection.name()) {
             Ok(()) => self.greet(context, connection),
             Err(TooManyConnections(most)) => {
-                self.refuse(context, None, &Refusal::TooManyConnections(most));
+                refuse(context, &mut self.text, None, &Refusal::TooManyConnections(most), unix_ms());
                 context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
             }
         }
     }
 
     fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Connection, message: Message<'_>) {
-        let Some(text) = message.as_text() else {
-            return self.refuse(context, None, &Refusal::BinaryUnsupported);
+        // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
+        let Self { shared, text, recipients } = self;
+        let now_ms = unix_ms();
+        let Some(json) = message.as_text() else {
+            return refuse(context, text, None, &Refusal::BinaryUnsupported, now_ms);
         };
-        let shared = Arc::clone(&self.shared);
-        let message = match shared.decoder.decode(text) {
+        let message = match shared.decoder.decode(json) {
             Ok(message) => message,
-            Err(rejected) => return self.refuse(context, rejected.id, &rejected.refusal),
+            Err(rejected) => return refuse(context, text, rejected.id, &rejected.refusal, now_ms),
         };
         let outcome = match shared.router.find(message.kind()) {
-            Some(handler) => handler(&mut Call {
-                message: &message,
-                context,
-                connection,
-                shared: &shared,
-                text: &mut self.text,
-                recipients: &mut self.recipients,
-                now_ms: unix_ms(),
-            }),
+            Some(handler) => {
+                handler(&mut Call { message: &message, context, connection, shared, text, recipients, now_ms })
+            }
             None => Err(Refusal::UnknownType(message.kind().to_owned())),
         };
         if let Err(refusal) = outcome {
-            self.refuse(context, message.id(), &refusal);
+            refuse(context, text, message.id(), &refusal, now_ms);
         }
-        self.text.shrink_to(TEXT_KEPT_BYTES_MAX);
+        text.shrink_to(TEXT_KEPT_BYTES_MAX);
     }
 
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Connection, closed: Closed<'_>) {
@@ -208,4 +199,11 @@ impl Handler for Session {
         self.shared.users.leave(context.id(), connection.name());
         handlers::leave_all(context, connection, &mut self.text, unix_ms());
     }
+}
+
+/// Answers with an error; the connection stays open.
+#[cold]
+fn refuse(context: &mut Context<'_>, text: &mut String, id: Option<&str>, refusal: &Refusal, now_ms: u64) {
+    tracing::debug!(connection = %context.id(), code = refusal.code(), detail = ?refusal.detail(), "message refused");
+    context.send(Envelope::error(text, id, refusal).finish(now_ms));
 }

@@ -198,6 +198,8 @@ fn is_deeper(text: &[u8], most: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasher, RandomState};
+
     use super::*;
     use crate::channel::ChannelError;
 
@@ -280,5 +282,40 @@ mod tests {
         let many = format!(r#"{{"type":"ping","data":[{}"\"[[[[[[[[["]}}"#, "{},".repeat(100));
         assert!(DECODER.decode(&many).is_ok());
         assert!(matches!(refusal(&"[".repeat(100_000)), Refusal::InvalidJson));
+    }
+
+    /// Whatever a peer sends, what is handed on is JSON.
+    #[test]
+    fn damaged_messages_never_get_through() {
+        let seed = RandomState::new().hash_one(0);
+        println!("seed {seed}");
+        let mut state = seed | 1;
+        let mut below = |bound: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % bound as u64).unwrap()
+        };
+        let whole =
+            r#"{"type":"publish","id":"a\u00e9","channel":"c\"x","echo":true,"to":"é","data":{"k":[1,-2.5e3,"\n"]}}"#;
+        let pieces = ["{", "}", "[", "]", "\"", "\\", ",", ":", "null", "\\ud800", "\n", "1e", "é", "\"data\":1,"];
+        for _ in 0..20_000 {
+            let mut characters: Vec<char> = whole.chars().collect();
+            for _ in 0..=below(3) {
+                let at = below(characters.len());
+                let removed = below(characters.len() - at).min(below(6));
+                let piece = pieces[below(pieces.len())].chars();
+                characters.splice(at..at + removed, piece);
+            }
+            let text: String = characters.iter().collect();
+            let Ok(message) = DECODER.decode(&text) else { continue };
+            for json in [Some(message.data()), message.id()].into_iter().flatten() {
+                assert!(serde_json::from_str::<IgnoredAny>(json).is_ok(), "{text}");
+            }
+            if let Ok(channel) = message.channel() {
+                assert!(!channel.name().is_empty() && serde_json::from_str::<String>(channel.json()).is_ok(), "{text}");
+            }
+            let _ = (message.to(), message.method(), message.echo());
+        }
     }
 }

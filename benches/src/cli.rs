@@ -250,9 +250,9 @@ pub(crate) struct CompareOptions {
     /// Cargo's target directory with Crore's examples [default: $CARGO_TARGET_DIR, else target]
     #[arg(long)]
     pub(crate) target_dir: Option<PathBuf>,
-    /// Cargo's target directory of the rivals
-    #[arg(long, default_value = "benches/rivals/target")]
-    pub(crate) rivals_target_dir: PathBuf,
+    /// Where benches/rivals/build has put the rivals [default: $RIVALS_DIR, else rivals in the target directory]
+    #[arg(long)]
+    pub(crate) rivals_dir: Option<PathBuf>,
     /// Directory of the report [default: benches/results/DATE-MACHINE]
     #[arg(long)]
     pub(crate) output: Option<PathBuf>,
@@ -267,12 +267,11 @@ pub(crate) struct CompareOptions {
 impl CompareOptions {
     /// Where the servers of the catalogue are.
     pub(crate) fn places(&self) -> Places {
-        let target = self.target_dir.clone().or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
-        Places {
-            target: target.unwrap_or_else(|| "target".into()),
-            rivals_target: self.rivals_target_dir.clone(),
-            rivals: "benches/rivals".into(),
-        }
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let target = self.target_dir.clone().or_else(|| variable("CARGO_TARGET_DIR"));
+        let target = target.unwrap_or_else(|| "target".into());
+        let rivals = self.rivals_dir.clone().or_else(|| variable("RIVALS_DIR"));
+        Places { rivals: rivals.unwrap_or_else(|| target.join("rivals")), target }
     }
 }
 

@@ -7,7 +7,7 @@ use super::frame::{Header, STAMP_BYTES, Shape, Stamp, opcode};
 use super::upgrade;
 
 /// Where a connection is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
     /// Not there.
     #[default]
@@ -18,9 +18,9 @@ pub(crate) enum State {
     Open,
     /// This client has sent its close frame.
     Closing,
-    /// It has not ended in time: a shutdown is in flight, before whose end it must not be closed.
+    /// As before, and the kernel works on its shutdown: not to be closed now.
     ShuttingDown,
-    /// Over, but for that shutdown.
+    /// As before, and the stream has ended.
     Ended,
 }
 
@@ -70,8 +70,8 @@ pub(crate) enum Inbound<'bytes> {
     Unsolicited,
     /// A ping, to be answered.
     Ping(&'bytes [u8]),
-    /// A close frame.
-    Close,
+    /// The answer to the close frame that was sent.
+    Closed,
 }
 
 impl Connection {
@@ -206,7 +206,12 @@ impl Connection {
             match header.opcode {
                 opcode::TEXT | opcode::BINARY => handle(self, Inbound::Unsolicited),
                 opcode::PING => handle(self, Inbound::Ping(&payload[..needed])),
-                opcode::CLOSE => handle(self, Inbound::Close),
+                opcode::CLOSE if self.state == State::Open => {
+                    return Err(ProtocolError::Closed(
+                        payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code)),
+                    ));
+                }
+                opcode::CLOSE => handle(self, Inbound::Closed),
                 opcode::PONG => {}
                 other => return Err(ProtocolError::Opcode(other)),
             }
@@ -281,7 +286,7 @@ mod tests {
             let shape = Shape { payload_bytes, ..SHAPE };
             let mut bytes = echo(shape, 3);
             bytes.splice(0..0, [0x81, 2, b'h', b'i', 0x89, 1, 7]);
-            bytes.extend([0x8A, 0, 0x88, 2, 3, 232]);
+            bytes.extend([0x8A, 0, 0x81, 0]);
             let whole = feed(&mut open(), &bytes, bytes.len(), shape).unwrap();
             assert_eq!(whole.len(), 6, "{whole:?}");
             assert_eq!(whole[..2], ["Unsolicited", "Ping([7])"]);
@@ -300,6 +305,16 @@ mod tests {
         assert_eq!(feed(&mut open(), &lost, 1000, SHAPE), Err(ProtocolError::Sequence { expected: 1, came: 2 }));
         let doubled = [&bytes[..frame], &bytes[..frame]].concat();
         assert_eq!(feed(&mut open(), &doubled, 1000, SHAPE), Err(ProtocolError::Sequence { expected: 1, came: 0 }));
+    }
+
+    #[test]
+    fn a_close_is_an_answer_or_an_event() {
+        let bytes = [0x88, 2, 3, 232];
+        assert_eq!(feed(&mut open(), &bytes, 1, SHAPE), Err(ProtocolError::Closed(1000)));
+        assert_eq!(feed(&mut open(), &[0x88, 0], 1, SHAPE), Err(ProtocolError::Closed(1005)));
+        let mut closing = open();
+        closing.state = State::Closing;
+        assert_eq!(feed(&mut closing, &bytes, 1, SHAPE).unwrap(), ["Closed"]);
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub(crate) enum ProtocolError {
     /// A large message that is not the load's.
     #[error("the server sends a message of {0} bytes that is not of the load; does it echo (or broadcast) unchanged?")]
     Unsolicited(u64),
+    /// A close frame that this client has not asked for.
+    #[error("the server closes the connection with code {0}; see its log, and section 7.4.1 of RFC 6455 for the code")]
+    Closed(u16),
     /// A message was lost, doubled, overtaken or changed.
     #[error("message {expected} was due and message {came} came: the server loses, reorders or changes messages")]
     Sequence {
@@ -389,9 +392,9 @@ impl Client {
             Completion::Sent { token, result, outgoing } => self.sent(token, result, outgoing, load)?,
             Completion::ShutDown(token) => {
                 let (slot, _) = split(token);
-                match self.connections[slot as usize].state {
+                match &mut self.connections[slot as usize].state {
                     State::Ended => self.close(slot, load),
-                    _ => self.connections[slot as usize].state = State::Closing,
+                    state => *state = State::Closing,
                 }
             }
             Completion::Accepted(_) | Completion::AcceptEnded(_) | Completion::Readable(_) | Completion::Tick => {}
@@ -418,7 +421,7 @@ impl Client {
     fn flush(&mut self, load: &impl Load, slot: u32) {
         let now = self.now_ns();
         let connection = &mut self.connections[slot as usize];
-        if connection.sending || matches!(connection.state, State::Vacant | State::Ended) {
+        if connection.sending || connection.state == State::Vacant {
             return;
         }
         let bytes = if let Some(control) = connection.take_control() {
@@ -450,15 +453,13 @@ impl Client {
     ) -> Result<(), ClientError> {
         let (slot, generation) = split(token);
         let connection = &mut self.connections[slot as usize];
-        if connection.generation != generation || matches!(connection.state, State::Vacant | State::Ended) {
+        if connection.generation != generation || connection.state == State::Vacant {
             return Ok(());
         }
         match result {
             Ok(count) => outgoing.advance(count as usize),
             // A close frame that crosses the server's end is not missed.
-            Err(_) if matches!(connection.state, State::Closing | State::ShuttingDown) => {
-                outgoing.advance(outgoing.len())
-            }
+            Err(_) if connection.state > State::Open => outgoing.advance(outgoing.len()),
             Err(errno) => return Err(ClientError::Lost { slot, source: errno.into() }),
         }
         if !outgoing.is_empty() {
@@ -481,19 +482,17 @@ impl Client {
     fn ended(&mut self, token: Token, errno: Option<Errno>, load: &mut impl Load) -> Result<(), ClientError> {
         let (slot, _) = split(token);
         let connection = &mut self.connections[slot as usize];
-        if !matches!(connection.state, State::Closing | State::ShuttingDown) {
-            let source = errno.map_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof), io::Error::from);
-            return Err(ClientError::Lost { slot, source });
-        }
-        if connection.state == State::ShuttingDown {
-            connection.state = State::Ended;
-        } else {
-            self.close(slot, load);
+        match connection.state {
+            State::Closing => self.close(slot, load),
+            State::ShuttingDown => connection.state = State::Ended,
+            _ => {
+                let source = errno.map_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof), io::Error::from);
+                return Err(ClientError::Lost { slot, source });
+            }
         }
         Ok(())
     }
 
-    /// Closes the socket of a connection on which nothing is in flight.
     fn close(&mut self, slot: u32, load: &mut impl Load) {
         let connection = &mut self.connections[slot as usize];
         connection.state = State::Vacant;
@@ -504,16 +503,14 @@ impl Client {
 
     fn end_lingering(&mut self) {
         while let Some(&(since, slot, generation)) = self.lingering.front() {
-            let connection = &self.connections[slot as usize];
+            let now = self.now_ns();
+            let connection = &mut self.connections[slot as usize];
             let waiting = connection.generation == generation && connection.state == State::Closing;
-            if waiting && since + LINGER_NS > self.now_ns() {
+            if waiting && since + LINGER_NS > now {
                 break;
             }
-            if waiting {
-                let token = token(slot, generation);
-                if self.ring.shutdown(connection.socket, token, Shutdown::Both) {
-                    self.connections[slot as usize].state = State::ShuttingDown;
-                }
+            if waiting && self.ring.shutdown(connection.socket, token(slot, generation), Shutdown::Both) {
+                connection.state = State::ShuttingDown;
             }
             self.lingering.pop_front();
         }
@@ -556,8 +553,7 @@ impl<L: Load> Context<'_, L> {
             Inbound::Ping(payload) => {
                 connection.queue_control(|frames| frame::control(frames, opcode::PONG, payload, mask(self.slot)))
             }
-            // An unasked-for close is answered by the error that its end of stream raises.
-            Inbound::Close => self.lingering.push_back((self.now, self.slot, connection.generation)),
+            Inbound::Closed => self.lingering.push_back((self.now, self.slot, connection.generation)),
         }
     }
 }

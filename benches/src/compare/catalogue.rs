@@ -66,74 +66,52 @@ pub(crate) enum CatalogueError {
 pub(crate) struct Places {
     /// Cargo's target directory of this workspace.
     pub(crate) target: PathBuf,
-    /// The same of the rivals' workspace.
-    pub(crate) rivals_target: PathBuf,
-    /// Directory of the rivals.
+    /// Where `benches/rivals/build` has put the rivals.
     pub(crate) rivals: PathBuf,
 }
 
 /// A row of the catalogue.
 struct Row {
     name: &'static str,
-    /// The file that has to be there; begins with one of `{target}`, `{rivals_target}`, `{rivals}`.
+    /// The file that has to be there, below one of the [`Places`].
     needs: &'static str,
     command: &'static str,
     build: &'static str,
 }
 
 const BUILD_CRORE: &str = "cargo build --release --package crore-engine --examples";
-const BUILD_RIVALS: &str = "cargo build --release --manifest-path benches/rivals/Cargo.toml";
-const BUILD_NODE: &str = "npm ci --prefix benches/rivals/node";
-const BUILD_BUN: &str = "npm ci --prefix benches/rivals/bun";
+const BUILD_RIVALS: &str = "benches/rivals/build";
 
 /// The first is the base of a comparison unless another is chosen.
-const CATALOGUE: [Row; 7] = [
+const CATALOGUE: [Row; 8] = [
     Row {
         name: "crore",
         needs: "{target}/release/examples/{mode}",
         command: "{target}/release/examples/{mode} 127.0.0.1:{port} --cores {cores}",
         build: BUILD_CRORE,
     },
-    rust_rival(
-        "fastwebsockets",
-        "{rivals_target}/release/rival-fastwebsockets",
-        "{rivals_target}/release/rival-fastwebsockets {mode} --port {port}",
-    ),
-    rust_rival(
-        "tokio-tungstenite",
-        "{rivals_target}/release/rival-tokio-tungstenite",
-        "{rivals_target}/release/rival-tokio-tungstenite {mode} --port {port}",
-    ),
-    rust_rival(
-        "sockudo-ws",
-        "{rivals_target}/release/rival-sockudo-ws",
-        "{rivals_target}/release/rival-sockudo-ws {mode} --port {port}",
-    ),
-    rust_rival("ntex", "{rivals_target}/release/rival-ntex", "{rivals_target}/release/rival-ntex {mode} --port {port}"),
-    Row {
-        name: "node-ws",
-        needs: "{rivals}/node/node_modules/ws/package.json",
-        command: "node {rivals}/node/server.mjs {mode} --port {port}",
-        build: BUILD_NODE,
-    },
-    Row {
-        name: "bun",
-        needs: "{rivals}/bun/node_modules/.bin/bun",
-        command: "{rivals}/bun/node_modules/.bin/bun {rivals}/bun/server.mjs {mode} --port {port}",
-        build: BUILD_BUN,
-    },
+    rival("fastwebsockets", "{rivals}/release/rival-fastwebsockets"),
+    rival("tokio-tungstenite", "{rivals}/release/rival-tokio-tungstenite"),
+    rival("tokio-tungstenite-defaults", "{rivals}/release/rival-tokio-tungstenite"),
+    rival("sockudo-ws", "{rivals}/release/rival-sockudo-ws"),
+    rival("ntex", "{rivals}/release/rival-ntex"),
+    rival("node-ws", "{rivals}/node/node_modules/ws/package.json"),
+    rival("bun", "{rivals}/bun/node_modules/.bin/bun"),
 ];
 
-const fn rust_rival(name: &'static str, needs: &'static str, command: &'static str) -> Row {
-    Row { name, needs, command, build: BUILD_RIVALS }
+/// A rival becomes the process that is started, so that its PID is known.
+const fn rival(name: &'static str, needs: &'static str) -> Row {
+    Row {
+        name,
+        needs,
+        command: "env RIVALS_DIR={rivals} benches/rivals/start {name} {mode} --port {port}",
+        build: BUILD_RIVALS,
+    }
 }
 
 impl Places {
     fn fill(&self, template: &str) -> String {
-        template
-            .replace("{target}", &self.target.to_string_lossy())
-            .replace("{rivals_target}", &self.rivals_target.to_string_lossy())
-            .replace("{rivals}", &self.rivals.to_string_lossy())
+        template.replace("{target}", &self.target.to_string_lossy()).replace("{rivals}", &self.rivals.to_string_lossy())
     }
 
     fn missing(&self, row: &Row) -> Option<PathBuf> {
@@ -148,7 +126,8 @@ impl Places {
 /// # Errors
 /// A name is unknown, its server is not built, or there is nothing.
 pub(crate) fn choose(names: &[String], extra: &[ExtraServer], places: &Places) -> Result<Vec<Server>, CatalogueError> {
-    let from_row = |row: &Row| Server { name: row.name.to_owned(), command: places.fill(row.command) };
+    let from_row =
+        |row: &Row| Server { name: row.name.to_owned(), command: places.fill(row.command).replace("{name}", row.name) };
     let from_extra = |extra: &ExtraServer| Server { name: extra.name.clone(), command: extra.command.clone() };
     if names.is_empty() {
         let built = CATALOGUE.iter().filter(|row| places.missing(row).is_none()).map(from_row);
@@ -182,7 +161,7 @@ mod tests {
 
     fn nowhere() -> Places {
         let nowhere = PathBuf::from("/nonexistent");
-        Places { target: nowhere.clone(), rivals_target: nowhere.clone(), rivals: nowhere }
+        Places { target: nowhere.clone(), rivals: nowhere }
     }
 
     fn extra() -> Vec<ExtraServer> {

@@ -251,3 +251,6 @@ impl Drop for Progress {
 }
 
 const TEMPLATE: &str = "{prefix} {msg:10} [{bar:30}] {percent:>3} %";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The scenarios against the engine itself, and against servers that do wrong.
+
+use std::time::Duration;
+
+use clap::Parser;
+use crore_engine::{Context, Engine, Handler, Limits, Message, Running};
+
+use super::{Outcome, Progress, Scenario, ScenarioError};
+use crate::cli::{Cli, Command};
+
+/// What a server of these tests does with a message.
+#[derive(Clone, Copy)]
+enum Answer {
+    Echo,
+    Broadcast,
+    Nothing,
+    TwoTimes,
+    Shorter,
+    Close,
+}
+
+struct Server(Answer);
+
+const EVERYONE: &str = "everyone";
+
+impl Handler for Server {
+    type Connection = ();
+
+    fn on_open(&mut self, context: &mut Context<'_>, (): &mut ()) {
+        context.send(Message::text("welcome"));
+        context.subscribe(EVERYONE).expect("one subscription is within the limits");
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, (): &mut (), message: Message<'_>) {
+        match self.0 {
+            Answer::Echo => context.send(message),
+            Answer::Broadcast => context.publish(EVERYONE, message),
+            Answer::Nothing => {}
+            Answer::TwoTimes => {
+                context.send(message);
+                context.send(message);
+            }
+            Answer::Shorter => context.send(Message::binary(&message.payload()[1..])),
+            Answer::Close => context.close(1000, ""),
+        }
+    }
+}
+
+fn start(answer: Answer) -> Running {
+    // Pings come within the tests, so that they are answered under load.
+    let limits = Limits { ping_interval: Duration::from_millis(200), ..Limits::default() };
+    let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(1).limits(limits);
+    engine.start(move |_core| Server(answer)).expect("io_uring is there")
+}
+
+/// Runs `arguments`, to which the address is added, against a server that answers like this.
+fn run(answer: Answer, arguments: &str) -> Result<Outcome, ScenarioError> {
+    let server = start(answer);
+    let pid = std::process::id();
+    let line = format!("crore-bench {arguments} --url ws://{}/ --server-pid {pid}", server.address());
+    let cli = Cli::try_parse_from(line.split(' ')).expect("good arguments");
+    let scenario = match cli.command {
+        Command::Echo(options) => Scenario::Echo(options),
+        Command::Fanout(options) => Scenario::Fanout(options),
+        Command::Idle(options) => Scenario::Idle(options),
+        Command::Connect(options) => Scenario::Connect(options),
+        Command::Compare(_) => panic!("one scenario"),
+    };
+    let outcome = scenario.run(&Progress::new(scenario.name()));
+    server.handle().drain(Duration::ZERO);
+    server.join().expect("the server ends well");
+    outcome
+}
+
+const SHORT: &str = "--duration 300ms --warmup 50ms";
+
+#[test]
+fn a_closed_loop_counts_what_comes_back() {
+    for load in
+        ["", "--text --size 12", "--size 100000 --pipeline 3", "--pipeline 16 --wait spin", "--descriptors regular"]
+    {
+        let line = format!("echo --connections 7 {SHORT} {load}");
+        let outcome = run(Answer::Echo, line.trim_end()).expect(load);
+        assert!(outcome.count > 0 && outcome.count == outcome.latency.count, "{load}: {outcome:?}");
+        assert_eq!(outcome.unsolicited, 7, "every connection is welcomed once: {load}");
+        assert!(outcome.usage.server.is_some());
+    }
+}
+
+#[test]
+fn an_open_loop_sends_at_its_rate() {
+    let outcome = run(Answer::Echo, &format!("echo --connections 5 --rate 2000 {SHORT}")).expect("it echoes");
+    // 600 are due in the time that is measured; how many of them come within it is the machine's affair.
+    assert!(outcome.count > 0 && outcome.count <= 700, "{}", outcome.count);
+}
+
+#[test]
+fn a_fan_out_counts_every_delivery() {
+    for (load, batch) in [("", 10), ("--in-flight 8", 80), ("--publisher member", 9)] {
+        let line = format!("fanout --connections 9 {SHORT} {load}");
+        let outcome = run(Answer::Broadcast, line.trim_end()).expect(load);
+        assert!(outcome.count >= batch, "{load}: {}", outcome.count);
+    }
+}
+
+#[test]
+fn a_churn_opens_and_closes_as_many_as_asked() {
+    let outcome = run(Answer::Echo, "connect --connections 300 --concurrency 20").expect("it closes");
+    assert_eq!((outcome.count, outcome.latency.count), (300, 300));
+}
+
+#[test]
+fn idle_connections_are_weighed() {
+    let outcome = run(Answer::Echo, "idle --connections 500 --settle 50ms --calibration 200").expect("it accepts");
+    let idle = outcome.idle.expect("idle memory");
+    assert_eq!(idle.connections, 500);
+    assert!(idle.user.is_some());
+    assert!(idle.kernel.tcp[1].allocated >= idle.kernel.tcp[0].allocated + 900, "{:?}", idle.kernel.tcp);
+}
+
+#[test]
+fn servers_that_do_wrong_are_told_apart() {
+    for (answer, load, hint) in [
+        (Answer::Nothing, "echo", "got a message back"),
+        (Answer::TwoTimes, "echo", "loses, reorders or changes"),
+        (Answer::Shorter, "echo", "got a message back"),
+        (Answer::Close, "echo", "closes the connection with code 1000"),
+        (Answer::Echo, "fanout", "deliveries of a batch came"),
+    ] {
+        let error = run(answer, &format!("{load} --connections 3 {SHORT}")).expect_err(hint).to_string();
+        assert!(error.contains(hint), "{error}");
+    }
+}
+
+#[test]
+fn more_connections_than_descriptors_are_refused_at_once() {
+    let error = run(Answer::Echo, "idle --connections 4000000000").expect_err("too many").to_string();
+    assert!(error.contains("ulimit -n 4000000000"), "{error}");
+}

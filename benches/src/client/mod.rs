@@ -6,7 +6,9 @@
 
 mod address;
 mod connection;
+mod error;
 pub(crate) mod frame;
+mod load;
 mod upgrade;
 
 use std::collections::VecDeque;
@@ -15,184 +17,23 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crore_engine::driver::{Completion, Driver, Errno, Outgoing, Shutdown, Token};
-use crore_engine::uring::{DescriptorKind, DescriptorSetting, Ring, RingConfig, SetupError, descriptor_limit, probe};
+use crore_engine::uring::{DescriptorKind, Ring, RingConfig, descriptor_limit, probe};
 
 pub(crate) use address::{Target, TargetError};
 use connection::{Connection, Inbound, State};
-use frame::{Shape, Stamp, opcode};
+use error::STALL;
+pub(crate) use error::{ClientError, ProtocolError};
+use frame::{Stamp, opcode};
+pub(crate) use load::{Actions, ClientConfig, Load, Wait};
 
 /// How long a turn waits for the kernel before it looks at the clock again.
 const PATIENCE: Duration = Duration::from_millis(50);
-
-/// Without a single handshake in this time, opening has failed.
-const STALL: Duration = Duration::from_secs(10);
 
 /// Connects per turn, so that answers are not left waiting.
 const CONNECTS_PER_TURN: u32 = 32;
 
 /// How long a server may take to end a connection whose close handshake is done. Then the client ends it.
 const LINGER_NS: u64 = 1_000_000_000;
-
-/// What a server did that RFC 6455 or the load does not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ProtocolError {
-    /// Not an HTTP answer.
-    #[error("the server does not answer the upgrade in HTTP; is this the right port?")]
-    NotHttp,
-    /// Another status than 101.
-    #[error("the server answers the upgrade with HTTP status {0}; does the path in --url exist?")]
-    Status(u16),
-    /// A wrong or missing Sec-WebSocket-Accept.
-    #[error("the server's Sec-WebSocket-Accept does not fit the key (RFC 6455, section 4.2.2)")]
-    AcceptKey,
-    /// A mask bit from a server.
-    #[error("the server masks its frames (RFC 6455, section 5.1, forbids it)")]
-    Masked,
-    /// FIN is missing.
-    #[error("the server fragments its messages, which this client does not measure; lower --size")]
-    Fragmented,
-    /// A reserved bit is set.
-    #[error("the server uses an extension that was not negotiated (RFC 6455, section 5.2)")]
-    Extension,
-    /// An opcode that is not defined.
-    #[error("the server sends opcode {0}, which RFC 6455 does not define")]
-    Opcode(u8),
-    /// A large message that is not the load's.
-    #[error("the server sends a message of {0} bytes that is not of the load; does it echo (or broadcast) unchanged?")]
-    Unsolicited(u64),
-    /// A close frame that this client has not asked for.
-    #[error("the server closes the connection with code {0}; see its log, and section 7.4.1 of RFC 6455 for the code")]
-    Closed(u16),
-    /// A message was lost, doubled, overtaken or changed.
-    #[error("message {expected} was due and message {came} came: the server loses, reorders or changes messages")]
-    Sequence {
-        /// The number that was due.
-        expected: u32,
-        /// The number in the message.
-        came: u32,
-    },
-}
-
-/// Why a load has failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    /// io_uring is not to be had.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// More connections than descriptors.
-    #[error(
-        "{wanted} connections need as many descriptors, and the limit is {limit}: raise it (`ulimit -n {wanted}`) or lower --connections"
-    )]
-    Descriptors {
-        /// Connections asked for.
-        wanted: u32,
-        /// What the process may have.
-        limit: u64,
-    },
-    /// A connection can't even begin.
-    #[error("connection {number} to {address} fails: {source}; is the server running there?")]
-    Connect {
-        /// Which connection.
-        number: u64,
-        /// Where to.
-        address: std::net::SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A connection has ended that should not.
-    #[error("the connection in slot {slot} was lost: {source}; look at the server's log")]
-    Lost {
-        /// Which connection.
-        slot: u32,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The server misbehaves.
-    #[error("in slot {slot}: {source}")]
-    Protocol {
-        /// Which connection.
-        slot: u32,
-        /// What it did.
-        source: ProtocolError,
-    },
-    /// The server does not answer.
-    #[error("no answer for {} s, {open} of {wanted} connections are open; does the server accept that many (limits, backlog)?", STALL.as_secs())]
-    Stalled {
-        /// Connections that are open.
-        open: u32,
-        /// Connections asked for.
-        wanted: u32,
-    },
-    /// The ring is broken.
-    #[error("the client's ring fails: {0}")]
-    Ring(#[from] io::Error),
-}
-
-/// What a load wants to be done next. Collected while it handles what came, done right after.
-#[derive(Debug, Default)]
-pub(crate) struct Actions {
-    sends: Vec<(u32, u32)>,
-    closes: Vec<u32>,
-}
-
-impl Actions {
-    /// Send `count` messages on connection `slot`, in one write.
-    pub(crate) fn send(&mut self, slot: u32, count: u32) {
-        self.sends.push((slot, count));
-    }
-
-    /// Begin the close handshake on connection `slot`.
-    pub(crate) fn close(&mut self, slot: u32) {
-        self.closes.push(slot);
-    }
-}
-
-/// What a scenario makes of the events of its connections.
-pub(crate) trait Load {
-    /// Connection `slot` is open, `latency_ns` after its connect began.
-    fn opened(&mut self, _slot: u32, _latency_ns: u64, _actions: &mut Actions) {}
-
-    /// A message of the load has come on connection `slot`.
-    fn message(&mut self, _slot: u32, _stamp: Stamp, _now_ns: u64, _actions: &mut Actions) {}
-
-    /// Connection `slot`, which this client closed, is gone.
-    fn closed(&mut self, _slot: u32) {}
-
-    /// What message `sequence` of connection `slot`, which is sent now, is stamped with.
-    fn stamp_ns(&self, _slot: u32, _sequence: u32, now_ns: u64) -> u64 {
-        now_ns
-    }
-}
-
-/// How the client's thread waits for completions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Wait {
-    /// Sleep in the kernel: the server pays for the wake-ups, as with any client on the same host.
-    #[default]
-    Block,
-    /// Never sleep: no wake-ups are charged to the server, as with clients on other hosts.
-    Spin,
-}
-
-/// Settings of a client.
-#[derive(Clone, Debug)]
-pub(crate) struct ClientConfig {
-    /// The server.
-    pub(crate) target: Target,
-    /// Connections at a time.
-    pub(crate) connections: u32,
-    /// Handshakes in flight at a time.
-    pub(crate) window: u32,
-    /// The message of the load.
-    pub(crate) shape: Shape,
-    /// Direct descriptors or regular ones.
-    pub(crate) descriptors: DescriptorSetting,
-    /// How to wait.
-    pub(crate) wait: Wait,
-    /// End connections by a reset, which leaves no socket in TIME_WAIT for the next measurement.
-    pub(crate) reset_at_end: bool,
-}
 
 /// The load generator. Lives on the thread that made it.
 pub(crate) struct Client {

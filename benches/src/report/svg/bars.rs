@@ -1,7 +1,7 @@
 //! Bars: a group for each case of a scenario, a bar for each server, its length the median, the line
 //! over its end from the smallest to the largest round.
 
-use super::{Anchor, Canvas, LETTER_WIDTH, Plot, colour, file_name, ticks};
+use super::{Anchor, Canvas, LETTER_WIDTH, Plot, colour, file_name, label, ticks};
 use crate::cli::ScenarioName;
 use crate::compare::{CaseResult, Comparison, Metric, Ratio, Spread};
 
@@ -39,7 +39,7 @@ pub(super) fn plot(comparison: &Comparison, scenario: ScenarioName, metric: Metr
         for tick in &ticks {
             let x = left + tick * scale;
             canvas.line((x, y), (x, bottom), "grid");
-            canvas.text(x, bottom + 14.0, Anchor::Middle, "note", &Metric::format(*tick));
+            canvas.text(x, bottom + 14.0, Anchor::Middle, "note", &label(*tick));
         }
         for (index, server) in comparison.servers.iter().enumerate() {
             let middle = y + ROW_HEIGHT / 2.0;

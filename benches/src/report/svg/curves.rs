@@ -1,7 +1,7 @@
 //! Latency by percentile, a curve for each server: nines on one axis, powers of ten on the other.
 
-use super::{Anchor, Canvas, LETTER_WIDTH, Plot, colour, file_name};
-use crate::compare::{CaseResult, Comparison, Metric, Spread};
+use super::{Anchor, Canvas, LETTER_WIDTH, Plot, colour, file_name, label};
+use crate::compare::{CaseResult, Comparison, Spread};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 380.0;
@@ -50,14 +50,14 @@ pub(super) fn plot(comparison: &Comparison, case: &CaseResult, size: usize) -> O
     canvas.text(16.0, 28.0, Anchor::Start, "title", &title);
     for percentile in MARKS {
         canvas.line((x(percentile), TOP), (x(percentile), BOTTOM), "grid");
-        let label = if percentile == 0.0 { "min".to_owned() } else { format!("p{percentile}") };
-        canvas.text(x(percentile), BOTTOM + 18.0, Anchor::Middle, "note", &label);
+        let mark = if percentile == 0.0 { "min".to_owned() } else { format!("p{percentile}") };
+        canvas.text(x(percentile), BOTTOM + 18.0, Anchor::Middle, "note", &mark);
     }
     let mut power = lowest;
     while power <= highest {
         let value = 10_f64.powf(power);
         canvas.line((LEFT, y(value)), (RIGHT, y(value)), "grid");
-        canvas.text(LEFT - 8.0, y(value) + 4.0, Anchor::End, "note", &Metric::format(value));
+        canvas.text(LEFT - 8.0, y(value) + 4.0, Anchor::End, "note", &label(value));
         power += 1.0;
     }
     let mut legend = 16.0;

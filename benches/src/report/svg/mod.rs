@@ -137,6 +137,12 @@ fn ticks(max: f64) -> Vec<f64> {
     ticks
 }
 
+/// A round number without the zeros that say nothing.
+fn label(tick: f64) -> String {
+    let text = Metric::format(tick);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 /// A file name: lower case letters, digits and hyphens.
 fn file_name(parts: &[&str]) -> String {
     let plain = |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
@@ -156,6 +162,8 @@ mod tests {
             assert!((4..=8).contains(&ticks.len()) && ticks[ticks.len() - 1] >= max, "{max}: {ticks:?}");
         }
         assert_eq!(ticks(0.0), [0.0, 1.0]);
+        assert_eq!(ticks(0.31).iter().map(|tick| label(*tick)).collect::<Vec<_>>(), ["0", "0.1", "0.2", "0.3", "0.4"]);
+        assert_eq!([label(10.0), label(200_000.0)], ["10", "200,000"]);
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! The contract between the client and a scenario.
+
+use crore_engine::uring::DescriptorSetting;
+
+use super::address::Target;
+use super::frame::{Shape, Stamp};
+
+/// What a load wants to be done next. Collected while it handles what came, done right after.
+#[derive(Debug, Default)]
+pub(crate) struct Actions {
+    pub(super) sends: Vec<(u32, u32)>,
+    pub(super) closes: Vec<u32>,
+}
+
+impl Actions {
+    /// Send `count` messages on connection `slot`, in one write.
+    pub(crate) fn send(&mut self, slot: u32, count: u32) {
+        self.sends.push((slot, count));
+    }
+
+    /// Begin the close handshake on connection `slot`.
+    pub(crate) fn close(&mut self, slot: u32) {
+        self.closes.push(slot);
+    }
+}
+
+/// What a scenario makes of the events of its connections.
+pub(crate) trait Load {
+    /// Connection `slot` is open, `latency_ns` after its connect began.
+    fn opened(&mut self, _slot: u32, _latency_ns: u64, _actions: &mut Actions) {}
+
+    /// A message of the load has come on connection `slot`.
+    fn message(&mut self, _slot: u32, _stamp: Stamp, _now_ns: u64, _actions: &mut Actions) {}
+
+    /// Connection `slot`, which this client closed, is gone.
+    fn closed(&mut self, _slot: u32) {}
+
+    /// What message `sequence` of connection `slot`, which is sent now, is stamped with.
+    fn stamp_ns(&self, _slot: u32, _sequence: u32, now_ns: u64) -> u64 {
+        now_ns
+    }
+}
+
+/// How the client's thread waits for completions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wait {
+    /// Sleep in the kernel: the server pays for the wake-ups, as with any client on the same host.
+    #[default]
+    Block,
+    /// Never sleep: no wake-ups are charged to the server, as with clients on other hosts.
+    Spin,
+}
+
+/// Settings of a client.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientConfig {
+    /// The server.
+    pub(crate) target: Target,
+    /// Connections at a time.
+    pub(crate) connections: u32,
+    /// Handshakes in flight at a time.
+    pub(crate) window: u32,
+    /// The message of the load.
+    pub(crate) shape: Shape,
+    /// Direct descriptors or regular ones.
+    pub(crate) descriptors: DescriptorSetting,
+    /// How to wait.
+    pub(crate) wait: Wait,
+    /// End connections by a reset, which leaves no socket in TIME_WAIT for the next measurement.
+    pub(crate) reset_at_end: bool,
+}

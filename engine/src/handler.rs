@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::handle::EngineHandle;
 use crate::id::{ConnectionId, CoreId};
 use crate::limits::Limits;
-use crate::message::Message;
+use crate::message::{Message, MessageKind};
 use crate::protocol::Opcode;
 use crate::protocol::frame::append_frame;
 use crate::protocol::http::Request;
@@ -197,10 +197,10 @@ impl Context<'_> {
         self.handle
     }
 
-    /// Sends a message. One that has just come is sent from where it lies, without a copy.
+    /// Sends a message. One that has just come is sent from where it lies, the first time without a copy.
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
         let message = message.into();
-        if self.actions.is_current(message) {
+        if self.actions.take_current(message) {
             self.actions.list.push(Action::Echo);
         } else {
             let frame = self.actions.encode(message);
@@ -333,19 +333,19 @@ pub(crate) struct Actions {
     /// Encoded frames, names and reasons that the list refers to.
     pub(crate) bytes: Vec<u8>,
     pub(crate) spawned: Vec<LocalFuture>,
-    /// Address and length of the message at hand, if it can be echoed in place.
-    current: Option<(usize, usize)>,
+    /// The message at hand, if it can be echoed in place: kind, address and length.
+    current: Option<(MessageKind, usize, usize)>,
 }
 
 impl Actions {
     /// Says which message is at hand: one that lies in place in the receive buffer, or none.
-    pub(crate) fn set_current(&mut self, in_place: Option<&[u8]>) {
-        self.current = in_place.map(|payload| (payload.as_ptr().addr(), payload.len()));
+    pub(crate) fn set_current(&mut self, in_place: Option<Message<'_>>) {
+        self.current = in_place.filter(|message| !message.payload().is_empty()).map(place);
     }
 
-    fn is_current(&self, message: Message<'_>) -> bool {
-        let payload = message.payload();
-        self.current == Some((payload.as_ptr().addr(), payload.len())) && !payload.is_empty()
+    /// Whether this is the message at hand, for the first time: there is room for one echo where it lies.
+    fn take_current(&mut self, message: Message<'_>) -> bool {
+        self.current.take_if(|current| *current == place(message)).is_some()
     }
 
     /// Bytes of a span.
@@ -379,4 +379,9 @@ impl Actions {
     fn end(&self) -> u32 {
         u32::try_from(self.bytes.len()).expect("one call of a handler writes less than 4 GiB")
     }
+}
+
+/// What tells a message from all others while its payload lies still.
+fn place(message: Message<'_>) -> (MessageKind, usize, usize) {
+    (message.kind(), message.payload().as_ptr().addr(), message.payload().len())
 }

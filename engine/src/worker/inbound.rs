@@ -124,7 +124,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         self.stats.messages_received += 1;
                         connection.messages = connection.messages.saturating_add(1);
                         // Only a message in place can be echoed there; another one is copied.
-                        self.actions.set_current(at.and(Some(message.payload())));
+                        self.actions.set_current(at.and(Some(message)));
                         let mut context = Context {
                             id,
                             now: self.clock.now(),
@@ -206,8 +206,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         echo.end = payload_target + *payload_bytes;
         echo.messages += 1;
-        // Echoed twice, the second copy is taken from where the first has moved the payload to.
-        *payload_start = payload_target;
     }
 
     /// Copies the echoes so far into the connection's cork, for something else follows them.

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -17,6 +19,14 @@ pub struct Listener {
 impl Listener {
     /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
     const BACKLOG: i32 = 65_535;
+
+    /// Looks at a port that is taken, before it is given up. The kernel takes down the rings of a
+    /// killed process, and their listeners with them, 10 to 50 ms after the process has gone (Linux
+    /// 6.18); a successor that is started at once meets them.
+    const PORT_LOOKS_MAX: u32 = 100;
+
+    /// Between two looks.
+    const PORT_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
     /// Binds and listens. With port 0 the kernel chooses; see [`Self::address`].
     ///
@@ -37,14 +47,24 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
-    /// Asks whether anybody listens on `address` already.
+    /// Makes sure that nobody listens on `address`, which `SO_REUSEPORT` would share without a word.
+    /// Waits a second for one that is about to go.
     ///
     /// # Errors
-    /// Somebody does (`EADDRINUSE`), or the address can't be bound for another reason.
+    /// Somebody listens there (`EADDRINUSE`), or the address can't be bound for another reason.
     pub fn check_free(address: SocketAddr) -> io::Result<()> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())
+        let mut looks = 0;
+        loop {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            match socket.bind(&address.into()) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && looks < Self::PORT_LOOKS_MAX => {
+                    looks += 1;
+                    thread::sleep(Self::PORT_LOOK_INTERVAL);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The address that it listens on.

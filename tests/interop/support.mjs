@@ -1,0 +1,57 @@
+// What the Node tests share: the modules, which live outside the source tree, and the programs under test.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, readdir, readlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import net from 'node:net';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+export const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target');
+// Where cargo has put the programs; tests/run says so.
+const PROGRAMS = process.env.TEST_PROGRAMS ?? path.join(TARGET, 'debug');
+
+/** Loads a module that tests/run has installed. */
+export const require = createRequire(path.join(TARGET, 'node/'));
+
+/** A port of 127.0.0.1 that nobody listens on. */
+export async function freePort() {
+  const listener = net.createServer().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address();
+  listener.close();
+  await once(listener, 'close');
+  return port;
+}
+
+/** Starts a server program, and returns when it listens on `port`. `stop()` ends it and returns how it ended. */
+export async function start(program, args, port) {
+  const child = spawn(path.join(PROGRAMS, program), args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  const ended = once(child, 'exit');
+  while (!(await listens(child.pid, port))) {
+    if (child.exitCode !== null) throw new Error(`${program} has ended with ${child.exitCode}`);
+    await sleep(20);
+  }
+  return {
+    async stop(signal = 'SIGTERM') {
+      const died = child.exitCode ?? child.signalCode;
+      child.kill(signal);
+      const [code] = await ended;
+      if (died !== null) throw new Error(`${program} has ended in the middle of a test with ${died}`);
+      return code;
+    },
+  };
+}
+
+/** Whether this very process listens: its predecessor's listeners may outlive it for a moment. */
+async function listens(pid, port) {
+  const descriptors = await readdir(`/proc/${pid}/fd`).catch(() => []);
+  const own = await Promise.all(descriptors.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
+  // Fields of proc(5): local address, state (0A is LISTEN), inode.
+  const sockets = (await readFile('/proc/net/tcp', 'utf8')).trim().split('\n').map((line) => line.trim().split(/\s+/));
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  return sockets.some((s) => s[1].endsWith(suffix) && s[3] === '0A' && own.includes(`socket:[${s[9]}]`));
+}

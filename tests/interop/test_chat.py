@@ -1,0 +1,183 @@
+"""The chat's two clients, as they are and in terminals, against the chat example on two cores."""
+
+import datetime
+import json
+import os
+import pathlib
+import pty
+import re
+import signal
+import sys
+import threading
+import unittest
+
+from websockets.sync.client import connect
+
+from support import PATIENCE_S, TARGET, Server
+
+HERE = pathlib.Path(__file__).resolve().parent
+# The port is written into the clients. tests/run gives the test a network of its own where it can.
+PORT = 8080
+CLIENTS = {
+    "Python": [sys.executable, HERE / "chat/ws_client.py"],
+    # tests/run has stripped the types.
+    "TypeScript": ["node", TARGET / "node/chat/ws-client.js"],
+}
+
+
+class Terminal:
+    """A program in a terminal: what it shows can be waited for, what a user would type is typed."""
+
+    def __init__(self, command):
+        self.shown = ""
+        self.read = 0
+        self.more = threading.Condition()
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            os.environ["TZ"] = "UTC"
+            os.execvp(command[0], [str(argument) for argument in command])
+        threading.Thread(target=self.collect, daemon=True).start()
+
+    def collect(self):
+        while True:
+            try:
+                data = os.read(self.master, 65_536)
+            except OSError:
+                data = b""
+            with self.more:
+                self.shown += data.decode()
+                self.ended = not data
+                self.more.notify_all()
+            if not data:
+                return
+
+    def expect(self, pattern):
+        """Waits until something matches behind what has matched before, and returns the match."""
+        with self.more:
+            found = lambda: re.compile(pattern).search(self.shown, self.read)
+            if not self.more.wait_for(found, PATIENCE_S):
+                raise AssertionError(f"{pattern!r} does not come after:\n{self.shown}")
+            match = found()
+            self.read = match.end()
+            return match
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+class Chat(unittest.TestCase):
+    def setUp(self):
+        self.server = self.enterContext(Server("examples/chat", "127.0.0.1:{port}", "--cores", 2, port=PORT))
+
+    def client(self, language, name):
+        terminal = Terminal([*CLIENTS[language], name])
+        self.addCleanup(terminal.kill)
+        terminal.expect(f"You are logged in as: {name}")
+        self.expect_line(terminal, "System: Welcome! Please identify yourself.")
+        self.expect_line(terminal, f"System: {name} has joined the chat")
+        return terminal
+
+    def observer(self):
+        """A connection of the test's own."""
+        # This client reads no close frame behind messages that nobody has asked for: it need not wait for one.
+        socket = self.enterContext(connect(self.server.url, close_timeout=0))
+        self.assertEqual(self.receive(socket)["content"], "Welcome! Please identify yourself.")
+        return socket
+
+    def receive(self, socket):
+        return json.loads(socket.recv(timeout=PATIENCE_S))
+
+    def expect_line(self, terminal, text):
+        """A line with the time of day, which must be about now: else its unit has been mistaken."""
+        shown = terminal.expect(r"\[(\d+:\d\d:\d\d(?: [AP]M)?)\] " + re.escape(text) + r"\r?\n")[1]
+        form = "%I:%M:%S %p" if shown.endswith("M") else "%H:%M:%S"
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        time = datetime.datetime.combine(now.date(), datetime.datetime.strptime(shown, form).time())
+        apart = abs(now - time)
+        self.assertLess(min(apart, datetime.timedelta(days=1) - apart), datetime.timedelta(minutes=10), shown)
+
+    def test_both_clients_talk_to_each_other(self):
+        alice = self.client("Python", "Alice")
+        bob = self.client("TypeScript", "Bob")
+        self.expect_line(alice, "System: Bob has joined the chat")
+
+        alice.type("Hello, Bob\n")
+        for terminal in (alice, bob):
+            self.expect_line(terminal, "Alice: Hello, Bob")
+        bob.type("Grüß dich \"Alice\"\n")
+        for terminal in (alice, bob):
+            self.expect_line(terminal, 'Bob: Grüß dich "Alice"')
+
+        bob.type("\x03")
+        self.expect_line(alice, "System: Bob has left the chat")
+        carol = self.client("TypeScript", "Carol")
+        # The line feed lets the client's own thread end, which waits for a line.
+        alice.type("\x03\n")
+        self.expect_line(carol, "System: Alice has left the chat")
+
+    def test_many_clients_hear_all(self):
+        people = [self.client(language, f"{language}{number}") for number in range(3) for language in CLIENTS]
+        for number, speaker in enumerate(people):
+            speaker.type(f"line {number}\n")
+            for listener in people:
+                listener.expect(f": line {number}\r?\n")
+
+    def test_clients_reconnect(self):
+        alice, bob = self.client("Python", "Alice"), self.client("TypeScript", "Bob")
+        self.server.__exit__()
+        for terminal in (alice, bob):
+            terminal.expect("Disconnected from server")
+        self.server.__enter__()
+        for terminal, name in ((alice, "Alice"), (bob, "Bob")):
+            terminal.expect("Connected to")
+            self.expect_line(terminal, f"System: {name} has joined the chat")
+
+    def test_private_messages_reach_only_whom_they_are_for(self):
+        alice, bob = self.client("Python", "Alice"), self.client("TypeScript", "Bob")
+        observer, bobs_other = self.observer(), self.observer()
+        bobs_other.send(json.dumps({"type": "join", "username": "Bob"}))
+        self.assertEqual(self.receive(observer)["content"], "Bob has joined the chat")
+        self.assertEqual(self.receive(bobs_other)["content"], "Bob has joined the chat")
+
+        for to in ("Bob", "Alice", "Nobody"):
+            observer.send(json.dumps({"type": "private", "to": to, "content": f"for {to}"}))
+        private = self.receive(bobs_other)
+        self.assertIsInstance(private.pop("timestamp"), float)
+        whisper = {"type": "private", "username": "Anonymous", "from": "Anonymous", "to": "Bob", "content": "for Bob"}
+        self.assertEqual(private, whisper)
+        self.expect_line(bob, "Anonymous: for Bob")
+        self.expect_line(alice, "Anonymous: for Alice")
+        error = self.receive(observer)
+        self.assertEqual((error["type"], error["content"]), ("error", "Nobody is not online"))
+        self.assertNotIn("for Bob", alice.shown)
+        self.assertNotIn("for Alice", bob.shown)
+
+    def test_typing_is_shown_to_the_others(self):
+        alice, bob = self.client("Python", "Alice"), self.client("TypeScript", "Bob")
+        carol, observer = self.observer(), self.observer()
+        carol.send(json.dumps({"type": "join", "username": "Carol"}))
+        self.assertEqual(self.receive(carol)["content"], "Carol has joined the chat")
+        self.assertEqual(self.receive(observer)["content"], "Carol has joined the chat")
+        for is_typing, shown in ((True, "is typing..."), (False, "has stopped typing")):
+            carol.send(json.dumps({"type": "typing", "username": "Carol", "isTyping": is_typing}))
+            for terminal in (alice, bob):
+                self.expect_line(terminal, f"Carol: {shown}")
+            typing = self.receive(observer)
+            self.assertEqual((typing["type"], typing["username"]), ("typing", "Carol"))
+            self.assertIs(typing["isTyping"], is_typing)
+        carol.send(json.dumps({"type": "message", "content": "done"}))
+        self.assertEqual(self.receive(carol)["content"], "done")
+
+    def test_nonsense_is_answered_and_survived(self):
+        observer = self.observer()
+        for nonsense in ("", "{", "[]", "null", '{"type": 1}', '{"type": "dance"}', b"\xff\x00"):
+            observer.send(nonsense)
+            self.assertEqual(self.receive(observer)["type"], "error")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -174,7 +174,10 @@ impl Engine {
         if self.cores == 0 || self.cores > limits::CORES_MAX {
             return Err(Error::Cores(self.cores));
         }
-        let features = probe(self.descriptors)?;
+        // On a thread of its own: while the kernel takes the probe's rings down, system calls of the
+        // thread that made them are interrupted.
+        let features = thread::scope(|scope| scope.spawn(|| probe(self.descriptors)).join())
+            .map_err(|_| Error::Panicked(CoreId(0)))??;
         let possible = features.descriptors.connections_per_core(self.cores).min(limits::CONNECTIONS_PER_CORE_MAX);
         let connections_max = self.limits.connections_per_core_max.unwrap_or(possible).min(possible);
         if connections_max == 0 {

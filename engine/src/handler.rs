@@ -10,13 +10,16 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
+use hashbrown::HashSet;
+
 use crate::handle::EngineHandle;
-use crate::id::{ConnectionId, CoreId};
+use crate::id::{ConnectionId, CoreId, TopicId};
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
 use crate::protocol::Opcode;
 use crate::protocol::frame::append_frame;
 use crate::protocol::http::Request;
+use crate::topics::Topics;
 
 /// An application on one core. Each worker has its own, so that `&mut self` needs no lock.
 ///
@@ -159,7 +162,7 @@ pub enum SubscribeError {
 pub struct Context<'a> {
     pub(crate) id: ConnectionId,
     pub(crate) now: Duration,
-    pub(crate) subscriptions: u32,
+    pub(crate) subscriptions: Subscriptions<'a>,
     pub(crate) outbox_bytes: usize,
     pub(crate) limits: &'a Limits,
     pub(crate) handle: &'a EngineHandle,
@@ -222,18 +225,40 @@ impl Context<'_> {
         if topic.len() > self.limits.topic_bytes_max {
             return Err(SubscribeError::NameTooLong(self.limits.topic_bytes_max));
         }
-        if self.subscriptions >= self.limits.subscriptions_max {
+        if self.is_subscribed(topic) {
+            return Ok(());
+        }
+        if self.subscriptions.count() >= self.limits.subscriptions_max {
             return Err(SubscribeError::TooMany(self.limits.subscriptions_max));
         }
-        self.subscriptions += 1;
+        self.subscriptions.pending += 1;
         let topic = self.actions.keep(topic.as_bytes());
         self.actions.list.push(Action::Subscribe { topic });
         Ok(())
     }
 
+    /// Whether the connection is subscribed to a topic.
+    #[must_use]
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        let asked = self.actions.list.iter().rev().find_map(|action| match action {
+            Action::Subscribe { topic: name } if self.actions.slice(name) == topic.as_bytes() => Some(true),
+            Action::Unsubscribe { topic: name } if self.actions.slice(name) == topic.as_bytes() => Some(false),
+            _ => None,
+        });
+        asked.unwrap_or_else(|| self.subscriptions.contains(topic))
+    }
+
+    /// The topics that the connection was subscribed to before this call, in no order.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &str> {
+        self.subscriptions.names()
+    }
+
     /// Ends a subscription. What is published from now on does not reach the connection.
     pub fn unsubscribe(&mut self, topic: &str) {
-        self.subscriptions = self.subscriptions.saturating_sub(1);
+        if !self.is_subscribed(topic) {
+            return;
+        }
+        self.subscriptions.pending -= 1;
         let topic = self.actions.keep(topic.as_bytes());
         self.actions.list.push(Action::Unsubscribe { topic });
     }
@@ -285,6 +310,40 @@ impl Context<'_> {
         self.actions.spawned.push(Box::pin(future));
     }
 }
+
+/// What a connection is subscribed to, as the tables of its core have it.
+pub(crate) struct Subscriptions<'a> {
+    pub(crate) topics: &'a Topics,
+    /// The only topic, if there is but one.
+    pub(crate) only: Option<TopicId>,
+    /// All topics, if there are more.
+    pub(crate) more: Option<&'a TopicSet>,
+    /// Subscriptions that the current call adds, less those that it ends.
+    pub(crate) pending: i64,
+}
+
+impl Subscriptions<'_> {
+    fn count(&self) -> u32 {
+        let before = self.more.map_or(usize::from(self.only.is_some()), TopicSet::len);
+        u32::try_from(before as i64 + self.pending).unwrap_or(0)
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        if self.only.is_none() && self.more.is_none() {
+            return false;
+        }
+        let Some(topic) = self.topics.find(name) else { return false };
+        self.only == Some(topic) || self.more.is_some_and(|more| more.contains(&topic.0))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let more = self.more.into_iter().flatten().map(|topic| TopicId(*topic));
+        self.only.into_iter().chain(more).map(|topic| self.topics.name(topic))
+    }
+}
+
+/// Topics of a connection that has more than one.
+pub(crate) type TopicSet = HashSet<u32, foldhash::fast::RandomState>;
 
 /// A future for the core's runtime.
 pub type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;

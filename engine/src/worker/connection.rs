@@ -1,12 +1,11 @@
 //! What the engine knows of one connection.
 
-use hashbrown::HashMap;
-
 use super::outbox::Outbox;
 use crate::driver::{Shutdown, Socket};
-use crate::handler::CloseCause;
+use crate::handler::{CloseCause, Subscriptions, TopicSet};
 use crate::id::TopicId;
 use crate::protocol::Decoder;
+use crate::topics::Topics;
 
 /// "None" of the `u32` fields below.
 pub(super) const NONE: u32 = u32::MAX;
@@ -89,7 +88,7 @@ pub(super) struct Rare {
     /// Output of earlier turns that has not left.
     pub(super) outbox: Outbox,
     /// Topics, if more than one.
-    pub(super) topics: HashMap<u32, (), foldhash::fast::RandomState>,
+    pub(super) topics: TopicSet,
     /// Code and cause for `on_close` when we closed first.
     pub(super) closing: Option<(u16, CloseCause)>,
 }
@@ -98,6 +97,12 @@ impl Rare {
     fn is_empty(&self) -> bool {
         self.head.is_empty() && self.outbox.is_empty() && self.topics.is_empty() && self.closing.is_none()
     }
+}
+
+/// What a connection is subscribed to: taken from two of its fields, so that the others stay free.
+pub(super) fn subscriptions<'a>(topic: u32, rare: Option<&'a Rare>, topics: &'a Topics) -> Subscriptions<'a> {
+    let more = rare.map(|rare| &rare.topics).filter(|topics| !topics.is_empty());
+    Subscriptions { topics, only: (topic != NONE).then_some(TopicId(topic)), more, pending: 0 }
 }
 
 impl<S: Default> Connection<S> {
@@ -147,15 +152,6 @@ impl<S> Connection<S> {
         self.rare.as_ref().map_or(0, |rare| rare.outbox.bytes())
     }
 
-    /// Number of topics it is subscribed to.
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by subscriptions_max, a u32")]
-    pub(super) fn subscriptions(&self) -> u32 {
-        match &self.rare {
-            Some(rare) if !rare.topics.is_empty() => rare.topics.len() as u32,
-            _ => u32::from(self.topic != NONE),
-        }
-    }
-
     /// Notes a subscription that is new.
     pub(super) fn add_topic(&mut self, topic: TopicId) {
         match (self.topic, &self.rare) {
@@ -164,9 +160,9 @@ impl<S> Connection<S> {
                 self.topic = NONE;
                 let topics = &mut self.rare_mut().topics;
                 if only != NONE {
-                    topics.insert(only, ());
+                    topics.insert(only);
                 }
-                topics.insert(topic.0, ());
+                topics.insert(topic.0);
             }
         }
     }
@@ -188,7 +184,7 @@ impl<S> Connection<S> {
             topics.push(TopicId(std::mem::replace(&mut self.topic, NONE)));
         }
         if let Some(rare) = &mut self.rare {
-            topics.extend(rare.topics.drain().map(|(topic, ())| TopicId(topic)));
+            topics.extend(rare.topics.drain().map(TopicId));
         }
         topics
     }

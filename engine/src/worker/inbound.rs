@@ -1,7 +1,7 @@
 //! Bytes that have come: through the decoder to the handler, and what it echoes straight back out.
 
 use super::Worker;
-use super::connection::{NONE, Phase, Watch};
+use super::connection::{NONE, Phase, Watch, subscriptions};
 use super::outbox::Parcel;
 use crate::driver::{BufferId, Driver, Outgoing};
 use crate::handler::{CloseCause, Context, Handler};
@@ -105,7 +105,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Source::Buffer(buffer) => &mut self.driver.bytes(buffer)[position..length],
                 Source::Heap(bytes) => &mut bytes[position..length],
             };
-            let (subscriptions, outbox_bytes) = (connection.subscriptions(), connection.outbox_bytes());
+            let outbox_bytes = connection.outbox_bytes();
             let mut input = Input::new(bytes);
             let event = match connection.decoder.next(&self.decoding, &mut self.partials, &mut input) {
                 Ok(Some(event)) => event,
@@ -128,7 +128,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         let mut context = Context {
                             id,
                             now: self.clock.now(),
-                            subscriptions,
+                            subscriptions: subscriptions(connection.topic, connection.rare.as_deref(), &self.topics),
                             outbox_bytes,
                             limits: &self.limits,
                             handle: &self.handle,

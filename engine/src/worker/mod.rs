@@ -32,6 +32,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use self::broadcast::Broadcasts;
+use self::connection::subscriptions;
 use self::connections::Connections;
 use self::heartbeat::CancelBudget;
 use self::outbox::Corks;
@@ -167,7 +168,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let mut context = Context {
             id,
             now: self.clock.now(),
-            subscriptions: connection.subscriptions(),
+            subscriptions: subscriptions(connection.topic, connection.rare.as_deref(), &self.topics),
             outbox_bytes: connection.outbox_bytes(),
             limits: &self.limits,
             handle: &self.handle,

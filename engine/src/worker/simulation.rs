@@ -112,7 +112,7 @@ impl FakeKernel {
         if chance < 60 {
             return;
         }
-        let mut take = |kernel: &mut Self, token: Token, multishot: bool| {
+        let take = |kernel: &mut Self, token: Token, multishot: bool| {
             let taken = kernel.take(index, token, multishot);
             taken.map(|(completion, ends)| {
                 kernel.completions.push(completion);

@@ -81,7 +81,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return;
         }
         match (answer, upgrade) {
-            (Answer::Respond(response), _) => self.respond(slot, &response, out),
+            (Answer::Respond(response), _) => self.respond(slot, &response, request.method == "HEAD", out),
             (Answer::Upgrade { .. }, None) => self.refuse(slot, &HandshakeError::NotUpgrade, out),
             (Answer::Upgrade { subprotocol }, Some(upgrade)) => {
                 // One that was not offered would make the client fail the connection.
@@ -100,7 +100,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.call(slot, |handler, context, state| handler.on_open(context, state));
     }
 
-    fn respond(&mut self, slot: u32, response: &Response, out: &mut Vec<u8>) {
+    fn respond(&mut self, slot: u32, response: &Response, head_only: bool, out: &mut Vec<u8>) {
         // A line break in a header would start another one: response splitting.
         let (headers, broken): (Vec<(&str, &str)>, Vec<_>) = response
             .headers
@@ -109,9 +109,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             .partition(|(name, value)| !has_line_break(name) && !has_line_break(value));
         if !broken.is_empty() || has_line_break(&response.content_type) {
             tracing::error!(headers = broken.len(), "the application answers with line breaks in headers");
-            return self.respond(slot, &Response::text(500, "the answer can't be sent\n"), out);
+            return self.respond(slot, &Response::text(500, "the answer can't be sent\n"), head_only, out);
         }
         append_response(out, response.status, &response.content_type, &headers, &response.body);
+        if head_only {
+            // RFC 9110, section 9.3.2: what a GET would be answered, without the body.
+            out.truncate(out.len() - response.body.len());
+        }
         self.finish(slot, true);
     }
 

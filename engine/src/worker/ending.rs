@@ -33,50 +33,47 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         connection.phase = Phase::Closing;
         connection.rare_mut().closing = Some((code, cause));
-        self.append_close_frame(slot, code, reason);
         self.leave_topics(slot);
+        self.append_close_frame(slot, code, reason);
         self.timers.set(slot, self.clock.now(), self.limits.close_timeout);
         self.read_on(slot);
     }
 
     /// Answers a breach of the protocol: a close frame, and nothing the peer says any more counts.
     pub(super) fn fail(&mut self, slot: u32, code: u16, reason: &str, cause: CloseCause) {
-        if self.connections.at(slot).phase == Phase::Open {
+        let open = self.connections.at(slot).phase == Phase::Open;
+        self.finish(slot, true);
+        if open {
             self.append_close_frame(slot, code, reason);
         }
-        self.finish(slot, true);
         self.announce_end(slot, code, "", cause);
     }
 
     /// The peer's close frame has come: first, or in answer to ours.
     pub(super) fn on_close_frame(&mut self, slot: u32, code: Option<u16>, reason: &str) {
         let connection = self.connections.at(slot);
-        let cause = match connection.phase {
-            Phase::Open => {
-                match code {
-                    Some(code) => self.append_close_frame(slot, code, ""),
-                    None => {
-                        let mut frame = self.corks.buffer();
-                        append_frame(&mut frame, Opcode::Close, &[]);
-                        self.append(slot, &frame, 0);
-                        self.corks.recycle(frame);
-                    }
-                }
-                CloseCause::Peer
-            }
-            _ => connection
-                .rare
-                .as_ref()
-                .and_then(|rare| rare.closing)
-                .map_or(CloseCause::Application, |(_, cause)| cause),
-        };
+        let open = connection.phase == Phase::Open;
+        let closing = connection.rare.as_ref().and_then(|rare| rare.closing);
         self.finish(slot, false);
+        match code {
+            Some(code) if open => self.append_close_frame(slot, code, ""),
+            None if open => {
+                let mut frame = self.corks.buffer();
+                append_frame(&mut frame, Opcode::Close, &[]);
+                self.append(slot, &frame, 0);
+                self.corks.recycle(frame);
+            }
+            _ => {}
+        }
+        let cause = if open { CloseCause::Peer } else { closing.map_or(CloseCause::Application, |(_, cause)| cause) };
         self.announce_end(slot, code.unwrap_or(CODE_NONE), reason, cause);
         self.on_all_sent(slot);
     }
 
-    /// Nothing more will be said after what is on its way.
+    /// Nothing more will be said after what is on its way. What the turn has published so far is on its
+    /// way, too, and comes before a close frame that is appended after this.
     pub(super) fn finish(&mut self, slot: u32, linger: bool) {
+        self.leave_topics(slot);
         self.connections.at(slot).phase = Phase::Finishing { linger };
         self.timers.set(slot, self.clock.now(), self.limits.close_timeout);
         self.read_on(slot);
@@ -172,7 +169,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return;
         }
         self.stats.connections_open -= 1;
-        self.leave_topics(slot);
         let closed = Closed { code, reason, cause };
         self.call(slot, |handler, context, state| handler.on_close(context, state, closed));
     }

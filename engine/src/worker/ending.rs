@@ -47,6 +47,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.append_close_frame(slot, code, reason);
         }
         self.announce_end(slot, code, "", cause);
+        self.on_all_sent(slot);
     }
 
     /// The peer's close frame has come: first, or in answer to ours.

@@ -11,10 +11,18 @@ use crore_engine::{
 
 use crate::{Actor, Client, DEADLINE, Event, wait_until};
 
-/// Limits for tests: heartbeats are so rare that they disturb only the tests that ask for them.
+/// Limits for tests: heartbeats and time-outs are so far off that they touch only the tests that ask
+/// for them.
 #[must_use]
 pub fn limits() -> Limits {
-    Limits { ping_interval: Duration::from_secs(3600), connections_per_core_max: Some(1000), ..Limits::default() }
+    const NEVER: Duration = Duration::from_secs(3600);
+    Limits {
+        ping_interval: NEVER,
+        handshake_timeout: NEVER,
+        close_timeout: NEVER,
+        connections_per_core_max: Some(1000),
+        ..Limits::default()
+    }
 }
 
 /// Runs a test with each kind of descriptor that the kernel allows.

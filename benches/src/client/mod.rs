@@ -51,6 +51,8 @@ pub(crate) struct Client {
     /// Connections that have exchanged close frames and wait for the server to end them.
     lingering: VecDeque<(u64, u32, u16)>,
     unsolicited: u64,
+    turns: u64,
+    receives: u64,
     epoch: Instant,
 }
 
@@ -92,6 +94,8 @@ impl Client {
             last_opened: Instant::now(),
             lingering: VecDeque::new(),
             unsolicited: 0,
+            turns: 0,
+            receives: 0,
             actions: Actions::default(),
             epoch: Instant::now(),
             config,
@@ -100,12 +104,23 @@ impl Client {
 
     /// Nanoseconds since the client was made.
     pub(crate) fn now_ns(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds_since(self.epoch)
     }
 
     /// Messages that the load did not send.
     pub(crate) fn unsolicited(&self) -> u64 {
         self.unsolicited
+    }
+
+    /// Begins to count turns anew, for [`Self::receives_per_turn`].
+    pub(crate) fn reset_turns(&mut self) {
+        (self.turns, self.receives) = (0, 0);
+    }
+
+    /// Receives that completed in a turn, of the turns in which any did. Near one, the client keeps up with the
+    /// server message by message; near what the kernel hands out at a time (20 to 40), it is behind.
+    pub(crate) fn receives_per_turn(&self) -> f64 {
+        self.receives as f64 / self.turns.max(1) as f64
     }
 
     /// The kind of descriptor that the ring uses.
@@ -158,9 +173,11 @@ impl Client {
             Wait::Block if !patience.is_zero() => self.ring.enter_and_wait(patience)?,
             _ => self.ring.enter()?,
         }
+        let receives_before = self.receives;
         while let Some(completion) = self.ring.next_completion() {
             self.handle(completion, load)?;
         }
+        self.turns += u64::from(self.receives > receives_before);
         self.end_lingering();
         if self.opening > 0 && self.last_opened.elapsed() > STALL {
             return Err(ClientError::Stalled { open: self.open, wanted: self.config.connections });
@@ -200,6 +217,7 @@ impl Client {
             Completion::Received { token, buffer, bytes, armed, .. } => {
                 let (slot, _) = split(token);
                 let now = self.now_ns();
+                self.receives += 1;
                 let connection = &mut self.connections[slot as usize];
                 let bytes = &self.ring.bytes(&buffer)[..bytes as usize];
                 let nonce = connection.nonce(slot);
@@ -260,7 +278,6 @@ impl Client {
 
     /// Hands the kernel what connection `slot` has to send, unless it is busy with an earlier send.
     fn flush(&mut self, load: &impl Load, slot: u32) {
-        let now = self.now_ns();
         let connection = &mut self.connections[slot as usize];
         if connection.sending || connection.state == State::Vacant {
             return;
@@ -268,6 +285,7 @@ impl Client {
         let bytes = if let Some(control) = connection.take_control() {
             control
         } else if connection.due > 0 {
+            let now = nanoseconds_since(self.epoch);
             let mut frames = std::mem::take(&mut connection.frames);
             let first = connection.sent;
             let count = std::mem::take(&mut connection.due);
@@ -356,6 +374,10 @@ impl Client {
             self.lingering.pop_front();
         }
     }
+}
+
+fn nanoseconds_since(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Close code 1000 (RFC 6455, section 7.4.1).

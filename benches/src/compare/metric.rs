@@ -20,6 +20,8 @@ pub(crate) enum Metric {
     ServerBusy,
     /// How busy the client was, percent of its core.
     ClientBusy,
+    /// Receives that the client found per turn.
+    ClientBatch,
     /// Resident set of the server at the end, MiB.
     Rss,
     /// User memory per idle connection, bytes.
@@ -44,6 +46,7 @@ impl Metric {
                 Self::P999,
                 Self::ServerBusy,
                 Self::ClientBusy,
+                Self::ClientBatch,
                 Self::Rss,
             ],
             ScenarioName::Idle => {
@@ -74,6 +77,7 @@ impl Metric {
             Self::P999 => Some(outcome.latency.p999_us),
             Self::ServerBusy => server.map(|server| server.busy_percent),
             Self::ClientBusy => Some(outcome.usage.client.busy_percent),
+            Self::ClientBatch => Some(outcome.client_receives_per_turn),
             Self::Rss => server.map(|server| server.memory.rss_bytes as f64 / (1 << 20) as f64),
             Self::UserBytes => user.map(|user| user.bytes_per_connection),
             Self::UserBytesMarginal => user.map(|user| user.marginal_bytes_per_connection),
@@ -92,6 +96,7 @@ impl Metric {
             Self::P999 => "p99.9, µs".into(),
             Self::ServerBusy => "server busy, %".into(),
             Self::ClientBusy => "client busy, %".into(),
+            Self::ClientBatch => "client batch".into(),
             Self::Rss => "server RSS, MiB".into(),
             Self::UserBytes => "user memory, B/connection".into(),
             Self::UserBytesMarginal => "second half alone, B/connection".into(),
@@ -102,7 +107,7 @@ impl Metric {
 
     /// Whether the servers are divided by the base in this figure.
     pub(crate) fn is_compared(self) -> bool {
-        !matches!(self, Self::ServerBusy | Self::ClientBusy | Self::Rss | Self::KernelBytesBothEnds)
+        !matches!(self, Self::ServerBusy | Self::ClientBusy | Self::ClientBatch | Self::Rss | Self::KernelBytesBothEnds)
     }
 
     /// Three significant digits, and thousands apart.

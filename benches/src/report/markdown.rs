@@ -25,7 +25,8 @@ pub(crate) fn page(
         "Medians of {} interleaved rounds (smallest–largest in parentheses); × is the ratio to {base}. Every server is \
          started anew for every round, pinned to core {}, and loaded by the same client on another core. Server CPU is all \
          time of the process on a CPU, in user space and in the kernel, the receive softirq that runs on top of it included. \
-         The client was not the bottleneck where it was less busy than the server.\n",
+         `client batch` is how many receives the client found per turn: where it is above 20 and the client busier than the \
+         server, the client was the bottleneck of the throughput.\n\n",
         options.rounds, options.server_core
     );
     for case in &comparison.cases {

@@ -38,7 +38,12 @@ pub(crate) fn line(label: &str, outcome: &Outcome) -> String {
     if let Some(server) = &outcome.usage.server {
         let _ = write!(text, "  server {:.0} %", server.busy_percent);
     }
-    let _ = write!(text, "  client {:.0} %", outcome.usage.client.busy_percent);
+    let _ = write!(
+        text,
+        "  client {:.0} %, batches of {}",
+        outcome.usage.client.busy_percent,
+        format(outcome.client_receives_per_turn)
+    );
     let steal = outcome.usage.server.as_ref().and_then(|server| server.core_steal_percent).unwrap_or(0.0);
     if steal >= STEAL_WORTH_A_WORD {
         let _ = write!(text, "  stolen {steal:.0} %");
@@ -98,10 +103,11 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     row(
         "client",
         format!(
-            "core {}, busy {:.1} % ({} µs/{unit}), {} descriptors",
+            "core {}, busy {:.1} % ({} µs/{unit}), {} receives per turn, {} descriptors",
             client.core,
             client.busy_percent,
             format(client.cpu_us_per_message),
+            format(outcome.client_receives_per_turn),
             outcome.client_descriptors
         ),
     );

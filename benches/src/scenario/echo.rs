@@ -59,6 +59,7 @@ pub(super) fn run(options: &EchoOptions, run: &Run, progress: &Progress) -> Resu
     progress.timed("warm-up", traffic.warmup);
     sender.load_for(traffic.warmup, &mut client, &mut load, progress)?;
     load.latencies.reset();
+    client.reset_turns();
     let messages_before = load.messages;
     let before = observer.look()?;
     progress.timed("measuring", traffic.duration);

@@ -61,6 +61,7 @@ pub(super) fn run(options: &FanoutOptions, run: &Run, progress: &Progress) -> Re
 
     super::load_for("warm-up", traffic.warmup, &mut client, &mut load, progress)?;
     load.latencies.reset();
+    client.reset_turns();
     let deliveries_before = load.deliveries;
     let before = observer.look()?;
     super::load_for("measuring", traffic.duration, &mut client, &mut load, progress)?;

@@ -88,6 +88,8 @@ pub(crate) struct Outcome {
     pub(crate) latency: LatencySummary,
     /// Messages that the load did not send.
     pub(crate) unsolicited: u64,
+    /// Receives that the client found per turn: how far it was behind the server.
+    pub(crate) client_receives_per_turn: f64,
     /// The client's kind of descriptor.
     pub(crate) client_descriptors: String,
     /// Memory per connection, of the idle scenario.
@@ -103,6 +105,7 @@ impl Outcome {
             usage,
             latency: latencies.summary(),
             unsolicited: client.unsolicited(),
+            client_receives_per_turn: client.receives_per_turn(),
             client_descriptors: client.descriptor_kind().to_string(),
             idle: None,
         }

@@ -54,8 +54,8 @@ impl Site {
             Route::Health => Some(health(uptime, &stats())),
             Route::NotFound => Some(self.not_found()),
             Route::MethodNotAllowed => {
-                let mut response = Response::text(405, "only GET is allowed here\n");
-                response.headers.push((Cow::Borrowed("Allow"), Cow::Borrowed("GET")));
+                let mut response = Response::text(405, "only GET and HEAD are allowed here\n");
+                response.headers.push((Cow::Borrowed("Allow"), Cow::Borrowed("GET, HEAD")));
                 Some(response)
             }
         }
@@ -70,7 +70,9 @@ impl Site {
             _ if speaks_websocket => Route::WebSocket,
             _ => return Route::NotFound,
         };
-        if method == "GET" { route } else { Route::MethodNotAllowed }
+        // The engine leaves the body out of the answer to HEAD.
+        let reads = method == "GET" || (method == "HEAD" && route != Route::WebSocket);
+        if reads { route } else { Route::MethodNotAllowed }
     }
 
     fn not_found(&self) -> Response {
@@ -146,6 +148,8 @@ mod tests {
         assert_eq!(site.route("GET", "/ws", false), Route::WebSocket, "the engine answers 426");
         assert_eq!(site.route("POST", "/ws", false), Route::MethodNotAllowed);
         assert_eq!(site.route("POST", "/", false), Route::MethodNotAllowed);
+        assert_eq!(site.route("HEAD", "/", false), Route::Page);
+        assert_eq!(site.route("HEAD", "/ws", false), Route::MethodNotAllowed);
         assert_eq!(site.route("GET", "/favicon.ico", false), Route::NotFound);
         assert_eq!(site.route("POST", "/nowhere", false), Route::NotFound);
     }

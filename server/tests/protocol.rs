@@ -244,6 +244,11 @@ fn the_connection_says_who_it_is_and_ends_when_asked() {
     let whoami = client.ask(&json!({"type": "request", "id": 2, "method": "whoami"}));
     assert_eq!(whoami, json!({"type": "response", "id": 2, "data": identity}));
     assert!(client.ask(&json!({"type": "request", "id": 3, "method": "time"}))["data"]["time"].is_u64());
+    for channel in ["b", "a", "b"] {
+        client.ask(&json!({"type": "subscribe", "channel": channel, "id": 9}));
+    }
+    let channels = client.ask(&json!({"type": "request", "id": 10, "method": "channels"}));
+    assert_eq!(channels["data"], json!({"channels": ["a", "b"]}));
     assert_eq!(client.ask(&json!({"type": "ping"})), json!({"type": "pong"}));
     ["pong", "response", "error"].into_iter().for_each(|kind| client.say(&json!({"type": kind, "id": 4})));
     client.has_nothing();

@@ -33,6 +33,12 @@ pub(super) fn request(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
             call.reply("response", |reply| reply.data_field("time", itoa::Buffer::new().format(now_ms)));
         }
         "whoami" => reply_identity(call, "response"),
+        "channels" => {
+            let mut channels: Vec<&str> = call.context.subscriptions().collect();
+            channels.sort_unstable();
+            let channels = serde_json::to_string(&channels).expect("strings can be written as JSON");
+            call.reply("response", |reply| reply.data_field("channels", &channels));
+        }
         _ => return Err(Refusal::UnknownMethod(method.into_owned())),
     }
     Ok(())

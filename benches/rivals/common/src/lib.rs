@@ -1,5 +1,5 @@
 //! What the Rust rivals share, so that they differ only in the WebSocket library: the command line, the listening
-//! socket, the allocator (Crore's) and, for libraries without publish/subscribe of their own, the fan-out.
+//! socket and, for libraries without publish/subscribe of their own, the fan-out.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
@@ -14,9 +14,6 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Connections that may wait to be accepted; Linux caps it at `net.core.somaxconn`.
 pub const BACKLOG_CONNECTIONS: i32 = 4096;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What a rival does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

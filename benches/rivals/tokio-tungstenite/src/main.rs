@@ -2,7 +2,7 @@
 
 use std::io;
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use rival_common::{Hub, MESSAGE_BYTES_MAX, Mode, Options, accept};
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -45,16 +45,10 @@ async fn serve(listener: TcpListener, mode: Mode, config: WebSocketConfig) -> io
 
 async fn echo(mut socket: Socket) -> Result<(), Error> {
     while let Some(message) = socket.next().await {
-        let mut next = Some(message);
-        // What has arrived already is answered first, and all answers leave in one flush.
-        while let Some(message) = next {
-            let message = message?;
-            if message.is_text() || message.is_binary() {
-                socket.feed(message).await?;
-            }
-            next = socket.next().now_or_never().flatten();
+        let message = message?;
+        if message.is_text() || message.is_binary() {
+            socket.send(message).await?;
         }
-        socket.flush().await?;
     }
     Ok(())
 }

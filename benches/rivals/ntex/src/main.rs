@@ -34,7 +34,7 @@ async fn main() -> io::Result<()> {
                     Ok::<_, io::Error>(match event {
                         h1::Control::Upgrade(upgrade) => {
                             let (ack, io, request, codec) = upgrade.handle();
-                            // A task of its own lets the HTTP dispatcher, 4 KB a connection, go.
+                            // In a task of its own, so that the HTTP dispatcher and its memory go.
                             ntex::rt::spawn(async move { serve(io, &request, &codec, mode).await });
                             ack
                         }

@@ -2,18 +2,16 @@
 
 import datetime
 import json
-import os
+import logging
 import pathlib
-import pty
 import re
-import signal
 import sys
-import threading
 import unittest
 
 from websockets.sync.client import connect
 
 from support import PATIENCE_S, TARGET, Server
+from terminal import Terminal
 
 HERE = pathlib.Path(__file__).resolve().parent
 # The port is written into the clients. tests/run gives the test a network of its own where it can.
@@ -25,57 +23,12 @@ CLIENTS = {
 }
 
 
-class Terminal:
-    """A program in a terminal: what it shows can be waited for, what a user would type is typed."""
-
-    def __init__(self, command):
-        self.shown = ""
-        self.read = 0
-        self.more = threading.Condition()
-        self.pid, self.master = pty.fork()
-        if self.pid == 0:
-            os.environ["TZ"] = "UTC"
-            os.execvp(command[0], [str(argument) for argument in command])
-        threading.Thread(target=self.collect, daemon=True).start()
-
-    def collect(self):
-        while True:
-            try:
-                data = os.read(self.master, 65_536)
-            except OSError:
-                data = b""
-            with self.more:
-                self.shown += data.decode()
-                self.ended = not data
-                self.more.notify_all()
-            if not data:
-                return
-
-    def expect(self, pattern):
-        """Waits until something matches behind what has matched before, and returns the match."""
-        with self.more:
-            found = lambda: re.compile(pattern).search(self.shown, self.read)
-            if not self.more.wait_for(found, PATIENCE_S):
-                raise AssertionError(f"{pattern!r} does not come after:\n{self.shown}")
-            match = found()
-            self.read = match.end()
-            return match
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-
-
 class Chat(unittest.TestCase):
     def setUp(self):
         self.server = self.enterContext(Server("examples/chat", "127.0.0.1:{port}", "--cores", 2, port=PORT))
 
     def client(self, language, name):
-        terminal = Terminal([*CLIENTS[language], name])
-        self.addCleanup(terminal.kill)
+        terminal = self.enterContext(Terminal([*CLIENTS[language], name]))
         terminal.expect(f"You are logged in as: {name}")
         self.expect_line(terminal, "System: Welcome! Please identify yourself.")
         self.expect_line(terminal, f"System: {name} has joined the chat")
@@ -83,8 +36,11 @@ class Chat(unittest.TestCase):
 
     def observer(self):
         """A connection of the test's own."""
-        # This client reads no close frame behind messages that nobody has asked for: it need not wait for one.
-        socket = self.enterContext(connect(self.server.url, close_timeout=0))
+        # This client reads no close frame behind messages that nobody has fetched: it need not wait for one,
+        # nor tell of it.
+        quiet = logging.getLogger("quiet")
+        quiet.addHandler(logging.NullHandler())
+        socket = self.enterContext(connect(self.server.url, close_timeout=0, logger=quiet))
         self.assertEqual(self.receive(socket)["content"], "Welcome! Please identify yourself.")
         return socket
 

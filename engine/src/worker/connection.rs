@@ -65,7 +65,7 @@ pub(super) struct Connection<S> {
     pub(super) shutting_down: Option<Shutdown>,
     /// Something has come since the last heartbeat.
     pub(super) heard: bool,
-    /// A heartbeat has been sent.
+    /// A heartbeat has been sent and not answered.
     pub(super) pinged: bool,
     /// Input is not asked for until the outbox is empty again.
     pub(super) paused: bool,

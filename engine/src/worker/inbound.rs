@@ -169,7 +169,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Event::Pong(payload) => {
                     let sent = <[u8; HEARTBEAT_BYTES]>::try_from(payload).ok().map(u64::from_be_bytes);
                     position += input.position();
-                    if open && let Some(round_trip) = sent.and_then(|sent| self.round_trip(sent)) {
+                    // One answer to each ping: what comes unasked is a sign of life and no more.
+                    if open
+                        && let Some(round_trip) = sent.and_then(|sent| self.round_trip(sent))
+                        && std::mem::take(&mut self.connections.at(slot).pinged)
+                    {
                         self.flush_echo(slot, &mut source, &mut echo);
                         self.call(slot, |handler, context, state| handler.on_pong(context, state, round_trip));
                     }

@@ -103,7 +103,8 @@ pub enum SlowConsumer {
     DropOldest,
 }
 
-/// The bounds that an application can set. Times are rounded up to [`TICK_MS`].
+/// The bounds that an application can set. Times are rounded up to [`TICK_MS`]; one of more than 13
+/// years, such as [`Duration::MAX`], never comes.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections of one core; more are closed at once after the accept. `None`: as many as the

@@ -62,7 +62,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn start_heartbeat(&mut self, slot: u32) {
         // Fibonacci hashing: neighbouring slots land far apart.
         let fraction = f64::from(slot.wrapping_mul(2_654_435_769)) / f64::from(u32::MAX);
-        self.timers.set(slot, self.clock.now(), self.limits.ping_interval.mul_f64(fraction));
+        let interval = self.limits.ping_interval;
+        // An interval that stands for "never" has no fractions.
+        let first = Duration::try_from_secs_f64(interval.as_secs_f64() * fraction).unwrap_or(interval);
+        self.timers.set(slot, self.clock.now(), first);
     }
 
     /// Pings a connection, or cuts it if nothing at all has come since the last ping: a peer in the
@@ -107,7 +110,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return;
         }
         self.draining = true;
-        self.drain_deadline = Some(self.clock.now() + patience);
+        self.drain_deadline = Some(self.clock.now().saturating_add(patience));
         self.driver.stop_accepting();
         for slot in self.connections.slots() {
             match self.connections.at(slot).phase {

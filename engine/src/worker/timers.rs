@@ -28,9 +28,13 @@ pub(super) struct Timers {
     scheduled: usize,
 }
 
+/// The last tick that is told apart, 13 years from the start. A deadline behind it never comes, and stays
+/// below [`NONE`] all the same.
+const TICK_MAX: u32 = NONE - 2;
+
 /// The tick that a time falls in.
 pub(super) fn tick_of(time: Duration) -> u32 {
-    u32::try_from(time.as_millis() / u128::from(TICK_MS)).unwrap_or(NONE - 1)
+    u32::try_from(time.as_millis() / u128::from(TICK_MS)).map_or(TICK_MAX, |tick| tick.min(TICK_MAX))
 }
 
 impl Timers {
@@ -52,7 +56,7 @@ impl Timers {
     /// Sets the deadline of `connection` to `after` from `now`, rounded up; replaces an earlier one.
     pub(super) fn set(&mut self, connection: u32, now: Duration, after: Duration) {
         self.forget(connection);
-        let due = tick_of(now + after).saturating_add(1).max(self.now + 1);
+        let due = (tick_of(now.saturating_add(after)) + 1).max(self.now + 1);
         let index = connection as usize;
         if self.nodes.len() <= index {
             self.nodes.resize(index + 1, IDLE);
@@ -164,5 +168,20 @@ mod tests {
         }
         assert_eq!(expired(&mut timers, ms(3_600_000)).len(), 1000);
         assert_eq!(expired(&mut timers, ms(7_200_000)).len(), 0);
+    }
+
+    #[test]
+    fn a_deadline_that_never_comes_can_be_set_moved_and_forgotten() {
+        let mut timers = Timers::new(2);
+        for after in [Duration::MAX, Duration::from_secs(1 << 40), Duration::MAX] {
+            timers.set(0, ms(50), after);
+            timers.set(1, ms(50), after);
+        }
+        assert_eq!(expired(&mut timers, ms(3_600_000)), []);
+        assert_eq!(expired(&mut timers, Duration::MAX), []);
+        timers.set(1, ms(0), ms(100));
+        timers.forget(0);
+        timers.forget(1);
+        assert!(timers.is_empty());
     }
 }

@@ -1,10 +1,11 @@
 //! Ordinary use at its edges, and peers at theirs: limits that stand for "never", requests that are refused,
 //! ends in the middle of something.
 
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crore_engine::Limits;
-use crore_tests::{limits, on_each_kind};
+use crore_engine::{Answer, Context, Handler, Limits, Message, Request, Response};
+use crore_tests::{Client, client, frame, limits, on_each_kind};
 
 #[test]
 fn times_may_stand_for_never() {
@@ -15,14 +16,91 @@ fn times_may_stand_for_never() {
         // Slots whose first heartbeat is spread over the whole interval, and slots used again.
         for _ in 0..2 {
             let clients: Vec<_> = (0..50).map(|_| server.client()).collect();
-            clients.into_iter().for_each(crore_tests::Client::close);
+            clients.into_iter().for_each(Client::close);
             server.wait_until_empty();
         }
         let mut client = server.client();
         server.handle().drain(never);
         assert_eq!(client.frame().close().0, Some(1001));
-        client.send(crore_tests::frame::close(1001, ""));
+        client.send(frame::close(1001, ""));
         client.ended();
         server.join();
+    });
+}
+
+/// Subscribes, publishes and speaks before it has answered the request.
+struct Hasty;
+
+impl Handler for Hasty {
+    type Connection = ();
+
+    fn on_request(&mut self, context: &mut Context<'_>, _: &mut (), request: &Request<'_>) -> Answer {
+        context.subscribe("room").expect("within the limits");
+        context.publish("room", "to all");
+        match request.path {
+            "/leave" => context.unsubscribe("room"),
+            "/say" => context.send("hello"),
+            "/close" => context.close(4000, "not you"),
+            "/terminate" => context.terminate(),
+            "/refused" => return Answer::Respond(Response::text(403, "no\n")),
+            _ => {}
+        }
+        Answer::upgrade()
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        context.publish("room", message);
+    }
+}
+
+/// The request of [`client::REQUEST`] for another path.
+fn request(path: &str) -> String {
+    client::REQUEST.replacen("GET / ", &format!("GET {path} "), 1)
+}
+
+#[test]
+fn what_is_asked_for_with_a_request_comes_behind_its_answer() {
+    on_each_kind(|setup| {
+        let server = setup.start_handler(1, limits(), channel().1, |_| Hasty);
+        for (path, expected) in [("/leave", vec!["to all"]), ("/say", vec!["hello", "to all"])] {
+            let mut client = server.tcp();
+            client.send(request(path));
+            let head = client.head();
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            for text in expected {
+                assert_eq!(client.text(), text);
+            }
+            client.close();
+            server.wait_until_empty();
+        }
+        let mut client = server.tcp();
+        // The peer may be ahead of everything.
+        client.send([request("/close").into_bytes(), frame::close(4000, "")].concat());
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(client.text(), "to all");
+        assert_eq!(client.closed(), Some(4000));
+        let mut client = server.tcp();
+        client.send(request("/terminate"));
+        client.drain_bytes();
+        server.wait_until_empty();
+    });
+}
+
+#[test]
+fn who_is_refused_is_not_subscribed() {
+    on_each_kind(|setup| {
+        let server = setup.start_handler(1, limits(), channel().1, |_| Hasty);
+        let mut inside = server.client();
+        assert_eq!(inside.text(), "to all");
+        let mut refused = server.tcp();
+        refused.send(request("/refused"));
+        let response = refused.response();
+        assert_eq!((response.status, response.body.as_str()), (403, "no\n"));
+        assert_eq!(inside.text(), "to all");
+        assert_eq!(inside.ask("a secret"), "a secret");
+        refused.ended();
+        drop(refused);
+        inside.close();
+        server.wait_until_empty();
     });
 }

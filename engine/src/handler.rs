@@ -29,7 +29,9 @@ pub trait Handler: 'static {
     type Connection: Default + 'static;
 
     /// A request has come: answer it, or upgrade. An upgrade that is not one (a missing key, another
-    /// version) is refused by the engine without asking.
+    /// version) is refused by the engine without asking. What else is asked for here is done behind the
+    /// answer: after an upgrade everything, as in [`Self::on_open`]; after a response nothing is sent or
+    /// subscribed to any more. A connection that is closed here is never announced as open.
     fn on_request(
         &mut self,
         context: &mut Context<'_>,

@@ -110,7 +110,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn subscribe(&mut self, slot: u32, name: &str) {
-        if !matches!(self.connections.at(slot).phase, Phase::Open | Phase::Handshake) {
+        if self.connections.at(slot).phase != Phase::Open {
             return;
         }
         let hash = self.interest.hash(name);

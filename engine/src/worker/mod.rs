@@ -162,6 +162,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Calls the handler for the connection in `slot` and applies what it asks for.
     fn call(&mut self, slot: u32, call: impl FnOnce(&mut H, &mut Context<'_>, &mut H::Connection)) {
+        self.ask(slot, call);
+        self.apply(slot, None);
+    }
+
+    /// Calls the handler for the connection in `slot`. What it asks for is still to be applied.
+    fn ask<R>(&mut self, slot: u32, ask: impl FnOnce(&mut H, &mut Context<'_>, &mut H::Connection) -> R) -> R {
         let id = self.connections.id_at(slot);
         let connection = self.connections.at(slot);
         self.actions.set_current(None);
@@ -174,8 +180,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             handle: &self.handle,
             actions: &mut self.actions,
         };
-        call(&mut self.handler, &mut context, &mut connection.state);
-        self.apply(slot, None);
+        ask(&mut self.handler, &mut context, &mut connection.state)
     }
 
     /// The slot of the connection with this identifier if it is open.

@@ -45,20 +45,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 head.len()
             }
         };
-        self.connections.at(slot).tidy();
-        if self.connections.at(slot).phase != Phase::Ended {
-            let connection = self.connections.at(slot);
-            self.corks.append(slot, connection, &answer, 0);
-        }
+        let connection = self.connections.at(slot);
+        connection.tidy();
+        self.corks.append(slot, connection, &answer, 0);
         self.corks.recycle(answer);
-        if self.connections.at(slot).phase != Phase::Open {
-            self.corks.recycle(head);
-            return;
+        // What the handler has asked for with the request comes behind the answer to it.
+        self.apply(slot, None);
+        if self.connections.at(slot).phase == Phase::Open {
+            self.open(slot);
         }
-        self.open(slot);
         // A client may speak before it has seen our answer.
         let length = head.len();
-        if length > head_bytes {
+        if length > head_bytes && matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
             self.on_bytes(slot, Source::Heap(head), head_bytes, length);
         } else {
             self.corks.recycle(head);
@@ -75,11 +73,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         } else {
             None
         };
-        let mut answer = Answer::upgrade();
-        self.call(slot, |handler, context, state| answer = handler.on_request(context, state, request));
-        if self.connections.at(slot).phase == Phase::Ended {
-            return;
-        }
+        let answer = self.ask(slot, |handler, context, state| handler.on_request(context, state, request));
         match (answer, upgrade) {
             (Answer::Respond(response), _) => self.respond(slot, &response, request.method == "HEAD", out),
             (Answer::Upgrade { .. }, None) => self.refuse(slot, &HandshakeError::NotUpgrade, out),

@@ -104,3 +104,55 @@ fn who_is_refused_is_not_subscribed() {
         server.wait_until_empty();
     });
 }
+
+/// Answers with a body that does not fit into the buffers of the kernel.
+struct Book;
+
+const BOOK_BYTES: usize = 32 << 20;
+
+impl Handler for Book {
+    type Connection = ();
+
+    fn on_request(&mut self, _: &mut Context<'_>, _: &mut (), request: &Request<'_>) -> Answer {
+        match request.path {
+            "/book" => Answer::Respond(Response::text(200, "x".repeat(BOOK_BYTES))),
+            _ => Answer::upgrade(),
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        match message.payload() {
+            b"book" => context.send(&vec![b'x'; BOOK_BYTES]),
+            _ => context.send(message),
+        }
+    }
+}
+
+#[test]
+fn who_has_said_everything_still_gets_the_whole_answer() {
+    on_each_kind(|setup| {
+        let server = setup.start_handler(1, limits(), channel().1, |_| Book);
+        let mut client = server.tcp();
+        client.send("GET /book HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.finish();
+        // The end of the request has come long before the end of the answer.
+        server.wait_for("the request is read", |stats| stats.bytes_received > 0);
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(client.response().body.len(), BOOK_BYTES);
+        client.ended();
+
+        // A hot connection hears of the end of the stream by itself.
+        for warm_up in [0, 20] {
+            let mut client = server.client();
+            for _ in 0..warm_up {
+                assert_eq!(client.ask("hello"), "hello");
+            }
+            client.send([frame::masked(frame::TEXT, b"book"), frame::close(1000, "")].concat());
+            client.finish();
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(client.frame().payload.len(), BOOK_BYTES);
+            assert_eq!(client.closed(), Some(1000));
+        }
+        server.wait_until_empty();
+    });
+}

@@ -159,6 +159,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.stats.buffers_exhausted += 1;
                 self.watch(slot);
             }
+            None if matches!(connection.phase, Phase::Finishing { .. }) => {
+                // The peer has no more to say, but may still be reading what we have.
+                connection.phase = Phase::Finishing { linger: false };
+                self.on_all_sent(slot);
+            }
             None | Some(_) => self.on_stream_ended(slot),
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crore_engine::{Answer, Context, Handler, Limits, Message, Request, Response};
+use crore_engine::{Answer, CloseCause, Context, Handler, Limits, Message, Request, Response, SlowConsumer};
 use crore_tests::{Client, client, frame, limits, on_each_kind};
 
 #[test]
@@ -154,5 +154,42 @@ fn who_has_said_everything_still_gets_the_whole_answer() {
             assert_eq!(client.closed(), Some(1000));
         }
         server.wait_until_empty();
+    });
+}
+
+#[test]
+fn the_close_frame_leaves_whatever_the_outbox_drops() {
+    on_each_kind(|setup| {
+        for slow_consumer in [SlowConsumer::Disconnect, SlowConsumer::DropNewest, SlowConsumer::DropOldest] {
+            let server = setup.start_with(1, Limits { outbox_bytes_max: 100_000, slow_consumer, ..limits() });
+            let mut client = server.client();
+            // The first message is on its way, some of the others wait, the last ones find no room.
+            client.say("flood 1 20000000\nflood 90 1000\nflood 20 1000\nclose 4000 bye");
+            assert_eq!(client.frame().payload.len(), 20_000_000);
+            let mut frame = client.frame();
+            while frame.first == frame::BINARY {
+                frame = client.frame();
+            }
+            assert_eq!(frame.close().0, Some(4000), "{slow_consumer:?}");
+            client.send(frame::close(4000, ""));
+            client.ended();
+            server.wait_until_empty();
+        }
+    });
+}
+
+#[test]
+fn to_a_slow_consumer_nothing_is_sent_behind_what_was_dropped() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, Limits { outbox_bytes_max: 100_000, ..limits() });
+        let mut client = server.client();
+        client.say("flood 1 20000000\nflood 200 1000");
+        assert_eq!(client.frame().payload.len(), 20_000_000);
+        assert_eq!(client.frame().close().0, Some(1013));
+        client.send(frame::close(1013, ""));
+        client.ended();
+        assert_eq!(server.closed(), (1013, String::new(), CloseCause::SlowConsumer));
+        server.wait_until_empty();
+        assert_eq!(server.stats().closed_slow, 1);
     });
 }

@@ -12,7 +12,8 @@
 
 use super::Worker;
 use super::connection::Phase;
-use crate::driver::{Driver, Shutdown};
+use super::outbox::Parcel;
+use crate::driver::{Driver, Outgoing, Shutdown};
 use crate::handler::{CloseCause, Closed, Handler};
 use crate::protocol::Opcode;
 use crate::protocol::close::{append_close, code, may_be_sent};
@@ -61,8 +62,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             None if open => {
                 let mut frame = self.corks.buffer();
                 append_frame(&mut frame, Opcode::Close, &[]);
-                self.append(slot, &frame, 0);
-                self.corks.recycle(frame);
+                self.push_close_frame(slot, frame);
             }
             _ => {}
         }
@@ -183,8 +183,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         };
         let mut frame = self.corks.buffer();
         append_close(&mut frame, code, reason);
-        self.append(slot, &frame, 0);
-        self.corks.recycle(frame);
+        self.push_close_frame(slot, frame);
+    }
+
+    /// Puts a close frame behind what the turn has for the connection: as a parcel of its own, or it would
+    /// share the fate of the messages that it was joined with at the bounds of the outbox.
+    fn push_close_frame(&mut self, slot: u32, frame: Vec<u8>) {
+        let parcel = Parcel { outgoing: Outgoing::Owned { bytes: frame, start: 0 }, messages: 0 };
+        let connection = self.connections.at(slot);
+        self.corks.push(slot, connection, parcel);
     }
 
     /// Ends all subscriptions of a connection.

@@ -254,10 +254,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.send(slot, parcel.outgoing);
             }
         }
-        // What a handler said while the corks were on their way waits for the next turn.
-        if self.corks.list.is_empty() {
-            self.corks.list = corks;
-        }
+        debug_assert!(self.corks.list.is_empty(), "what is said on the way would be lost");
+        self.corks.list = corks;
+        self.close_slow();
         self.flush_batches();
         self.free_ended();
     }
@@ -293,17 +292,27 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Stored::TooSlow(parcel) => {
                 self.stats.messages_dropped += u64::from(parcel.messages);
                 self.discard(parcel.outgoing);
-                if self.connections.at(slot).phase == Phase::Open {
-                    self.stats.closed_slow += 1;
-                    self.drop_outbox(slot);
-                    self.begin_close(slot, code::TRY_AGAIN_LATER, "too slow", CloseCause::SlowConsumer);
-                }
+                self.too_slow.push(slot);
             }
         }
         let connection = self.connections.at(slot);
         // Who does not read is not read from: the kernel's window closes on the peer before anything
         // of its own making overflows here.
         connection.paused = connection.outbox_bytes() >= self.limits.outbox_bytes_max / 2;
+    }
+
+    /// Closes those whose outboxes have overflowed in this turn: when all that it had for them is stored
+    /// or dropped, so that nothing follows what is missing but the close frame, in the next turn.
+    fn close_slow(&mut self) {
+        let mut too_slow = std::mem::take(&mut self.too_slow);
+        for slot in too_slow.drain(..) {
+            if self.connections.at(slot).phase == Phase::Open {
+                self.stats.closed_slow += 1;
+                self.drop_outbox(slot);
+                self.begin_close(slot, code::TRY_AGAIN_LATER, "too slow", CloseCause::SlowConsumer);
+            }
+        }
+        self.too_slow = too_slow;
     }
 
     fn take_commands(&mut self) {

@@ -87,6 +87,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     corks: Corks,
     broadcasts: Broadcasts,
     spawned: Vec<LocalFuture>,
+    /// Connections whose outboxes have overflowed while the turn's output was stored.
+    too_slow: Vec<u32>,
     /// Connections that are over; freed at the end of the turn, so that a slot is good throughout it.
     ended: Vec<u32>,
 
@@ -133,6 +135,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             corks: Corks::default(),
             broadcasts: Broadcasts::default(),
             spawned: Vec::new(),
+            too_slow: Vec::new(),
             ended: Vec::new(),
             commands,
             batches: (0..handle.cores()).map(|_| Batch::new()).collect(),

@@ -193,3 +193,24 @@ fn to_a_slow_consumer_nothing_is_sent_behind_what_was_dropped() {
         assert_eq!(server.stats().closed_slow, 1);
     });
 }
+
+/// Fills the inbox of its own core, and then ends the engine.
+struct Flood;
+
+impl Handler for Flood {
+    type Connection = ();
+
+    fn on_open(&mut self, context: &mut Context<'_>, _: &mut ()) {
+        while context.handle().send(context.id(), "once more").is_ok() {}
+        context.handle().drain(Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_handler_may_drain_though_the_inbox_is_full() {
+    on_each_kind(|setup| {
+        let server = setup.start_handler(1, limits(), channel().1, |_| Flood);
+        server.client().drain();
+        server.join();
+    });
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -143,12 +144,18 @@ impl EngineHandle {
     /// for their answers, then the rest is cut. Returns at once;
     /// [`Engine::run`](crate::Engine::run) and [`Running::join`](crate::Running::join) return when it is done.
     pub fn drain(&self, patience: Duration) {
-        for (index, core) in self.shared.cores.iter().enumerate() {
-            // The one command that must arrive: it may wait for room.
-            if core.commands.send(Command::Drain { patience }).is_ok() {
-                self.shared.doorbells[index].ring();
-            } else {
-                tracing::debug!(core = index, "has ended before the drain");
+        for core in (0..=u16::MAX).take(self.cores()).map(CoreId) {
+            let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain { patience }) else { continue };
+            // The one command that must arrive: it waits for room, but not on this thread, which may be
+            // the one that makes it.
+            let handle = self.clone();
+            let wait = move || {
+                if handle.shared.cores[core.index()].commands.send(command).is_ok() {
+                    handle.shared.doorbells[core.index()].ring();
+                }
+            };
+            if let Err(error) = thread::Builder::new().name("crore-drain".to_owned()).spawn(wait) {
+                tracing::error!(%core, %error, "is not drained: its inbox is full, and no thread can wait for room");
             }
         }
     }
@@ -163,14 +170,16 @@ impl EngineHandle {
 
     fn to_core(&self, core: CoreId, command: Command) -> Result<(), Overloaded> {
         // An identifier that the engine did not make names no core: like a connection that has gone.
-        let Some(link) = self.shared.cores.get(core.index()) else { return Ok(()) };
-        match link.commands.try_send(command) {
-            Ok(()) => {
-                self.shared.doorbells[core.index()].ring();
-                Ok(())
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Overloaded(core)),
+        if core.index() >= self.cores() {
+            return Ok(());
         }
+        self.try_send(core, command).map_err(|_| Overloaded(core))
+    }
+
+    fn try_send(&self, core: CoreId, command: Command) -> Result<(), TrySendError<Command>> {
+        self.shared.cores[core.index()].commands.try_send(command)?;
+        self.shared.doorbells[core.index()].ring();
+        Ok(())
     }
 }
 

@@ -4,7 +4,9 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crore_engine::{Answer, CloseCause, Context, Handler, Limits, Message, Request, Response, SlowConsumer};
+use crore_engine::{
+    Answer, CloseCause, Context, CoreId, Engine, Error, Handler, Limits, Message, Request, Response, SlowConsumer,
+};
 use crore_tests::{Client, client, frame, limits, on_each_kind};
 
 #[test]
@@ -212,5 +214,37 @@ fn a_handler_may_drain_though_the_inbox_is_full() {
         let server = setup.start_handler(1, limits(), channel().1, |_| Flood);
         server.client().drain();
         server.join();
+    });
+}
+
+/// Panics on one core when it is told to, as a worker ends that can't go on.
+struct Fragile(CoreId);
+
+impl Handler for Fragile {
+    type Connection = ();
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        assert_ne!(message.payload(), b"panic");
+        context.send(&self.0.to_string());
+    }
+}
+
+#[test]
+fn when_one_core_has_ended_the_engine_has() {
+    on_each_kind(|setup| {
+        for core in 0..2 {
+            let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(2).limits(limits());
+            let running = engine.descriptors(setup.descriptors).start(Fragile).expect("the engine starts");
+            let address = running.address();
+            let mut victim = loop {
+                let mut client = Client::connect(address);
+                if client.ask("core") == core.to_string() {
+                    break client;
+                }
+            };
+            victim.say("panic");
+            let error = running.join().expect_err("a core has failed");
+            assert!(matches!(error, Error::Panicked(CoreId(failed)) if failed == core), "{error}");
+        }
     });
 }

@@ -198,6 +198,7 @@ impl Engine {
         let handle = EngineHandle::new(links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
         let ring = RingConfig { reap: self.reap, ..RingConfig::new(features, connections_max) };
         let mut running = Running { handle: handle.clone(), address, features, connections_max, threads: Vec::new() };
+        let mut drain = DrainAtFailure(Some(handle.clone()));
         let (ready, outcome) = bounded(self.cores);
         let handler = Arc::new(handler);
         let cpus = cpus();
@@ -220,6 +221,7 @@ impl Engine {
                 drop(ready);
                 driver.listen(listener);
                 let doorbells = Arc::clone(port.doorbells());
+                let mut drain = DrainAtFailure(Some(handle.clone()));
                 let handler = handler(core);
                 let parts = WorkerParts {
                     core,
@@ -234,7 +236,9 @@ impl Engine {
                     stats,
                 };
                 host::run(kind, Worker::new(parts), &doorbells[core.index()])
-                    .map_err(|source| Error::Worker { core, source })
+                    .map_err(|source| Error::Worker { core, source })?;
+                drain.0 = None;
+                Ok(())
             };
             let thread = thread::Builder::new()
                 .name(format!("crore-{core}"))
@@ -244,10 +248,11 @@ impl Engine {
         }
         drop(ready);
         if let Some(error) = outcome.iter().find_map(Result::err) {
-            running.handle.drain(Duration::ZERO);
+            drop(drain);
             running.join()?;
             return Err(error.into());
         }
+        drain.0 = None;
         Ok(running)
     }
 
@@ -318,13 +323,21 @@ impl Running {
     pub fn join(self) -> Result<(), Error> {
         let mut outcome = Ok(());
         for (core, thread) in self.threads {
-            let ended = thread.join().unwrap_or(Err(Error::Panicked(core)));
-            if ended.is_err() {
-                self.handle.drain(Duration::ZERO);
-            }
-            outcome = outcome.and(ended);
+            outcome = outcome.and(thread.join().unwrap_or(Err(Error::Panicked(core))));
         }
         outcome
+    }
+}
+
+/// Drains the engine when it is dropped before its time: a core that fails, or whose handler panics, takes
+/// the others with it, for none of them would take over its connections.
+struct DrainAtFailure(Option<EngineHandle>);
+
+impl Drop for DrainAtFailure {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.drain(Duration::ZERO);
+        }
     }
 }
 

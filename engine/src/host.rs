@@ -61,6 +61,7 @@ fn bare<H: Handler>(mut worker: Worker<Ring, H>, doorbell: &Doorbell) -> io::Res
             Progress::Ended => return Ok(()),
             Progress::Busy => {}
             Progress::Idle => {
+                worker.driver_mut().forget_rings(doorbell.fd());
                 doorbell.park_begin();
                 if worker.progress() == Progress::Idle {
                     worker.note_park();

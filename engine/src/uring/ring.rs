@@ -161,6 +161,15 @@ impl Ring {
         }
     }
 
+    /// Forgets the rings that have been answered, so that they do not end the next [`Self::wait`] at once.
+    /// To be called before the owner says that it will sleep: whoever rings after that must be heard.
+    pub(crate) fn forget_rings(&self, wake: BorrowedFd<'_>) {
+        if !self.in_flight.wake_armed {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(wake, &mut count);
+        }
+    }
+
     /// Sleeps until a completion comes, somebody rings `wake`, or `patience` is over. For a host without
     /// a runtime.
     ///
@@ -168,9 +177,6 @@ impl Ring {
     /// The ring is unusable.
     pub(crate) fn wait(&mut self, wake: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
         if !self.in_flight.wake_armed {
-            // Rings that were answered before must not end the new poll at once.
-            let mut count = [0; 8];
-            let _ = rustix::io::read(wake, &mut count);
             self.in_flight.wake_armed = true;
             let entry = opcode::PollAdd::new(types::Fd(wake.as_raw_fd()), libc::POLLIN as u32)
                 .build()
@@ -569,4 +575,41 @@ fn register_ring_descriptor(descriptor: RawFd) -> RawFd {
     let registered =
         unsafe { libc::syscall(libc::SYS_io_uring_register, descriptor, IORING_REGISTER_RING_FDS, &raw mut update, 1) };
     if registered == 1 { RawFd::try_from(update.offset).unwrap_or(-1) } else { -1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::uring::{DescriptorSetting, probe};
+
+    fn bell() -> OwnedFd {
+        eventfd(0, EventfdFlags::NONBLOCK).unwrap()
+    }
+
+    fn ring(wake: &OwnedFd, descriptors: DescriptorSetting) -> Ring {
+        Ring::new(&RingConfig::new(probe(descriptors).unwrap(), 16), wake.as_fd()).unwrap()
+    }
+
+    #[test]
+    fn a_bell_that_is_rung_before_the_wait_ends_it() {
+        let wake = bell();
+        let mut ring = ring(&wake, DescriptorSetting::Regular);
+        for _ in 0..3 {
+            // An old ring is forgotten before the owner says that it will sleep, a new one comes after.
+            rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
+            ring.forget_rings(wake.as_fd());
+            rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
+            ring.wait(wake.as_fd(), Duration::from_millis(100)).unwrap();
+            while ring.next_completion().is_some() {}
+            assert!(!ring.in_flight.wake_armed, "the bell was not heard");
+        }
+        ring.forget_rings(wake.as_fd());
+        ring.wait(wake.as_fd(), Duration::from_millis(1)).unwrap();
+        while ring.next_completion().is_some() {}
+        assert!(ring.in_flight.wake_armed, "nobody has rung");
+    }
 }

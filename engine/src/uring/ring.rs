@@ -492,21 +492,35 @@ impl Drop for Ring {
     /// Ends every request before the memory goes that they refer to: closing a ring cancels them, but
     /// the kernel does so on its own time.
     fn drop(&mut self) {
+        let _ = self.submit(0);
         let all = types::CancelBuilder::any();
         let patience = Some(types::Timespec::from(DROP_PATIENCE));
         let _ = self.uring.submitter().register_sync_cancel(patience, all);
+        // The cancel only marks requests; they end, and let go of their sockets, in task work.
+        let mut entered = self.submit(0);
         for _ in 0..DROP_ROUNDS_MAX {
-            if self.in_flight.sends.is_empty() {
+            while let Some(completion) = self.next_completion() {
+                self.refuse(&completion);
+            }
+            if entered.is_err() || self.in_flight.sends.is_empty() {
                 break;
             }
-            if self.enter_and_wait(Duration::from_millis(10)).is_err() {
-                break;
-            }
-            while self.next_completion().is_some() {}
+            entered = self.enter_and_wait(Duration::from_millis(10));
         }
+        unregister_ring_descriptor(self.uring.as_raw_fd(), self.registered_index);
         if !self.in_flight.sends.is_empty() {
             // Rather leak what the kernel may still read than free it.
             std::mem::forget(std::mem::take(&mut self.in_flight.sends));
+        }
+    }
+}
+
+impl Ring {
+    /// Closes the socket of an accept that nobody will hear of: the process would keep it.
+    fn refuse(&self, completion: &Completion) {
+        if let (Completion::Accepted(Socket(descriptor)), DescriptorKind::Regular) = (completion, self.kind) {
+            // SAFETY: the kernel has just made the descriptor for this completion, which nobody else gets.
+            unsafe { libc::close(*descriptor as RawFd) };
         }
     }
 }
@@ -550,6 +564,8 @@ const IORING_ENTER_EXT_ARG: u32 = 1 << 3;
 const IORING_ENTER_REGISTERED_RING: u32 = 1 << 4;
 /// `IORING_REGISTER_RING_FDS` (Linux 5.18).
 const IORING_REGISTER_RING_FDS: u32 = 20;
+/// `IORING_UNREGISTER_RING_FDS` (Linux 5.18).
+const IORING_UNREGISTER_RING_FDS: u32 = 21;
 
 /// `struct io_uring_getevents_arg`.
 #[repr(C)]
@@ -560,15 +576,16 @@ struct ExtendedArguments {
     timeout: u64,
 }
 
+/// `struct io_uring_rsrc_update`.
+#[repr(C)]
+struct Update {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
 /// Registers the ring's own descriptor with the thread; -1 where the kernel does not know how.
 fn register_ring_descriptor(descriptor: RawFd) -> RawFd {
-    /// `struct io_uring_rsrc_update`.
-    #[repr(C)]
-    struct Update {
-        offset: u32,
-        reserved: u32,
-        data: u64,
-    }
     let Ok(data) = u64::try_from(descriptor) else { return -1 };
     let mut update = Update { offset: u32::MAX, reserved: 0, data };
     // SAFETY: one update is passed, and the kernel writes the chosen index into it.
@@ -577,11 +594,20 @@ fn register_ring_descriptor(descriptor: RawFd) -> RawFd {
     if registered == 1 { RawFd::try_from(update.offset).unwrap_or(-1) } else { -1 }
 }
 
+/// Undoes [`register_ring_descriptor`]: the thread would keep the ring, and all it holds, until it ends.
+fn unregister_ring_descriptor(descriptor: RawFd, index: RawFd) {
+    let Ok(offset) = u32::try_from(index) else { return };
+    let update = Update { offset, reserved: 0, data: 0 };
+    // SAFETY: one update is passed, which the kernel only reads.
+    unsafe { libc::syscall(libc::SYS_io_uring_register, descriptor, IORING_UNREGISTER_RING_FDS, &raw const update, 1) };
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
-    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
     use super::*;
     use crate::uring::{DescriptorSetting, probe};
@@ -611,5 +637,26 @@ mod tests {
         ring.wait(wake.as_fd(), Duration::from_millis(1)).unwrap();
         while ring.next_completion().is_some() {}
         assert!(ring.in_flight.wake_armed, "nobody has rung");
+    }
+
+    #[test]
+    fn what_a_dropped_ring_held_is_closed() {
+        for descriptors in [DescriptorSetting::Regular, DescriptorSetting::Auto] {
+            let wake = bell();
+            let mut ring = ring(&wake, descriptors);
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let socket = ring.adopt(listener.accept().unwrap().0.into()).unwrap();
+            ring.receive_multishot(socket, Token::new(0));
+            ring.enter().unwrap();
+            if ring.descriptor_kind() == DescriptorKind::Regular {
+                // A descriptor of the process is its owner's to close: here the receive keeps the socket open.
+                ring.close(socket);
+            }
+            drop(ring);
+            let mut watched = [PollFd::new(&peer, PollFlags::IN)];
+            poll(&mut watched, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap();
+            assert!(watched[0].revents().contains(PollFlags::IN), "{descriptors:?}: the socket is still open");
+        }
     }
 }

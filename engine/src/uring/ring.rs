@@ -468,7 +468,7 @@ impl Driver for Ring {
     }
 
     fn has_completions(&mut self) -> bool {
-        if !self.collected.is_empty() || !self.uring.completion().is_empty() {
+        if !self.collected.is_empty() || self.in_flight.accept_ended || !self.uring.completion().is_empty() {
             return true;
         }
         let submission = self.uring.submission();
@@ -637,6 +637,18 @@ mod tests {
         ring.wait(wake.as_fd(), Duration::from_millis(1)).unwrap();
         while ring.next_completion().is_some() {}
         assert!(ring.in_flight.wake_armed, "nobody has rung");
+    }
+
+    #[test]
+    fn an_accept_that_has_ended_is_work_until_it_is_told() {
+        let wake = bell();
+        let mut ring = ring(&wake, DescriptorSetting::Regular);
+        assert!(!ring.has_completions());
+        // As with the last connection of a multishot accept, which a full turn handles as its last completion.
+        ring.in_flight.note_accept_ended();
+        assert!(ring.has_completions(), "the host would sleep, and nobody accept");
+        assert!(matches!(ring.next_completion(), Some(Completion::AcceptEnded(None))));
+        assert!(!ring.has_completions());
     }
 
     #[test]

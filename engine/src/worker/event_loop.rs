@@ -45,12 +45,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
-        if self.draining && self.connections.len() == 0 && !self.driver.has_queued() {
+        let output = !self.corks.list.is_empty() || self.driver.has_queued();
+        // Among what has come and is not handled yet may be connections that are to be closed.
+        let kernel = output || self.driver.has_completions();
+        if self.draining && self.connections.len() == 0 && !kernel {
             return Progress::Ended;
         }
-        let inbox = !self.commands.is_empty() || self.port.has_work();
-        let output = !self.corks.list.is_empty() || self.driver.has_queued();
-        if inbox || output || self.driver.has_completions() { Progress::Busy } else { Progress::Idle }
+        if kernel || !self.commands.is_empty() || self.port.has_work() { Progress::Busy } else { Progress::Idle }
     }
 
     /// Takes note that the host is about to wait.

@@ -296,10 +296,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.too_slow.push(slot);
             }
         }
-        let connection = self.connections.at(slot);
         // Who does not read is not read from: the kernel's window closes on the peer before anything
-        // of its own making overflows here.
-        connection.paused = connection.outbox_bytes() >= self.limits.outbox_bytes_max / 2;
+        // of its own making overflows here. It is read from again when all has left, not before.
+        let connection = self.connections.at(slot);
+        let half_full = connection.rare.as_ref().is_some_and(|rare| rare.outbox.is_half_full(&self.limits));
+        connection.paused |= half_full && connection.phase == Phase::Open;
     }
 
     /// Closes those whose outboxes have overflowed in this turn: when all that it had for them is stored

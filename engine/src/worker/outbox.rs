@@ -133,6 +133,11 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Whether half of either bound is reached.
+    pub(super) const fn is_half_full(&self, limits: &Limits) -> bool {
+        self.bytes > limits.outbox_bytes_max / 2 || self.messages > limits.outbox_messages_max / 2
+    }
+
     /// Stores a parcel within the bounds; control frames are exempt.
     pub(super) fn store(&mut self, parcel: Parcel, limits: &Limits) -> Stored {
         let mut dropped = Vec::new();

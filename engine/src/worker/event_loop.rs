@@ -209,6 +209,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let connection = self.connections.at(slot);
         if let Some(rare) = &mut connection.rare {
             if let Some(parcel) = rare.outbox.next() {
+                // Our ping may wait behind it: to take what comes before is a sign of life, too.
+                connection.heard = true;
                 self.send(slot, parcel.outgoing);
                 return;
             }

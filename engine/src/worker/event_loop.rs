@@ -243,7 +243,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn flush(&mut self) {
         self.flush_broadcasts();
         let mut corks = std::mem::take(&mut self.corks.list);
-        for Cork { slot, generation, parcel } in corks.drain(..) {
+        for Cork { slot, generation, parcel, .. } in corks.drain(..) {
             let Some(connection) = self.connections.still(slot, generation) else {
                 self.discard(parcel.outgoing);
                 continue;

@@ -21,6 +21,8 @@ pub(super) struct Cork {
     pub(super) slot: u32,
     pub(super) generation: u32,
     pub(super) parcel: Parcel,
+    /// Another one of the same connection is before it, so that it will have to wait.
+    second: bool,
 }
 
 /// The corks of one turn, and empty buffers for the next ones.
@@ -46,7 +48,7 @@ impl Corks {
 
     /// Appends a copy of `frames` to what the turn has for the connection.
     pub(super) fn append<S>(&mut self, slot: u32, connection: &mut Connection<S>, frames: &[u8], messages: u32) {
-        if let Some(joined) = self.joinable(connection, frames.len()) {
+        if let Some(joined) = self.joinable(connection, frames.len(), messages) {
             joined.0.extend_from_slice(frames);
             *joined.1 += messages;
             return;
@@ -66,7 +68,7 @@ impl Corks {
     ) {
         let bytes = frames.as_slice();
         if bytes.len() <= JOIN_COPY_BYTES_MAX
-            && let Some(joined) = self.joinable(connection, bytes.len())
+            && let Some(joined) = self.joinable(connection, bytes.len(), messages)
         {
             joined.0.extend_from_slice(bytes);
             *joined.1 += messages;
@@ -78,15 +80,26 @@ impl Corks {
 
     /// Adds a parcel behind what the turn has for the connection.
     pub(super) fn push<S>(&mut self, slot: u32, connection: &mut Connection<S>, parcel: Parcel) {
+        let second = connection.cork != NONE;
         connection.cork = u32::try_from(self.list.len()).expect("a turn has fewer corks than 2^32");
-        self.list.push(Cork { slot, generation: connection.generation, parcel });
+        self.list.push(Cork { slot, generation: connection.generation, parcel, second });
     }
 
-    fn joinable<S>(&mut self, connection: &Connection<S>, more: usize) -> Option<(&mut Vec<u8>, &mut u32)> {
+    fn joinable<S>(
+        &mut self,
+        connection: &Connection<S>,
+        more: usize,
+        messages: u32,
+    ) -> Option<(&mut Vec<u8>, &mut u32)> {
         if connection.cork == NONE {
             return None;
         }
-        let parcel = &mut self.list[connection.cork as usize].parcel;
+        let Cork { parcel, second, .. } = &mut self.list[connection.cork as usize];
+        if (*second || connection.sending) && (messages == 0) != (parcel.messages == 0) {
+            // What will go to the outbox is bounded there, and control frames are exempt from that: a
+            // close frame must not be dropped with a message.
+            return None;
+        }
         if let Outgoing::Shared { bytes, .. } = &parcel.outgoing
             && bytes.as_slice().len() <= JOIN_COPY_BYTES_MAX
         {

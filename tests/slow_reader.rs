@@ -1,1 +1,300 @@
-//! placeholder
+//! Clients that read more slowly than they are sent to: each policy, the bounds it keeps, and that
+//! nobody else notices.
+
+use std::time::Duration;
+
+use crore_engine::{CloseCause, Limits, OwnedMessage, SlowConsumer};
+use crore_tests::frame::{self, BINARY, CLOSE, PING, PONG, TEXT, masked};
+use crore_tests::{Client, Event, Frame, Server, limits, on_each_kind};
+
+/// Bytes of a message that the tests publish. Ten megabytes of them are more than the kernel buffers
+/// for a connection, so that the outbox has to take what is left.
+const MESSAGE_BYTES: usize = 10_000;
+const MESSAGES: u32 = 2_000;
+
+fn policy(slow_consumer: SlowConsumer) -> Limits {
+    Limits { slow_consumer, outbox_bytes_max: 1 << 20, ..limits() }
+}
+
+/// A message that starts with its number.
+fn numbered(number: u32) -> Vec<u8> {
+    let mut payload = vec![b'.'; MESSAGE_BYTES];
+    payload[..4].copy_from_slice(&number.to_be_bytes());
+    payload
+}
+
+fn number(frame: &Frame) -> u32 {
+    assert_eq!((frame.first, frame.payload.len()), (BINARY, MESSAGE_BYTES));
+    u32::from_be_bytes(*frame.payload.first_chunk().expect("a number"))
+}
+
+/// A subscriber that does not read until it is told to, with a small window.
+fn slow_subscriber(server: &Server) -> Client {
+    let mut client = Client::tcp_with_window(server.address(), 4096).upgraded();
+    assert_eq!(client.ask("subscribe news"), "subscribed");
+    client
+}
+
+/// Publishes numbered messages in lockstep with a subscriber that reads, so that each is a turn of its own.
+fn publish(server: &Server, reader: &mut Client, numbers: std::ops::Range<u32>) {
+    for n in numbers {
+        server.handle().publish("news", OwnedMessage::binary(numbered(n))).expect("room for a command");
+        assert_eq!(number(&reader.frame()), n, "a subscriber that reads gets everything");
+    }
+}
+
+fn reader(server: &Server) -> Client {
+    let mut reader = server.client();
+    assert_eq!(reader.ask("subscribe news"), "subscribed");
+    reader
+}
+
+/// The numbers of the next messages, so many of them; and that nothing but an answer follows them.
+fn numbers(client: &mut Client, count: u64) -> Vec<u32> {
+    let numbers = (0..count).map(|_| number(&client.frame())).collect();
+    assert_eq!(client.ask("no more"), "no more");
+    numbers
+}
+
+#[test]
+fn who_is_too_slow_is_disconnected_with_1013() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::Disconnect));
+        let (mut slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish(&server, &mut reader, 0..MESSAGES);
+        server.wait_for("it is given up", |stats| stats.closed_slow == 1);
+        // What had left by then arrives, in order and without a gap; then the code.
+        let mut next = 0;
+        let code = loop {
+            let frame = slow.frame();
+            if frame.first == CLOSE {
+                break frame.close().0;
+            }
+            assert_eq!(number(&frame), next);
+            next += 1;
+        };
+        assert_eq!(code, Some(1013));
+        assert!(next < MESSAGES);
+        slow.send(frame::close(1013, ""));
+        slow.ended();
+        assert_eq!(server.closed(), (1013, String::new(), CloseCause::SlowConsumer));
+        assert!(server.stats().messages_dropped > 0);
+        assert_eq!(reader.ask("still here"), "still here");
+    });
+}
+
+#[test]
+fn nothing_follows_a_gap_but_1013() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::Disconnect));
+        let mut slow = Client::tcp_with_window(server.address(), 4096).upgraded();
+        let id = server.opened();
+        // All of it reaches the worker within few turns.
+        for n in 0..MESSAGES {
+            server.handle().send(id, numbered(n)).expect("room for a command");
+        }
+        server.wait_for("it is given up", |stats| stats.closed_slow == 1);
+        let mut next = 0;
+        let code = loop {
+            let frame = slow.frame();
+            if frame.first == CLOSE {
+                break frame.close().0;
+            }
+            assert_eq!(number(&frame), next);
+            next += 1;
+        };
+        assert_eq!(code, Some(1013));
+    });
+}
+
+#[test]
+fn who_is_too_slow_for_the_close_frame_is_cut() {
+    on_each_kind(|setup| {
+        let limits = Limits { close_timeout: Duration::from_millis(200), ..policy(SlowConsumer::Disconnect) };
+        let server = setup.start_with(1, limits);
+        let (slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish(&server, &mut reader, 0..MESSAGES);
+        assert_eq!(server.closed(), (1006, String::new(), CloseCause::SlowConsumer));
+        server.wait_for("it has gone", |stats| stats.connections == 1);
+        drop(slow);
+    });
+}
+
+#[test]
+fn the_newest_messages_are_dropped() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::DropNewest));
+        let (mut slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish(&server, &mut reader, 0..MESSAGES);
+        let dropped = server.stats().messages_dropped;
+        assert!(dropped > 0);
+        let numbers_heard = numbers(&mut slow, u64::from(MESSAGES) - dropped);
+        assert!((0..).zip(numbers_heard).all(|(expected, number)| number == expected), "the oldest, without a gap");
+        publish(&server, &mut reader, 0..3);
+        assert_eq!(numbers(&mut slow, 3), [0, 1, 2], "it gets the next ones again");
+    });
+}
+
+#[test]
+fn the_oldest_messages_are_dropped() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::DropOldest));
+        let (mut slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish(&server, &mut reader, 0..MESSAGES);
+        let dropped = server.stats().messages_dropped;
+        assert!(dropped > 0);
+        let numbers = numbers(&mut slow, u64::from(MESSAGES) - dropped);
+        assert!(numbers.is_sorted_by(|earlier, later| earlier < later), "order is kept");
+        // The outbox holds the last ones, a megabyte of them, less their headers.
+        let last: Vec<u32> = (MESSAGES - 100..MESSAGES).collect();
+        assert!(numbers.ends_with(&last));
+    });
+}
+
+#[test]
+fn messages_are_bounded_by_number_too() {
+    on_each_kind(|setup| {
+        let limits = Limits { outbox_messages_max: 5, ..policy(SlowConsumer::DropNewest) };
+        let server = setup.start_with(1, limits);
+        let (mut slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish(&server, &mut reader, 0..MESSAGES);
+        let dropped = server.stats().messages_dropped;
+        assert!(dropped > 0);
+        assert!(
+            numbers(&mut slow, u64::from(MESSAGES) - dropped)
+                .into_iter()
+                .enumerate()
+                .all(|(n, number)| n == number as usize)
+        );
+    });
+}
+
+#[test]
+fn a_close_frame_is_not_dropped_with_the_messages_before_it() {
+    on_each_kind(|setup| {
+        for slow_consumer in [SlowConsumer::DropNewest, SlowConsumer::DropOldest, SlowConsumer::Disconnect] {
+            // Nothing fits into the outbox but what is exempt from its bounds.
+            let limits = Limits { outbox_messages_max: 0, ..policy(slow_consumer) };
+            let server = setup.start_with(1, limits);
+            let mut slow = Client::tcp_with_window(server.address(), 4096).upgraded();
+            slow.answers_pings = false;
+            slow.say("flood 1 20000000");
+            slow.send([masked(PING, b"exempt"), masked(TEXT, b"say too much\nclose 1000 bye")].concat());
+            assert_eq!(slow.frame().payload.len(), 20_000_000, "what has begun to leave is not cut off");
+            // The pong may have given way to the close frame, which is the later control frame.
+            let code = loop {
+                let frame = slow.frame();
+                match frame.first {
+                    CLOSE => break frame.close().0,
+                    PING | PONG => {}
+                    _ => panic!("{} bytes too many, with {slow_consumer:?}", frame.payload.len()),
+                }
+            };
+            assert!(matches!(code, Some(1000 | 1013)), "{code:?}");
+        }
+    });
+}
+
+#[test]
+fn who_does_not_read_is_not_read_from_and_loses_nothing() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::Disconnect));
+        let mut bystander = server.client();
+        for chunk in [100_000, 5_000, 100] {
+            let mut client = Client::tcp_with_window(server.address(), 4096).upgraded();
+            for _ in 0..20 {
+                client.ask("it gets hot");
+            }
+            let message = masked(BINARY, &vec![7; chunk]);
+            let sent = client.send_until_blocked(&message, 400 << 20);
+            assert!(sent < 400 << 20, "the server does not read on for ever");
+            assert_eq!(bystander.ask("still here"), "still here");
+            for _ in 0..sent / message.len() {
+                let frame = client.frame();
+                assert_eq!((frame.first, frame.payload.len()), (BINARY, chunk));
+            }
+            assert_eq!(server.stats().messages_dropped, 0, "messages of {chunk} bytes");
+        }
+        assert!(server.events_so_far().contains(&Event::Writable));
+    });
+}
+
+#[test]
+fn who_reads_again_is_read_from_again() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, Limits { outbox_bytes_max: 40 << 20, ..limits() });
+        let mut slow = Client::tcp_with_window(server.address(), 4096).upgraded();
+        let id = server.opened();
+        // Enough to fill the kernel's buffers and most of the outbox.
+        let first = 3_000;
+        for n in 0..first {
+            server.handle().send(id, numbered(n)).expect("room for a command");
+        }
+        // While it reads, more comes now and then: at whatever moment, it must be heard at the end.
+        let mut last = first;
+        for n in 0..first {
+            assert_eq!(number(&slow.frame()), n);
+            if n % 10 == 0 {
+                server.handle().send(id, numbered(last)).expect("room for a command");
+                last += 1;
+            }
+        }
+        assert!(numbers(&mut slow, u64::from(last - first)).into_iter().eq(first..last));
+        let writable = server.events_so_far().into_iter().filter(|event| *event == Event::Writable).count();
+        assert!(writable >= 1, "the handler is told that it may go on");
+    });
+}
+
+#[test]
+fn a_slow_reader_that_reads_on_outlives_its_heartbeats() {
+    on_each_kind(|setup| {
+        let limits = Limits { ping_interval: Duration::from_millis(500), outbox_bytes_max: 40 << 20, ..limits() };
+        let server = setup.start_with(1, limits);
+        let mut slow = Client::tcp_with_window(server.address(), 4096).upgraded();
+        let id = server.opened();
+        for n in 0..3_000 {
+            server.handle().send(id, numbered(n)).expect("room for a command");
+        }
+        let pings = server.stats().pings_sent;
+        let mut next = 0;
+        // The pings wait behind what it has not read, but it takes what it is sent.
+        while next < 3_000 && server.stats().pings_sent < pings + 5 {
+            assert_eq!(number(&slow.frame()), next);
+            next += 1;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(server.stats().pings_sent >= pings + 3, "it has been slow enough");
+        assert_eq!(server.stats().closed_ping_timeout, 0);
+    });
+}
+
+#[test]
+fn a_slow_reader_that_has_gone_is_cut_by_its_heartbeat() {
+    on_each_kind(|setup| {
+        let limits = Limits { ping_interval: Duration::from_millis(300), ..policy(SlowConsumer::DropNewest) };
+        let server = setup.start_with(1, limits);
+        let slow = Client::tcp_with_window(server.address(), 4096).upgraded();
+        let id = server.opened();
+        for n in 0..1_000 {
+            server.handle().send(id, numbered(n)).expect("room for a command");
+        }
+        assert_eq!(server.closed(), (1006, String::new(), CloseCause::PingTimeout));
+        server.wait_until_empty();
+        drop(slow);
+    });
+}
+
+#[test]
+fn a_slow_reader_may_vanish() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::DropOldest));
+        let mut reader = reader(&server);
+        for go in [Client::reset, drop] {
+            let slow = slow_subscriber(&server);
+            publish(&server, &mut reader, 0..MESSAGES);
+            go(slow);
+            server.wait_for("it has gone", |stats| stats.connections == 1);
+        }
+        assert_eq!(reader.ask("still here"), "still here");
+    });
+}

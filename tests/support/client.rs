@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -18,6 +19,9 @@ pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// A request for an upgrade.
 pub const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// How long a write waits before the way to the server is taken to be full.
+const BLOCKED: Duration = Duration::from_millis(500);
 
 /// What a client hears next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Client {
     received: Vec<u8>,
     /// Heartbeats are answered and not shown.
     pub answers_pings: bool,
+    /// Sends the rest of what [`Self::send_until_blocked`] could not send.
+    rest: Option<JoinHandle<()>>,
 }
 
 impl Client {
@@ -131,7 +137,7 @@ impl Client {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
         stream.set_write_timeout(Some(DEADLINE)).expect("a time-out");
-        Self { stream, received: Vec::new(), answers_pings: true }
+        Self { stream, received: Vec::new(), answers_pings: true, rest: None }
     }
 
     /// Sends bytes as they are.
@@ -148,7 +154,48 @@ impl Client {
     /// # Errors
     /// The server has gone, or does not read.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        if let Some(rest) = self.rest.take() {
+            rest.join().expect("it only writes");
+        }
         self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Sends `bytes` again and again without reading anything, until the server takes no more or `bytes_max` have
+    /// been sent; returns how many have. The last repetition is whole: the rest of it is sent while this end
+    /// reads on.
+    ///
+    /// # Panics
+    /// If the server has gone.
+    #[track_caller]
+    pub fn send_until_blocked(&mut self, bytes: &[u8], bytes_max: usize) -> usize {
+        // For so long nothing moves any more: all buffers in between are full.
+        self.stream.set_write_timeout(Some(BLOCKED)).expect("a time-out");
+        let mut sent = 0;
+        let mut rest = bytes;
+        while sent < bytes_max {
+            match self.stream.write(rest) {
+                Ok(count) => {
+                    sent += count;
+                    rest = &rest[count..];
+                    if rest.is_empty() {
+                        rest = bytes;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                Err(error) => panic!("the server has gone: {error}"),
+            }
+        }
+        self.stream.set_write_timeout(Some(DEADLINE)).expect("a time-out");
+        if !sent.is_multiple_of(bytes.len()) {
+            let mut writer = self.stream.try_clone().expect("a descriptor");
+            let unsent = rest.to_vec();
+            sent += unsent.len();
+            self.rest = Some(std::thread::spawn(move || {
+                let _ = writer.write_all(&unsent);
+            }));
+        }
+        sent
     }
 
     /// Sends bytes one by one, each only when the server has received the one before. The server must

@@ -68,7 +68,7 @@ impl Metric {
         let server = outcome.usage.server.as_ref();
         let idle = outcome.idle.as_ref();
         let user = idle.and_then(|idle| idle.user.as_ref());
-        let kernel = idle.map(|idle| &idle.kernel);
+        let kernel = idle.map(|idle| &idle.kernel).filter(|kernel| !kernel.disturbed);
         match self {
             Self::CpuPerMessage => server.map(|server| server.cpu_us_per_message),
             Self::PerSecond => Some(outcome.per_second),

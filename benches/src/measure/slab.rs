@@ -4,6 +4,7 @@
 //! that of server and client together. `scenario/idle.rs` tells them apart.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use serde::Serialize;
 
@@ -124,6 +125,37 @@ fn numbers<'text, const N: usize>(fields: &mut impl Iterator<Item = &'text str>)
     Some(values)
 }
 
+/// Which caches the kernel has merged: `/proc/slabinfo` shows one name for all of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Aliases(BTreeMap<String, Vec<String>>);
+
+impl Aliases {
+    /// Reads `/sys/kernel/slab`, where merged caches are links to the same place. Empty where that is not there: then
+    /// every cache has its own name alone.
+    pub(crate) fn read() -> Self {
+        let Ok(entries) = fs::read_dir("/sys/kernel/slab") else { return Self::default() };
+        Self::group(entries.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((name, fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+        }))
+    }
+
+    fn group(links: impl Iterator<Item = (String, String)>) -> Self {
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, target) in links {
+            groups.entry(target).or_default().push(name);
+        }
+        let by_name = |names: Vec<String>| names.clone().into_iter().map(move |name| (name, names.clone()));
+        Self(groups.into_values().flat_map(by_name).collect())
+    }
+
+    /// Whether objects of a cache whose name begins with `prefix` are in the cache that is shown as `name`.
+    pub(crate) fn has(&self, name: &str, prefix: &str) -> bool {
+        let merged = self.0.get(name).is_some_and(|names| names.iter().any(|name| name.starts_with(prefix)));
+        merged || name.starts_with(prefix)
+    }
+}
+
 /// Growth of one slab cache between two readings. It can be negative: other processes free too.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct SlabGrowth {
@@ -189,6 +221,14 @@ broken line without numbers
         let growth = growth(&before, &after);
         let summary: Vec<_> = growth.iter().map(|slab| (slab.name.as_str(), slab.objects, slab.bytes)).collect();
         assert_eq!(summary, [("io_kiocb", 50, 12_800), ("kmalloc-512", -10, -5_120)]);
+    }
+
+    #[test]
+    fn merged_caches_are_known_by_all_their_names() {
+        let links = [("eventpoll_epi", ":A-128"), ("tcp_bind_bucket", ":A-128"), ("pid", ":A-192")];
+        let aliases = Aliases::group(links.into_iter().map(|(name, target)| (name.into(), target.into())));
+        assert!(aliases.has("eventpoll_epi", "tcp_bind") && aliases.has("eventpoll_epi", "eventpoll_"));
+        assert!(!aliases.has("pid", "tcp_bind") && aliases.has("TCP", "TCP"));
     }
 
     #[test]

@@ -19,8 +19,14 @@ pub(crate) fn line(label: &str, outcome: &Outcome) -> String {
                 format(user.marginal_bytes_per_connection)
             );
         }
-        if let Some(bytes) = idle.kernel.server_end_bytes {
-            let _ = write!(text, "  kernel, server's end {} B/connection", format(bytes));
+        match idle.kernel.server_end_bytes {
+            _ if idle.kernel.disturbed => {
+                let _ = write!(text, "  kernel memory disturbed by {} other sockets", idle.kernel.foreign_sockets);
+            }
+            Some(bytes) => {
+                let _ = write!(text, "  kernel, server's end {} B/connection", format(bytes));
+            }
+            None => {}
         }
         return text;
     }
@@ -158,6 +164,13 @@ fn idle_memory(idle: &IdleMemory) -> String {
                 format(kernel.slab_page_bytes)
             );
         }
+    }
+    if kernel.disturbed {
+        let _ = writeln!(
+            text,
+            "  not to be trusted: {} sockets of other programs came or went meanwhile",
+            kernel.foreign_sockets
+        );
     }
     for slab in &kernel.slabs {
         let _ = write!(text, "  {:<22} {:>6} B objects {:>8.1} B", slab.name, slab.object_bytes, slab.both_ends_bytes);

@@ -1,5 +1,6 @@
 //! The scenarios: what is done to a server, and what comes of it.
 
+mod calibration;
 mod connect;
 mod echo;
 mod fanout;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crore_engine::{
     Answer, CloseCause, Context, CoreId, Engine, Error, Handler, Limits, Message, Request, Response, SlowConsumer,
 };
-use crore_tests::{Actor, Client, Event, client, frame, limits, on_each_kind};
+use crore_tests::{Client, client, frame, limits, on_each_kind};
 
 #[test]
 fn times_may_stand_for_never() {

@@ -248,3 +248,21 @@ fn when_one_core_has_ended_the_engine_has() {
         }
     });
 }
+
+#[test]
+fn a_slow_reader_that_reads_is_not_taken_for_dead() {
+    on_each_kind(|setup| {
+        let ping_interval = Duration::from_millis(300);
+        let limits = Limits { ping_interval, outbox_bytes_max: 64 << 20, ..limits() };
+        let server = setup.start_with(1, limits);
+        let mut client = Client::tcp_with_window(server.address(), 16 * 1024).upgraded();
+        // While so much waits for it nothing is read from it, so that it can't answer a ping.
+        client.say("flood 1000 60000");
+        for _ in 0..1000 {
+            let frame = client.frame();
+            assert_eq!((frame.first, frame.payload.len()), (frame::BINARY, 60_000));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        client.close();
+    });
+}

@@ -209,7 +209,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let connection = self.connections.at(slot);
         if let Some(rare) = &mut connection.rare {
             if let Some(parcel) = rare.outbox.next() {
-                // Our ping may wait behind it: to take what comes before is a sign of life, too.
+                // Something has left only because the peer reads. A pong it may owe for long: the ping
+                // waits behind the rest, and while the connection is paused nothing is heard at all.
                 connection.heard = true;
                 self.send(slot, parcel.outgoing);
                 return;

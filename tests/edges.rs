@@ -266,3 +266,18 @@ fn a_slow_reader_that_reads_is_not_taken_for_dead() {
         client.close();
     });
 }
+
+#[test]
+fn one_connection_too_many_is_closed_at_once() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, Limits { connections_per_core_max: Some(2), ..limits() });
+        let clients = [server.client(), server.client()];
+        for _ in 0..100 {
+            server.tcp().drain_bytes();
+        }
+        assert_eq!(server.stats().refused_full, 100);
+        clients.into_iter().for_each(Client::close);
+        server.wait_until_empty();
+        server.client().close();
+    });
+}

@@ -196,7 +196,8 @@ impl Engine {
             inboxes.push((receiver, stats));
         }
         let handle = EngineHandle::new(links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
-        let ring = RingConfig { reap: self.reap, ..RingConfig::new(features, connections_max) };
+        let sockets_max = connections_max.saturating_add(limits::SOCKETS_SPARE);
+        let ring = RingConfig { reap: self.reap, ..RingConfig::new(features, sockets_max) };
         let mut running = Running { handle: handle.clone(), address, features, connections_max, threads: Vec::new() };
         let mut drain = DrainAtFailure(Some(handle.clone()));
         let (ready, outcome) = bounded(self.cores);

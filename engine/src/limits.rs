@@ -21,6 +21,10 @@ pub const SUBMISSION_ENTRIES: u32 = 1024;
 /// (they are not lost), which costs an allocation each, and ends multishot requests.
 pub const COMPLETION_ENTRIES: u32 = 8192;
 
+/// Direct descriptors of a ring beyond the connections that it may hold: for those that are one too many,
+/// to be accepted and closed at once. Without any the accept fails and rests until the next tick.
+pub const SOCKETS_SPARE: u32 = 256;
+
 /// Completions that one turn handles before it sends what they caused.
 pub const TURN_COMPLETIONS_MAX: usize = 1024;
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use io_uring::{IoUring, opcode, types};
 use rustix::process::{Resource, getrlimit};
 
+use crate::limits::SOCKETS_SPARE;
+
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DescriptorSetting {
@@ -72,7 +74,7 @@ impl DescriptorKind {
     pub fn connections_per_core(self, cores: usize) -> u32 {
         let limit = descriptor_limit();
         let count = match self {
-            Self::Direct => limit.min(DIRECT_SLOTS_MAX),
+            Self::Direct => limit.min(DIRECT_SLOTS_MAX).saturating_sub(u64::from(SOCKETS_SPARE)),
             Self::Regular => {
                 limit.saturating_sub(RESERVED_DESCRIPTORS + RESERVED_PER_CORE * cores as u64) / cores as u64
             }

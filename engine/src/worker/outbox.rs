@@ -152,7 +152,7 @@ impl Outbox {
     }
 
     /// Stores a parcel within the bounds; control frames are exempt.
-    pub(super) fn store(&mut self, parcel: Parcel, limits: &Limits) -> Stored {
+    pub(super) fn store(&mut self, mut parcel: Parcel, limits: &Limits) -> Stored {
         let mut dropped = Vec::new();
         while parcel.messages > 0 && !self.has_room(&parcel, limits) {
             match limits.slow_consumer {
@@ -170,6 +170,9 @@ impl Outbox {
         }
         self.bytes += parcel.outgoing.len();
         self.messages += parcel.messages as usize;
+        if let Outgoing::Owned { bytes, .. } = &mut parcel.outgoing {
+            fit(bytes);
+        }
         self.queue.push_back(parcel);
         if dropped.is_empty() { Stored::Waiting } else { Stored::Dropped(dropped) }
     }
@@ -177,7 +180,8 @@ impl Outbox {
     /// Puts control frames behind what waits. Of several pongs only the last needs to be sent (RFC
     /// 6455, section 5.5.3), so one that still waits at the end is replaced: a peer that pings and
     /// never reads does not fill the outbox.
-    pub(super) fn store_control(&mut self, frames: Vec<u8>) {
+    pub(super) fn store_control(&mut self, mut frames: Vec<u8>) {
+        fit(&mut frames);
         if let Some(Parcel { outgoing: Outgoing::Owned { bytes, .. }, messages: 0 }) = self.queue.back_mut() {
             self.bytes -= bytes.len();
             self.bytes += frames.len();
@@ -214,6 +218,14 @@ impl Outbox {
         self.bytes -= parcel.outgoing.len();
         self.messages -= parcel.messages as usize;
         Some(parcel)
+    }
+}
+
+/// Frees what a buffer has beyond its contents. Buffers of the turn are used again and may be large: with a
+/// few bytes in each of its thousands of parcels, an outbox would keep many times what it counts.
+fn fit(bytes: &mut Vec<u8>) {
+    if bytes.capacity() / 2 > bytes.len() {
+        bytes.shrink_to_fit();
     }
 }
 
@@ -278,5 +290,30 @@ mod tests {
             outbox.store_control(round.to_be_bytes().to_vec());
         }
         assert_eq!(contents(&mut outbox), [999u32.to_be_bytes().to_vec()]);
+    }
+
+    #[test]
+    fn what_waits_takes_no_more_memory_than_is_counted() {
+        let mut outbox = Outbox::default();
+        let large = || {
+            let mut bytes = Vec::with_capacity(SEND_BUFFER_KEPT_BYTES_MAX);
+            bytes.push(1);
+            bytes
+        };
+        for _ in 0..2 {
+            let parcel = Parcel { outgoing: Outgoing::Owned { bytes: large(), start: 0 }, messages: 1 };
+            assert!(matches!(outbox.store(parcel, &Limits::default()), Stored::Waiting));
+            outbox.store_control(large());
+            outbox.store_control(large());
+        }
+        let kept: usize = outbox
+            .queue
+            .iter()
+            .map(|parcel| match &parcel.outgoing {
+                Outgoing::Owned { bytes, .. } => bytes.capacity(),
+                other => panic!("not owned: {other:?}"),
+            })
+            .sum();
+        assert!(kept < 1024, "{kept} bytes are kept for {}", outbox.bytes());
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use crate::handle::EngineHandle;
 use crate::id::{ConnectionId, CoreId, TopicId};
@@ -234,6 +234,7 @@ impl Context<'_> {
             return Err(SubscribeError::TooMany(self.limits.subscriptions_max));
         }
         self.subscriptions.pending += 1;
+        self.actions.subscribed.insert(topic.into(), true);
         let topic = self.actions.keep(topic.as_bytes());
         self.actions.list.push(Action::Subscribe { topic });
         Ok(())
@@ -242,11 +243,7 @@ impl Context<'_> {
     /// Whether the connection is subscribed to a topic.
     #[must_use]
     pub fn is_subscribed(&self, topic: &str) -> bool {
-        let asked = self.actions.list.iter().rev().find_map(|action| match action {
-            Action::Subscribe { topic: name } if self.actions.slice(name) == topic.as_bytes() => Some(true),
-            Action::Unsubscribe { topic: name } if self.actions.slice(name) == topic.as_bytes() => Some(false),
-            _ => None,
-        });
+        let asked = self.actions.subscribed.get(topic).copied();
         asked.unwrap_or_else(|| self.subscriptions.contains(topic))
     }
 
@@ -261,6 +258,7 @@ impl Context<'_> {
             return;
         }
         self.subscriptions.pending -= 1;
+        self.actions.subscribed.insert(topic.into(), false);
         let topic = self.actions.keep(topic.as_bytes());
         self.actions.list.push(Action::Unsubscribe { topic });
     }
@@ -350,6 +348,9 @@ pub(crate) type TopicSet = HashSet<u32, foldhash::fast::RandomState>;
 /// A future for the core's runtime.
 pub type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 
+/// Entries that [`Actions::subscribed`] keeps room for from call to call.
+const SUBSCRIBED_KEPT_MAX: usize = 256;
+
 /// A range of [`Actions::bytes`].
 pub(crate) type Span = Range<u32>;
 
@@ -394,6 +395,9 @@ pub(crate) struct Actions {
     /// Encoded frames, names and reasons that the list refers to.
     pub(crate) bytes: Vec<u8>,
     pub(crate) spawned: Vec<LocalFuture>,
+    /// Topics that the list subscribes to (true) or unsubscribes from, each as it stands at its end. A peer
+    /// may fill a message with them: to search the list for each would cost its square.
+    subscribed: HashMap<Box<str>, bool, foldhash::fast::RandomState>,
     /// The message at hand, if it can be echoed in place: kind, address and length.
     current: Option<(MessageKind, usize, usize)>,
 }
@@ -419,6 +423,10 @@ impl Actions {
         self.list.clear();
         self.bytes.clear();
         self.bytes.shrink_to(crate::limits::CORK_BYTES_MAX);
+        if !self.subscribed.is_empty() {
+            self.subscribed.clear();
+            self.subscribed.shrink_to(SUBSCRIBED_KEPT_MAX);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -35,9 +35,10 @@ impl Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket(pub u32);
 
-/// One of the driver's receive buffers. Who holds the id owns the buffer until it is released.
+/// One of the driver's receive buffers. Who holds the id owns the buffer until it is released, and nobody
+/// can make one up.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct BufferId(pub u16);
+pub struct BufferId(pub(crate) u16);
 
 /// Bytes that several connections are sent, encoded once: shared without atomics, within one core.
 pub type SharedBytes = Rc<FrameBytes>;

@@ -22,8 +22,8 @@ impl fmt::Display for CoreId {
 
 /// One connection for as long as the process lives: 16 bits of core, 24 of slot, 24 of generation.
 ///
-/// An identifier of a connection that has gone matches no other one until its slot has been used
-/// 2^24 times again.
+/// The generation counts what the core has accepted. So the identifier of a connection that has gone matches
+/// another one only after 2^24 further accepts of the core, and then only if that one has the same slot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 

@@ -87,9 +87,10 @@ impl BufferPool {
 
     /// The bytes of a buffer that the caller holds.
     pub(super) fn bytes(&mut self, id: &BufferId) -> &mut [u8] {
+        assert!(id.0 < self.count, "buffer {} is another pool's", id.0);
         let offset = usize::from(id.0) * self.buffer_bytes;
-        // SAFETY: `id.0 < count` (ids are made by `taken` and `new` alone), so the range lies in
-        // `memory`; the holder of the id is the only one to touch it (the pool's invariant).
+        // SAFETY: `id.0 < count`, so the range lies in `memory`; the holder of the id is the only one to
+        // touch it (the pool's invariant).
         unsafe { std::slice::from_raw_parts_mut(self.memory.start.as_ptr().add(offset), self.buffer_bytes) }
     }
 

@@ -23,6 +23,9 @@ pub const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websock
 /// How long a write waits before the way to the server is taken to be full.
 const BLOCKED: Duration = Duration::from_millis(500);
 
+/// Capacity that a client keeps for what it has received.
+const RECEIVED_BYTES_KEPT: usize = 64 * 1024;
+
 /// What a client hears next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -239,6 +242,8 @@ impl Client {
     pub fn hear(&mut self) -> Heard {
         loop {
             while let Some(frame) = Frame::take(&mut self.received) {
+                // Where memory is counted, that of the client is counted with it.
+                self.received.shrink_to(RECEIVED_BYTES_KEPT);
                 if frame.first == frame::PING && self.answers_pings {
                     // Who has gone in the meantime is heard of soon enough.
                     let _ = self.try_send(frame::masked(frame::PONG, &frame.payload));

@@ -1,0 +1,165 @@
+//! Memory: what slow, broken and unfinished peers may make the engine hold. The allocator itself counts,
+//! and it counts the whole process, so the tests of this file run one at a time.
+
+use std::alloc::System;
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crore_engine::{Context, Handler, Limits, Message, OwnedMessage, SlowConsumer};
+use crore_tests::frame::{BINARY, PING, PONG, fragment, header, masked};
+use crore_tests::{Client, Frame, Server, Setup, limits, on_each_kind};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that are allocated now.
+fn allocated() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+/// Bytes that are allocated in addition to those `before`.
+fn grown(before: usize) -> usize {
+    allocated().saturating_sub(before)
+}
+
+/// Everyone hears the news; an echo otherwise. It keeps nothing of what it is told.
+struct Forgetful;
+
+impl Handler for Forgetful {
+    type Connection = ();
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        if message.as_text() == Some("subscribe news") {
+            context.subscribe("news").expect("one subscription is within the limits");
+            context.send("subscribed");
+        } else {
+            context.send(message);
+        }
+    }
+}
+
+fn start(setup: Setup, limits: Limits) -> Server {
+    setup.start_handler(1, limits, channel().1, |_| Forgetful)
+}
+
+fn subscriber(server: &Server) -> Client {
+    let mut client = Client::tcp_with_window(server.address(), 4096).upgraded();
+    assert_eq!(client.ask("subscribe news"), "subscribed");
+    client
+}
+
+/// Publishes messages of 10 kB in lockstep with a subscriber that reads.
+fn publish(server: &Server, reader: &mut Client, count: usize) {
+    for _ in 0..count {
+        server.handle().publish("news", OwnedMessage::binary(vec![1; 10_000])).expect("room for a command");
+        assert_eq!(reader.frame().payload.len(), 10_000);
+    }
+}
+
+#[test]
+fn outboxes_are_bounded_whatever_is_published() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        for slow_consumer in [SlowConsumer::Disconnect, SlowConsumer::DropNewest, SlowConsumer::DropOldest] {
+            let server = start(setup, Limits { slow_consumer, ..limits() });
+            let slow: Vec<Client> = (0..10).map(|_| subscriber(&server)).collect();
+            let mut reader = subscriber(&server);
+            publish(&server, &mut reader, 100);
+            let before = allocated();
+            // 20 MB to each of ten outboxes of a megabyte.
+            publish(&server, &mut reader, 2_000);
+            assert!(grown(before) < 12 << 20, "{} bytes more with {slow_consumer:?}", grown(before));
+            drop(slow);
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_pings_that_reads_no_pong_fills_nothing() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let server = start(setup, limits());
+        let mut bystander = server.client();
+        let mut flood = Client::tcp_with_window(server.address(), 4096).upgraded();
+        flood.answers_pings = false;
+        let pings = masked(PING, &[0x42; 125]).repeat(1000);
+        let before = allocated();
+        flood.send_until_blocked(&pings, 100 << 20);
+        assert!(grown(before) < 1 << 20, "{} bytes more", grown(before));
+        assert_eq!(bystander.ask("still here"), "still here");
+        // The last ping of all is answered.
+        flood.send(masked(PING, b"the last"));
+        let last = Frame { first: PONG, payload: b"the last".to_vec() };
+        while flood.frame() != last {}
+        assert_eq!(flood.ask("hello"), "hello");
+    });
+}
+
+#[test]
+fn what_is_announced_is_not_allocated() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let server = start(setup, Limits { message_bytes_max: 1 << 30, ..limits() });
+        let mut bystander = server.client();
+        let before = allocated();
+        // A gigabyte each, and a kilobyte of it sent.
+        let clients: Vec<Client> = (0..100)
+            .map(|_| {
+                let mut client = server.client();
+                client.send(header(BINARY, 1 << 30));
+                client.send([0; 1000]);
+                client
+            })
+            .collect();
+        assert_eq!(bystander.ask("still here"), "still here");
+        assert!(grown(before) < 1 << 20, "{} bytes more", grown(before));
+        drop(clients);
+    });
+}
+
+#[test]
+fn messages_that_never_end_are_bounded() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let server = start(setup, limits());
+        let before = allocated();
+        for _ in 0..20 {
+            let mut client = server.client();
+            client.send(masked(fragment::BINARY, &[1; 60_000]));
+            // Up to the limit, by default a megabyte; its answer, and then the end, are not looked for.
+            for _ in 0..30 {
+                let _ = client.try_send(masked(fragment::MIDDLE, &[1; 60_000]));
+                assert!(grown(before) < 3 << 20, "{} bytes more", grown(before));
+            }
+        }
+        server.wait_for("each is refused", |stats| stats.closed_protocol == 20);
+        server.wait_until_empty();
+        assert!(grown(before) < 1 << 20, "{} bytes more", grown(before));
+    });
+}
+
+#[test]
+fn memory_of_large_messages_is_given_back() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let server = start(setup, Limits { message_bytes_max: 20_000_000, outbox_bytes_max: 64 << 20, ..limits() });
+        let mut clients: Vec<Client> = (0..10).map(|_| server.client()).collect();
+        let before = allocated();
+        for client in &mut clients {
+            let message = vec![3; 10_000_000];
+            client.send(masked(BINARY, &message));
+            assert!(client.frame().payload == message);
+        }
+        // Ten connections that are idle again hold nothing of a hundred megabytes.
+        assert!(grown(before) < 1 << 20, "{} bytes more", grown(before));
+        drop(clients);
+    });
+}

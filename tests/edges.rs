@@ -281,3 +281,46 @@ fn one_connection_too_many_is_closed_at_once() {
         server.client().close();
     });
 }
+
+/// Has two subscriptions, which it ends at the next message, and a message to send that takes its time.
+struct Parting;
+
+const PARTING_BYTES: usize = 16 << 20;
+
+impl Handler for Parting {
+    type Connection = ();
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        match message.payload() {
+            b"much" => {
+                context.subscribe("one").expect("within the limits");
+                context.subscribe("two").expect("within the limits");
+                context.send(&vec![1; PARTING_BYTES]);
+                context.send(&vec![2; PARTING_BYTES]);
+            }
+            b"leave" => {
+                context.unsubscribe("one");
+                context.unsubscribe("two");
+            }
+            _ => context.send(message),
+        }
+    }
+}
+
+#[test]
+fn a_slow_reader_that_leaves_its_topics_is_heard_again() {
+    on_each_kind(|setup| {
+        let limits = Limits { outbox_bytes_max: PARTING_BYTES + 1024, ..limits() };
+        let server = setup.start_handler(1, limits, channel().1, |_| Parting);
+        let mut client = server.client();
+        client.say("much");
+        // The first of the two messages is read, so that the second is on its way and the outbox empty.
+        assert_eq!(client.frame().payload.len(), PARTING_BYTES);
+        let received = server.stats().messages_received;
+        client.say("leave");
+        server.wait_for("the second message is received", |stats| stats.messages_received > received);
+        assert_eq!(client.frame().payload.len(), PARTING_BYTES);
+        assert_eq!(client.ask("hello"), "hello");
+        client.close();
+    });
+}

@@ -216,12 +216,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 return;
             }
             connection.tidy();
-            if connection.paused {
-                connection.paused = false;
-                self.watch(slot);
-                if self.connections.at(slot).phase == Phase::Open {
-                    self.call(slot, |handler, context, state| handler.on_writable(context, state));
-                }
+        }
+        // Not only with a rare part: it may have gone with the last topic while the last parcel left.
+        if connection.paused {
+            connection.paused = false;
+            self.watch(slot);
+            if self.connections.at(slot).phase == Phase::Open {
+                self.call(slot, |handler, context, state| handler.on_writable(context, state));
             }
         }
         self.on_all_sent(slot);

@@ -1,1 +1,296 @@
-//! placeholder
+//! The contract with an application: its state, its answers, its futures, its mistakes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use crore_engine::{
+    Answer, Closed, ConnectionId, Context, CoreId, Engine, Error, Handler, HostKind, Message, OwnedMessage, Request,
+    Response,
+};
+use crore_tests::client::REQUEST;
+use crore_tests::frame::{BINARY, TEXT, masked};
+use crore_tests::{Client, Event, Server, Setup, limits, on_each_kind, wait_until};
+
+fn start<H: Handler>(setup: Setup, handler: impl Fn(CoreId) -> H + Send + Sync + 'static) -> Server {
+    setup.start_handler(1, limits(), channel().1, handler)
+}
+
+/// Answers with the same bytes as the other kind, and with the number of messages so far.
+struct Swap;
+
+impl Handler for Swap {
+    type Connection = u32;
+
+    fn on_message(&mut self, context: &mut Context<'_>, messages: &mut u32, message: Message<'_>) {
+        *messages += 1;
+        match message.as_text() {
+            Some(text) => context.send(text.as_bytes()),
+            None => context.send(std::str::from_utf8(message.payload()).expect("the test sends text")),
+        }
+        context.send(&messages.to_string());
+    }
+}
+
+#[test]
+fn a_message_can_be_answered_as_the_other_kind() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Swap);
+        let mut client = server.client();
+        client.send([masked(TEXT, b"text"), masked(BINARY, b"binary")].concat());
+        for (first, payload) in [(BINARY, "text"), (TEXT, "1"), (TEXT, "binary"), (TEXT, "2")] {
+            let frame = client.frame();
+            assert_eq!((frame.first, frame.payload.as_slice()), (first, payload.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn each_connection_has_its_own_state() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Swap);
+        for _ in 0..3 {
+            // Slots are used again, what was in them is not.
+            let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
+            for round in 1..5 {
+                for client in &mut clients {
+                    client.say("x");
+                    assert_eq!(client.frame().first, BINARY);
+                    assert_eq!(client.text(), round.to_string());
+                }
+            }
+            clients.into_iter().for_each(Client::close);
+            server.wait_until_empty();
+        }
+    });
+}
+
+/// Subscribes while the request is handled, and refuses some.
+struct Early;
+
+impl Handler for Early {
+    type Connection = ();
+
+    fn on_request(&mut self, context: &mut Context<'_>, _: &mut (), request: &Request<'_>) -> Answer {
+        context.subscribe("early").expect("one subscription is within the limits");
+        context.publish("early", "somebody comes");
+        match request.path {
+            "/refused" => Answer::Respond(Response::text(403, "not you\n")),
+            "/cut" => {
+                context.terminate();
+                Answer::upgrade()
+            }
+            _ => Answer::upgrade(),
+        }
+    }
+
+    fn on_open(&mut self, context: &mut Context<'_>, _: &mut ()) {
+        context.send("welcome");
+    }
+}
+
+#[test]
+fn who_is_subscribed_before_the_answer_hears_nothing_before_it() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Early);
+        for _ in 0..3 {
+            let mut client = server.client();
+            let mut heard = [client.text(), client.text()];
+            heard.sort();
+            assert_eq!(heard, ["somebody comes", "welcome"]);
+        }
+        let mut refused = server.tcp();
+        refused.send(REQUEST.replacen("GET /", "GET /refused", 1));
+        let response = refused.response();
+        assert_eq!((response.status, response.body.as_str()), (403, "not you\n"));
+        server.handle().publish("early", "for subscribers").expect("room for a command");
+        refused.ended();
+        let mut cut = server.tcp();
+        cut.send(REQUEST.replacen("GET /", "GET /cut", 1));
+        cut.drain_bytes();
+        drop(refused);
+        server.wait_until_empty();
+    });
+}
+
+/// Answers each message later, from a future.
+struct Later;
+
+impl Handler for Later {
+    type Connection = ();
+
+    fn on_open(&mut self, context: &mut Context<'_>, _: &mut ()) {
+        let (handle, id) = (context.handle().clone(), context.id());
+        context.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            handle.send(id, "welcome").expect("room for a command");
+        });
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        let (handle, id) = (context.handle().clone(), context.id());
+        let answer = OwnedMessage::from(message);
+        let milliseconds = message.as_text().and_then(|text| text.parse().ok());
+        context.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(milliseconds.expect("a number"))).await;
+            handle.send(id, answer).expect("room for a command");
+        });
+        // What it says itself does not wait for the future.
+        context.send("at once");
+    }
+
+    fn on_close(&mut self, context: &mut Context<'_>, _: &mut (), _: Closed<'_>) {
+        let handle = context.handle().clone();
+        context.spawn(async move {
+            tokio::task::yield_now().await;
+            handle.broadcast("somebody has gone").expect("room for a command");
+        });
+    }
+}
+
+#[test]
+fn futures_of_a_handler_run_on_its_core() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Later);
+        let mut client = server.client();
+        assert_eq!(client.text(), "welcome");
+        client.say("50");
+        client.say("0");
+        assert_eq!((client.text(), client.text()), ("at once".to_owned(), "at once".to_owned()));
+        assert_eq!((client.text(), client.text()), ("0".to_owned(), "50".to_owned()));
+
+        // Many at once, of which those that end after their connection say nothing to anybody.
+        let mut gone = server.client();
+        assert_eq!(gone.text(), "welcome");
+        for _ in 0..500 {
+            gone.say("20");
+            client.say("20");
+        }
+        gone.reset();
+        let mut heard: Vec<String> = (0..1001).map(|_| client.text()).collect();
+        heard.sort();
+        heard.dedup();
+        assert_eq!(heard, ["20", "at once", "somebody has gone"]);
+        client.say("1");
+        assert_eq!((client.text(), client.text()), ("at once".to_owned(), "1".to_owned()), "nothing else");
+    });
+}
+
+#[test]
+fn a_future_that_panics_ends_alone() {
+    struct Careless;
+    impl Handler for Careless {
+        type Connection = ();
+        fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+            context.spawn(async { panic!("a future of the test panics") });
+            context.send(message);
+        }
+    }
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Careless);
+        let mut client = server.client();
+        for _ in 0..3 {
+            assert_eq!(client.ask("hello"), "hello");
+        }
+    });
+}
+
+#[test]
+fn a_busy_worker_lets_futures_run_and_sockets_be_heard() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Later);
+        let mut client = server.client();
+        assert_eq!(client.text(), "welcome");
+        // Commands without end: the worker never finds that there is nothing to do.
+        let stop = Arc::new(AtomicBool::new(false));
+        let flood = || {
+            let (handle, stop) = (server.handle().clone(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let nobody = ConnectionId::from_u64(0x00ff_ffff);
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = handle.send(nobody, "");
+                }
+            })
+        };
+        let floods = [flood(), flood()];
+        let answers: Vec<[String; 2]> = (0..20)
+            .map(|_| {
+                client.say("5");
+                [client.text(), client.text()]
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        for flood in floods {
+            flood.join().expect("no panic");
+        }
+        assert!(answers.iter().all(|answers| answers == &["at once", "5"]));
+    });
+}
+
+/// Panics when it is told to.
+struct Fragile;
+
+impl Handler for Fragile {
+    type Connection = ();
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        match message.as_text() {
+            Some("core") => context.send(&context.core().to_string()),
+            Some("panic") => panic!("a handler of the test panics"),
+            _ => context.send(message),
+        }
+    }
+}
+
+#[test]
+fn a_handler_that_panics_ends_the_engine_with_an_error() {
+    on_each_kind(|setup| {
+        for core in [0, 1] {
+            let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(2).limits(limits());
+            let running = engine.descriptors(setup.descriptors).start(|_| Fragile).expect("the engine starts");
+            let mut clients = Client::on_each_core(running.address(), 2);
+            clients[core].say("panic");
+            // Nobody has drained the other core: `join` must not wait for that.
+            let outcome = running.join();
+            assert!(matches!(outcome, Err(Error::Panicked(CoreId(panicked))) if usize::from(panicked) == core));
+            for client in &mut clients {
+                client.drain();
+            }
+        }
+    });
+}
+
+#[test]
+fn the_bare_host_serves_too() {
+    on_each_kind(|setup| {
+        let (sender, events) = channel();
+        let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(2).limits(limits()).host(HostKind::Bare);
+        let handler = move |_| crore_tests::Actor::new(sender.clone());
+        let running = engine.descriptors(setup.descriptors).start(handler).expect("the engine starts");
+        let mut clients = Client::on_each_core(running.address(), 2);
+        for client in &mut clients {
+            client.ask("subscribe news");
+        }
+        for round in 0..200 {
+            // Parked between rounds or not, the other core and other threads wake it.
+            clients[round % 2].say(&format!("publish news {round}"));
+            for client in &mut clients {
+                assert_eq!(client.text(), round.to_string());
+            }
+            running.handle().publish("news", "from a thread").expect("room for a command");
+            for client in &mut clients {
+                assert_eq!(client.text(), "from a thread");
+            }
+        }
+        let handle = running.handle().clone();
+        handle.drain(Duration::from_secs(60));
+        for client in clients {
+            client.goes_away();
+        }
+        running.join().expect("every worker ends in peace");
+        wait_until("all are told as closed", || {
+            events.try_iter().filter(|event| matches!(event, Event::Closed { .. })).count() >= 2
+        });
+    });
+}

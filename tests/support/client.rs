@@ -386,6 +386,17 @@ impl Client {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
     }
 
+    /// A whole close handshake of a server that goes away.
+    ///
+    /// # Panics
+    /// If something else than its close frame comes, or no end behind the answer.
+    #[track_caller]
+    pub fn goes_away(mut self) {
+        assert_eq!(self.frame().close().0, Some(1001));
+        self.send(frame::close(1001, ""));
+        self.ended();
+    }
+
     /// A whole close handshake that this end begins.
     ///
     /// # Panics

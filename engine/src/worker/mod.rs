@@ -192,3 +192,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         (self.connections.at(slot).phase == connection::Phase::Open).then_some(slot)
     }
 }
+
+impl<D: Driver, H: Handler> Drop for Worker<D, H> {
+    /// A worker that an error or a panic has ended leaves no socket open. After a drain there is none.
+    fn drop(&mut self) {
+        for slot in self.connections.slots() {
+            self.driver.close(self.connections.at(slot).socket);
+        }
+        // What fails now has nobody to go to.
+        let _ = self.driver.enter();
+    }
+}

@@ -118,6 +118,27 @@ impl Client {
         self
     }
 
+    /// Upgrades, if the server does not end the connection instead.
+    ///
+    /// # Panics
+    /// If the server answers with something else.
+    #[must_use]
+    #[track_caller]
+    pub fn try_upgraded(mut self) -> Option<Self> {
+        self.try_send(REQUEST).ok()?;
+        while !self.received.ends_with(b"\r\n\r\n") {
+            match self.read_some() {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("neither an answer nor an end: {error}"),
+            }
+        }
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "no upgrade: {head}");
+        Some(self)
+    }
+
     /// Open connections, one on each core of `cores`, found by trying: the kernel spreads them.
     ///
     /// # Panics

@@ -168,6 +168,10 @@ pub(crate) struct IdleOptions {
     #[arg(long, default_value = "3s", value_parser = duration)]
     #[serde(serialize_with = "as_seconds")]
     pub(crate) settle: Duration,
+    /// How long to wait before it begins for sockets of earlier connections, which stay in TIME_WAIT for a minute
+    #[arg(long, default_value = REST_PATIENCE, value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) patience: Duration,
     /// Connections with both ends in the client, by which the client's share of kernel memory is measured; 0 leaves it out
     #[arg(long, default_value_t = CALIBRATION_CONNECTIONS)]
     pub(crate) calibration: u32,
@@ -176,6 +180,9 @@ pub(crate) struct IdleOptions {
     #[serde(skip)]
     pub(crate) json: Option<PathBuf>,
 }
+
+/// A minute of TIME_WAIT, and a little.
+pub(crate) const REST_PATIENCE: &str = "65s";
 
 /// Connections with both ends in the client; enough that what the slab allocator keeps per core does not show.
 pub(crate) const CALIBRATION_CONNECTIONS: u32 = 4000;
@@ -242,6 +249,10 @@ pub(crate) struct CompareOptions {
     #[arg(long, default_value = "3s", value_parser = duration)]
     #[serde(serialize_with = "as_seconds")]
     pub(crate) settle: Duration,
+    /// How long to wait before idle connections for sockets of earlier ones, which stay in TIME_WAIT for a minute
+    #[arg(long, default_value = REST_PATIENCE, value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) patience: Duration,
     /// Cores of the server
     #[arg(long, default_value = "0")]
     pub(crate) server_core: CoreList,

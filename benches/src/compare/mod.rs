@@ -155,6 +155,7 @@ impl Case {
                 target,
                 connections,
                 settle: options.settle,
+                patience: options.patience,
                 calibration: crate::cli::CALIBRATION_CONNECTIONS,
                 json: None,
             }),

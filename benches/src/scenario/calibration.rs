@@ -10,6 +10,7 @@ use crore_engine::driver::{Driver, Token};
 use crore_engine::uring::{DescriptorSetting, Ring, RingConfig, SetupError, probe};
 
 use super::ScenarioError;
+use crate::cli::IdleOptions;
 use crate::client::{ClientError, Target};
 use crate::measure::slab::{Aliases, KernelMemory, SlabGrowth, SocketCounts, growth};
 
@@ -37,6 +38,7 @@ pub(super) fn slab_growth(before: &KernelMemory, after: &KernelMemory, aliases: 
     list.retain(|slab| CONNECTION_SLABS.iter().any(|prefix| aliases.has(&slab.name, prefix)));
     Some(list)
 }
+
 /// Sockets that came or went beside both ends of `connections`.
 pub(super) fn foreign(before: &SocketCounts, after: &SocketCounts, connections: u32) -> u64 {
     let ours = before.allocated + 2 * u64::from(connections);
@@ -51,12 +53,12 @@ pub(super) fn is_disturbed(foreign_sockets: u64, connections: u32) -> bool {
 /// What one end of the client's costs, by cache, in bytes. `None` if that can't be known here, or not for all the
 /// sockets that other programs open and close.
 pub(super) fn calibrate(
-    connections: u32,
-    descriptors: DescriptorSetting,
+    options: &IdleOptions,
     aliases: &Aliases,
 ) -> Result<Option<BTreeMap<String, f64>>, ScenarioError> {
+    let (connections, descriptors) = (options.calibration, options.target.client.descriptors);
     for _ in 0..CALIBRATIONS_MAX {
-        wait_until_sockets_rest(connections)?;
+        wait_until_sockets_rest(connections, options.patience)?;
         let before = KernelMemory::read()?;
         if connections == 0 || before.slabs.is_none() {
             return Ok(None);
@@ -93,15 +95,15 @@ fn client_ends(slabs: &[SlabGrowth], connections: u32, aliases: &Aliases) -> BTr
 }
 
 /// Waits until the kernel frees no more sockets of an earlier round, of the calibration, or in TIME_WAIT: it does so
-/// on its own time, and would do so in the middle of the measurement.
-pub(super) fn wait_until_sockets_rest(connections: u32) -> Result<(), ScenarioError> {
+/// on its own time, and would do so in the middle of the measurement. After `patience` the machine has other work.
+pub(super) fn wait_until_sockets_rest(connections: u32, patience: Duration) -> Result<(), ScenarioError> {
     let look = || -> Result<_, ScenarioError> {
         let objects = KernelMemory::read()?.slabs.and_then(|slabs| slabs.get("TCP").map(|slab| slab.objects));
         Ok((SocketCounts::read()?, objects))
     };
     let (mut last, mut same) = (look()?, 0);
     let begin = Instant::now();
-    while same < REST_LOOKS && begin.elapsed() < REST_PATIENCE {
+    while same < REST_LOOKS && begin.elapsed() < patience {
         std::thread::sleep(SETTLE);
         let now = look()?;
         let rests = now == last && !is_disturbed(now.0.time_wait, connections);
@@ -113,9 +115,6 @@ pub(super) fn wait_until_sockets_rest(connections: u32) -> Result<(), ScenarioEr
 
 /// Looks without a change after which sockets are at rest.
 const REST_LOOKS: u32 = 3;
-
-/// A socket stays in TIME_WAIT for a minute; beyond that the machine has other work.
-const REST_PATIENCE: Duration = Duration::from_secs(65);
 
 /// The kernel frees and moves some objects a moment later.
 const SETTLE: Duration = Duration::from_millis(200);

@@ -100,11 +100,11 @@ pub(super) fn run(options: &IdleOptions, run: &Run, progress: &Progress) -> Resu
     let pid = options.target.server_pid;
     let observer = Observer::new(pid, run.client_core);
     let user = |pid: Option<u32>| pid.map(ProcessMemory::read).transpose();
+    let mut client = Client::new(config)?;
     let aliases = Aliases::read();
     progress.counted("calibrating", options.calibration);
-    let client_end = calibrate(options.calibration, options.target.client.descriptors, &aliases)?;
-    wait_until_sockets_rest(connections)?;
-    let mut client = Client::new(config)?;
+    let client_end = calibrate(options, &aliases)?;
+    wait_until_sockets_rest(connections, options.patience)?;
 
     let look = observer.look()?;
     let (user_before, kernel_before) = (user(pid)?, KernelMemory::read()?);

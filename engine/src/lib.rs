@@ -85,3 +85,8 @@ pub use message::{Message, MessageKind, OwnedMessage};
 pub use protocol::http::Request;
 pub use stats::Stats;
 pub use uring::DescriptorSetting;
+
+/// The first program that a newcomer meets is one that compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

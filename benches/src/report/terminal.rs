@@ -9,7 +9,7 @@ use crate::scenario::{IdleMemory, Outcome};
 /// One round of a comparison, on one line.
 pub(crate) fn line(label: &str, outcome: &Outcome) -> String {
     let format = Metric::format;
-    let mut text = format!("{label:<24}");
+    let mut text = format!("{label:<32}");
     if let Some(idle) = &outcome.idle {
         if let Some(user) = &idle.user {
             let _ = write!(

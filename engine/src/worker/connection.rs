@@ -67,7 +67,7 @@ pub(super) struct Connection<S> {
     pub(super) heard: bool,
     /// A heartbeat has been sent and not answered.
     pub(super) pinged: bool,
-    /// Input is not asked for until the outbox is empty again.
+    /// Input is not asked for, and what comes nevertheless is not handled, until the outbox is empty again.
     pub(super) paused: bool,
     /// `on_open` has been called, and `on_close` has not.
     pub(super) announced: bool,
@@ -83,8 +83,8 @@ const _: () = {
 /// What few connections have, and those not for long.
 #[derive(Default)]
 pub(super) struct Rare {
-    /// The request head so far.
-    pub(super) head: Vec<u8>,
+    /// Input that is not handled yet: the request head so far, or what came for a connection that is paused.
+    pub(super) input: Vec<u8>,
     /// Output of earlier turns that has not left.
     pub(super) outbox: Outbox,
     /// Topics, if more than one.
@@ -95,7 +95,7 @@ pub(super) struct Rare {
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.outbox.is_empty() && self.topics.is_empty() && self.closing.is_none()
+        self.input.is_empty() && self.outbox.is_empty() && self.topics.is_empty() && self.closing.is_none()
     }
 }
 

@@ -212,8 +212,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Reads again if the connection was paused: its end must be seen.
     fn read_on(&mut self, slot: u32) {
-        if std::mem::take(&mut self.connections.at(slot).paused) {
-            self.watch(slot);
+        if self.connections.at(slot).paused {
+            self.resume(slot);
         }
     }
 }

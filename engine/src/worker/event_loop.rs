@@ -38,6 +38,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         self.take_commands();
         self.expire();
+        self.take_held_input();
         self.flush();
         self.shared_stats.publish(&self.stats);
         Ok(self.progress())
@@ -45,7 +46,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
-        let output = !self.corks.list.is_empty() || self.driver.has_queued();
+        let output = !self.corks.list.is_empty() || !self.resumed.is_empty() || self.driver.has_queued();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();
         if self.draining && self.connections.len() == 0 && !kernel {
@@ -160,12 +161,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.stats.buffers_exhausted += 1;
                 self.watch(slot);
             }
-            None if matches!(connection.phase, Phase::Finishing { .. }) => {
-                // The peer has no more to say, but may still be reading what we have.
-                connection.phase = Phase::Finishing { linger: false };
-                self.on_all_sent(slot);
+            None => {
+                self.take_last_input(slot);
+                let connection = self.connections.at(slot);
+                if matches!(connection.phase, Phase::Finishing { .. }) {
+                    // The peer has no more to say, but may still be reading what we have.
+                    connection.phase = Phase::Finishing { linger: false };
+                    self.on_all_sent(slot);
+                } else {
+                    self.on_stream_ended(slot);
+                }
             }
-            None | Some(_) => self.on_stream_ended(slot),
+            Some(_) => self.on_stream_ended(slot),
         }
     }
 
@@ -219,8 +226,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         // Not only with a rare part: it may have gone with the last topic while the last parcel left.
         if connection.paused {
-            connection.paused = false;
-            self.watch(slot);
+            self.resume(slot);
             if self.connections.at(slot).phase == Phase::Open {
                 self.call(slot, |handler, context, state| handler.on_writable(context, state));
             }
@@ -302,7 +308,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // Who does not read is not read from: the kernel's window closes on the peer before anything
         // of its own making overflows here. It is read from again when all has left, not before.
         let connection = self.connections.at(slot);
-        let half_full = connection.rare.as_ref().is_some_and(|rare| rare.outbox.is_half_full(&self.limits));
+        let half_full = connection.rare.as_ref().is_some_and(|rare| rare.outbox.is_half_full((0, 0), &self.limits));
         connection.paused |= half_full && connection.phase == Phase::Open;
     }
 

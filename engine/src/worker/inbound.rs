@@ -17,7 +17,7 @@ pub(super) const HEARTBEAT_BYTES: usize = 8;
 pub(super) enum Source {
     /// In a receive buffer.
     Buffer(BufferId),
-    /// In memory of our own: what came behind a request head that arrived in pieces.
+    /// In memory of our own: what came behind a request head, or for a connection that was paused.
     Heap(Vec<u8>),
 }
 
@@ -53,7 +53,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             connection.watch = Watch::Nothing;
         }
-        match connection.phase {
+        let phase = connection.phase;
+        match phase {
+            Phase::Open | Phase::Closing if self.is_behind(slot) => self.hold(slot, buffer, bytes),
             Phase::Open | Phase::Closing => self.on_bytes(slot, Source::Buffer(buffer), 0, bytes),
             Phase::Handshake => self.on_head(slot, buffer, bytes),
             Phase::Finishing { .. } => self.driver.release(buffer),
@@ -64,7 +66,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
         }
         if armed {
-            self.slow_down(slot);
+            self.end_if_paused(slot);
             return;
         }
         let connection = self.connections.at(slot);
@@ -78,14 +80,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.driver.receive(connection.socket, Self::token(slot));
         } else {
             self.watch(slot);
-        }
-    }
-
-    /// Ends the multishot receive of a connection that does not read what it causes.
-    fn slow_down(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        if connection.paused && connection.watch == Watch::Multishot {
-            self.demote(slot);
         }
     }
 

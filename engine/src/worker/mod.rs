@@ -6,6 +6,7 @@
 //!   apply        the actions of a handler, the commands of other cores and threads
 //!   broadcast    what a turn publishes to a topic, joined, one send for each subscriber
 //!   outbox       what a turn has for a connection, joined; what waits for a slow one
+//!   pause        input of a connection that does not read what it causes
 //!   heartbeat    deadlines: handshake, ping, pong, close
 //!   ending       every way in which a connection ends, and the one place where its slot is freed
 //! ```
@@ -21,6 +22,7 @@ mod event_loop;
 mod heartbeat;
 mod inbound;
 mod outbox;
+mod pause;
 #[cfg(test)]
 mod simulation;
 mod timers;
@@ -87,6 +89,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     corks: Corks,
     broadcasts: Broadcasts,
     spawned: Vec<LocalFuture>,
+    /// Connections that are no longer paused but for input that came while they were.
+    resumed: Vec<u32>,
     /// Connections whose outboxes have overflowed while the turn's output was stored.
     too_slow: Vec<u32>,
     /// Connections that are over; freed at the end of the turn, so that a slot is good throughout it.
@@ -135,6 +139,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             corks: Corks::default(),
             broadcasts: Broadcasts::default(),
             spawned: Vec::new(),
+            resumed: Vec::new(),
             too_slow: Vec::new(),
             ended: Vec::new(),
             commands,

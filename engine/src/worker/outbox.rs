@@ -21,8 +21,8 @@ pub(super) struct Cork {
     pub(super) slot: u32,
     pub(super) generation: u32,
     pub(super) parcel: Parcel,
-    /// Another one of the same connection is before it, so that it will have to wait.
-    second: bool,
+    /// What the turn has for the same connection before it, in bytes and in messages: it will have to wait.
+    before: (usize, usize),
 }
 
 /// The corks of one turn, and empty buffers for the next ones.
@@ -80,9 +80,18 @@ impl Corks {
 
     /// Adds a parcel behind what the turn has for the connection.
     pub(super) fn push<S>(&mut self, slot: u32, connection: &mut Connection<S>, parcel: Parcel) {
-        let second = connection.cork != NONE;
+        let before = self.waiting(connection);
         connection.cork = u32::try_from(self.list.len()).expect("a turn has fewer corks than 2^32");
-        self.list.push(Cork { slot, generation: connection.generation, parcel, second });
+        self.list.push(Cork { slot, generation: connection.generation, parcel, before });
+    }
+
+    /// Bytes and messages that the turn has for the connection so far.
+    pub(super) fn waiting<S>(&self, connection: &Connection<S>) -> (usize, usize) {
+        if connection.cork == NONE {
+            return (0, 0);
+        }
+        let Cork { parcel, before: (bytes, messages), .. } = &self.list[connection.cork as usize];
+        (bytes + parcel.outgoing.len(), messages + parcel.messages as usize)
     }
 
     fn joinable<S>(
@@ -94,8 +103,8 @@ impl Corks {
         if connection.cork == NONE {
             return None;
         }
-        let Cork { parcel, second, .. } = &mut self.list[connection.cork as usize];
-        if (*second || connection.sending) && (messages == 0) != (parcel.messages == 0) {
+        let Cork { parcel, before, .. } = &mut self.list[connection.cork as usize];
+        if (before.0 > 0 || connection.sending) && (messages == 0) != (parcel.messages == 0) {
             // What will go to the outbox is bounded there, and control frames are exempt from that: a
             // close frame must not be dropped with a message.
             return None;
@@ -115,6 +124,11 @@ impl Corks {
             _ => None,
         }
     }
+}
+
+/// Whether an outbox with so much in it is half full, by either bound.
+pub(super) const fn half_full(bytes: usize, messages: usize, limits: &Limits) -> bool {
+    bytes > limits.outbox_bytes_max / 2 || messages > limits.outbox_messages_max / 2
 }
 
 /// What an outbox made of a parcel.
@@ -146,9 +160,9 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Whether half of either bound is reached.
-    pub(super) const fn is_half_full(&self, limits: &Limits) -> bool {
-        self.bytes > limits.outbox_bytes_max / 2 || self.messages > limits.outbox_messages_max / 2
+    /// Whether half of either bound is reached, once so much `more` is stored, in bytes and in messages.
+    pub(super) const fn is_half_full(&self, more: (usize, usize), limits: &Limits) -> bool {
+        half_full(self.bytes + more.0, self.messages + more.1, limits)
     }
 
     /// Stores a parcel within the bounds; control frames are exempt.

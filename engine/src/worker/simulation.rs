@@ -59,6 +59,8 @@ struct World {
     sockets: Vec<FakeSocket>,
     backlog: VecDeque<Socket>,
     accepting: bool,
+    /// Peers read more slowly than they speak.
+    slow: bool,
 }
 
 struct FakeKernel {
@@ -138,14 +140,15 @@ impl FakeKernel {
             }
         }
         let mut world = world.borrow_mut();
-        let World { rng, sockets, .. } = &mut *world;
+        let World { rng, sockets, slow, .. } = &mut *world;
         let socket = &mut sockets[index];
         if socket.is_readable()
             && let Some(token) = socket.poll.take()
         {
             self.completions.push(Completion::Readable(token));
         }
-        if let Some((token, outgoing)) = socket.send.take() {
+        let stuck = *slow && rng.u8(..) < 230;
+        if let Some((token, outgoing)) = socket.send.take_if(|_| !stuck || socket.reset || socket.shut) {
             let result = if socket.reset || socket.shut {
                 Err(Errno(libc::EPIPE))
             } else {
@@ -228,6 +231,10 @@ impl Driver for FakeKernel {
     }
 
     fn close(&mut self, socket: Socket) {
+        if std::thread::panicking() {
+            // A worker that unwinds closes what it has, whatever is in flight.
+            return;
+        }
         let socket = &mut self.world.borrow_mut().sockets[socket.0 as usize];
         let in_flight = socket.poll.is_some() || socket.receive.is_some() || socket.multishot.is_some();
         assert!(!in_flight && socket.send.is_none() && socket.shutdown.is_none(), "closed under a request");
@@ -408,9 +415,14 @@ fn heard(outbound: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
 
 fn run(seed: u64) {
     let mut rng = Rng::with_seed(seed);
-    let world = World { rng: rng.fork(), sockets: Vec::new(), backlog: VecDeque::new(), accepting: false };
+    // Every other world is a slow one, in which peers say only what comes back: of that nothing is dropped,
+    // however little room there is.
+    let slow = seed % 2 == 1;
+    let world = World { rng: rng.fork(), sockets: Vec::new(), backlog: VecDeque::new(), accepting: false, slow };
     let world = Rc::new(RefCell::new(world));
-    let (mut worker, open) = worker(&world, Limits::default());
+    let room = 3 * RECEIVE_BUFFER_BYTES;
+    let narrow = Limits { outbox_bytes_max: room, ..Limits::default() };
+    let (mut worker, open) = worker(&world, if slow { narrow } else { Limits::default() });
     let mut peers: Vec<Peer> = Vec::new();
     let mut published = 0_u32;
     for step in 0..400 {
@@ -436,13 +448,14 @@ fn run(seed: u64) {
                     append_message(&mut rng, &mut socket.inbound, Opcode::Close, &[]);
                     peer.closed = true;
                 }
-                10..=60 => {
+                10..=60 if !slow => {
                     append_message(&mut rng, &mut socket.inbound, Opcode::Text, published.to_string().as_bytes());
                     published += 1;
                 }
                 _ => {
                     for _ in 0..rng.u8(1..6) {
-                        let length = if rng.u8(..) < 20 { rng.usize(..40_000) } else { rng.usize(..300) };
+                        let longest = if slow { room / 4 } else { 40_000 };
+                        let length = if rng.u8(..) < 20 { rng.usize(..longest) } else { rng.usize(..300) };
                         let payload: Vec<u8> = (0..length).map(|_| rng.u8(..)).collect();
                         append_message(&mut rng, &mut socket.inbound, Opcode::Binary, &payload);
                         peer.echoes.push(payload);
@@ -495,6 +508,7 @@ fn run(seed: u64) {
     assert!(worker.timers.is_empty(), "seed {seed}: a deadline has leaked");
     let stats = worker.shared_stats.read();
     assert_eq!((stats.connections, stats.connections_open, stats.connections_hot), (0, 0, 0), "seed {seed}");
+    assert_eq!(stats.closed_slow, 0, "seed {seed}: a peer was closed for what it had caused itself");
     assert!(world.borrow().sockets.iter().all(|socket| socket.closed), "seed {seed}: a socket is still open");
 }
 

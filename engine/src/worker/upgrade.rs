@@ -15,7 +15,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// a connection, and it may come in pieces.
     pub(super) fn on_head(&mut self, slot: u32, buffer: BufferId, length: usize) {
         let mut head = match &mut self.connections.at(slot).rare {
-            Some(rare) => std::mem::take(&mut rare.head),
+            Some(rare) => std::mem::take(&mut rare.input),
             None => self.corks.buffer(),
         };
         let before = head.len();
@@ -33,7 +33,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let head_bytes = match parsed {
             Ok(None) => {
                 self.corks.recycle(answer);
-                self.connections.at(slot).rare_mut().head = head;
+                self.connections.at(slot).rare_mut().input = head;
                 return;
             }
             Ok(Some((request, head_bytes))) => {

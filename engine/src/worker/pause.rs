@@ -1,0 +1,101 @@
+//! Input of a connection that does not read what it causes: it is not asked for, and what the kernel had
+//! received before it heard of that is held, so that nothing is dropped of a peer's own making.
+//!
+//! ```text
+//! outbox half full ──► paused: no poll, no receive; a multishot receive is cancelled, what it still brings is held
+//! outbox empty     ──► resumed: what is held is handled, piece by piece, and then the kernel is asked for more
+//! ```
+//!
+//! What is held is bounded by what a multishot receive delivers until the next time that the kernel is
+//! entered, and so by the pool of buffers.
+
+use super::Worker;
+use super::connection::{NONE, Phase, Watch};
+use super::inbound::Source;
+use super::outbox::half_full;
+use crate::driver::{BufferId, Driver};
+use crate::handler::Handler;
+use crate::limits::RECEIVE_BUFFER_BYTES;
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Whether more input would cause output for which there is no room.
+    pub(super) fn is_behind(&mut self, slot: u32) -> bool {
+        let connection = self.connections.at(slot);
+        if connection.paused || connection.cork == NONE || connection.phase != Phase::Open {
+            return connection.paused;
+        }
+        let waiting = self.corks.waiting(connection);
+        match &connection.rare {
+            Some(rare) => rare.outbox.is_half_full(waiting, &self.limits),
+            None => half_full(waiting.0, waiting.1, &self.limits),
+        }
+    }
+
+    /// Keeps input for later.
+    pub(super) fn hold(&mut self, slot: u32, buffer: BufferId, bytes: usize) {
+        let connection = self.connections.at(slot);
+        connection.paused = true;
+        connection.rare_mut().input.extend_from_slice(&self.driver.bytes(&buffer)[..bytes]);
+        self.driver.release(buffer);
+    }
+
+    /// Ends the multishot receive of a connection that is paused. Unlike a demotion this can't wait for
+    /// another second: until the receive has ended, input piles up.
+    pub(super) fn end_if_paused(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.paused && connection.watch == Watch::Multishot {
+            connection.watch = Watch::Cancelling;
+            // Hot again only after as many messages as the first time.
+            connection.messages = 0;
+            self.driver.cancel(Self::token(slot));
+        }
+    }
+
+    /// Ends the pause: at once, or after what is held has been handled, still in this turn or in the next.
+    pub(super) fn resume(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.rare.as_ref().is_some_and(|rare| !rare.input.is_empty()) {
+            self.resumed.push(slot);
+        } else {
+            connection.paused = false;
+            self.watch(slot);
+        }
+    }
+
+    /// Handles what is held for connections that are resumed.
+    pub(super) fn take_held_input(&mut self) {
+        while let Some(slot) = self.resumed.pop() {
+            let Some(connection) = self.connections.in_use(slot) else { continue };
+            if std::mem::take(&mut connection.paused) {
+                self.take_input(slot, false);
+                self.watch(slot);
+            }
+        }
+    }
+
+    /// Handles what is held for a connection whose peer has ended the stream.
+    pub(super) fn take_last_input(&mut self, slot: u32) {
+        if std::mem::take(&mut self.connections.at(slot).paused) {
+            self.take_input(slot, true);
+        }
+    }
+
+    /// Handles what is held, as long as there is room for what it causes, or all of it.
+    fn take_input(&mut self, slot: u32, all: bool) {
+        let Some(rare) = &mut self.connections.at(slot).rare else { return };
+        let input = std::mem::take(&mut rare.input);
+        for piece in input.chunks(RECEIVE_BUFFER_BYTES) {
+            if !matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
+                break;
+            }
+            if !all && self.is_behind(slot) {
+                let connection = self.connections.at(slot);
+                connection.paused = true;
+                connection.rare_mut().input.extend_from_slice(piece);
+            } else {
+                self.on_bytes(slot, Source::Heap(piece.to_vec()), 0, piece.len());
+            }
+        }
+        self.connections.at(slot).tidy();
+    }
+}

@@ -316,11 +316,73 @@ fn a_slow_reader_that_leaves_its_topics_is_heard_again() {
         client.say("much");
         // The first of the two messages is read, so that the second is on its way and the outbox empty.
         assert_eq!(client.frame().payload.len(), PARTING_BYTES);
-        let received = server.stats().messages_received;
+        let received = server.stats().bytes_received;
         client.say("leave");
-        server.wait_for("the second message is received", |stats| stats.messages_received > received);
+        server.wait_for("the second message is received", |stats| stats.bytes_received > received);
         assert_eq!(client.frame().payload.len(), PARTING_BYTES);
         assert_eq!(client.ask("hello"), "hello");
         client.close();
+    });
+}
+
+#[test]
+fn a_burst_from_who_reads_is_answered_whole() {
+    on_each_kind(|setup| {
+        // Everything that comes within a turn is several times what may wait.
+        let server = setup.start_with(1, Limits { outbox_bytes_max: 200_000, ..limits() });
+        for end in [true, false] {
+            let mut client = server.client();
+            for _ in 0..20 {
+                client.ask("it gets hot");
+            }
+            client.answers_pings = false;
+            let message = |number: u32| frame::masked(frame::BINARY, &number.to_be_bytes().repeat(1000));
+            let mut burst: Vec<u8> = (0..2000).flat_map(message).collect();
+            if end {
+                burst.extend(frame::close(1000, ""));
+            }
+            let sender = client.send_aside(burst);
+            for number in 0..2000u32 {
+                let mut frame = client.frame();
+                while frame.first == frame::PING {
+                    frame = client.frame();
+                }
+                assert_eq!((frame.first, frame.payload), (frame::BINARY, number.to_be_bytes().repeat(1000)));
+            }
+            sender.join().expect("everything is sent");
+            client.answers_pings = true;
+            if end {
+                assert_eq!(client.closed(), Some(1000));
+            } else {
+                assert_eq!(client.ask("still here"), "still here");
+                client.close();
+            }
+        }
+        server.wait_until_empty();
+        let stats = server.stats();
+        assert_eq!((stats.closed_slow, stats.messages_dropped), (0, 0));
+    });
+}
+
+#[test]
+fn what_was_said_before_an_end_is_heard() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, Limits { outbox_bytes_max: 20_000, ..limits() });
+        let mut client = server.client();
+        for _ in 0..20 {
+            client.ask("it gets hot");
+        }
+        let burst: Vec<u8> = (0..500).flat_map(|_| frame::masked(frame::BINARY, &[7; 4000])).collect();
+        client.answers_pings = false;
+        let sender = client.send_aside(burst);
+        let mut heard = 0;
+        while heard < 10 {
+            heard += u32::from(client.frame().first == frame::BINARY);
+        }
+        sender.join().expect("everything is sent");
+        client.finish();
+        client.drain_bytes();
+        server.wait_until_empty();
+        assert_eq!(server.stats().messages_received, 520, "of 20 and 500");
     });
 }

@@ -222,6 +222,17 @@ impl Client {
         sent
     }
 
+    /// Sends bytes on a thread of its own, while this one reads. It must not answer pings meanwhile: the pong
+    /// would come into the middle of a frame.
+    ///
+    /// # Panics
+    /// If the socket can't be shared; the thread, if the server has gone.
+    #[must_use]
+    pub fn send_aside(&self, bytes: Vec<u8>) -> std::thread::JoinHandle<()> {
+        let mut writer = self.stream.try_clone().expect("a descriptor");
+        std::thread::spawn(move || writer.write_all(&bytes).expect("the server takes it"))
+    }
+
     /// Sends bytes one by one, each only when the server has received the one before. The server must
     /// have no other client that says anything.
     ///

@@ -1,17 +1,13 @@
 //! Memory: what slow, broken and unfinished peers may make the engine hold. The allocator itself counts,
 //! and it counts the whole process, so the tests of this file run one at a time.
 
-use std::alloc::System;
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crore_engine::{Context, Handler, Limits, Message, OwnedMessage, SlowConsumer};
 use crore_tests::frame::{BINARY, PING, PONG, fragment, header, masked};
+use crore_tests::system::allocated_bytes;
 use crore_tests::{Client, Frame, Server, Setup, limits, on_each_kind};
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -19,15 +15,9 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes that are allocated now.
-fn allocated() -> usize {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated - stats.bytes_deallocated
-}
-
 /// Bytes that are allocated in addition to those `before`.
 fn grown(before: usize) -> usize {
-    allocated().saturating_sub(before)
+    allocated_bytes().saturating_sub(before)
 }
 
 /// Everyone hears the news; an echo otherwise. It keeps nothing of what it is told.
@@ -73,9 +63,9 @@ fn outboxes_are_bounded_whatever_is_published() {
             let slow: Vec<Client> = (0..10).map(|_| subscriber(&server)).collect();
             let mut reader = subscriber(&server);
             publish(&server, &mut reader, 100);
-            let before = allocated();
-            // 20 MB to each of ten outboxes of a megabyte.
-            publish(&server, &mut reader, 2_000);
+            let before = allocated_bytes();
+            // 10 MB to each of ten outboxes of a megabyte.
+            publish(&server, &mut reader, 1_000);
             assert!(grown(before) < 12 << 20, "{} bytes more with {slow_consumer:?}", grown(before));
             drop(slow);
         }
@@ -91,7 +81,7 @@ fn a_flood_of_pings_that_reads_no_pong_fills_nothing() {
         let mut flood = Client::tcp_with_window(server.address(), 4096).upgraded();
         flood.answers_pings = false;
         let pings = masked(PING, &[0x42; 125]).repeat(1000);
-        let before = allocated();
+        let before = allocated_bytes();
         flood.send_until_blocked(&pings, 100 << 20);
         assert!(grown(before) < 1 << 20, "{} bytes more", grown(before));
         assert_eq!(bystander.ask("still here"), "still here");
@@ -104,12 +94,12 @@ fn a_flood_of_pings_that_reads_no_pong_fills_nothing() {
 }
 
 #[test]
-fn what_is_announced_is_not_allocated() {
+fn what_is_announced_is_not_allocated_bytes() {
     let _alone = alone();
     on_each_kind(|setup| {
         let server = start(setup, Limits { message_bytes_max: 1 << 30, ..limits() });
         let mut bystander = server.client();
-        let before = allocated();
+        let before = allocated_bytes();
         // A gigabyte each, and a kilobyte of it sent.
         let clients: Vec<Client> = (0..100)
             .map(|_| {
@@ -130,7 +120,7 @@ fn messages_that_never_end_are_bounded() {
     let _alone = alone();
     on_each_kind(|setup| {
         let server = start(setup, limits());
-        let before = allocated();
+        let before = allocated_bytes();
         for _ in 0..20 {
             let mut client = server.client();
             client.send(masked(fragment::BINARY, &[1; 60_000]));
@@ -152,7 +142,7 @@ fn memory_of_large_messages_is_given_back() {
     on_each_kind(|setup| {
         let server = start(setup, Limits { message_bytes_max: 20_000_000, outbox_bytes_max: 64 << 20, ..limits() });
         let mut clients: Vec<Client> = (0..10).map(|_| server.client()).collect();
-        let before = allocated();
+        let before = allocated_bytes();
         for client in &mut clients {
             let message = vec![3; 10_000_000];
             client.send(masked(BINARY, &message));

@@ -1,7 +1,7 @@
 //! A blocking WebSocket client that can misbehave in every way.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -79,6 +79,20 @@ impl Client {
     #[track_caller]
     pub fn tcp(address: SocketAddr) -> Self {
         Self::from_stream(TcpStream::connect_timeout(&address, DEADLINE).expect("the server accepts"))
+    }
+
+    /// A TCP connection from a certain address of this host.
+    ///
+    /// # Panics
+    /// If it can't be had.
+    #[must_use]
+    #[track_caller]
+    pub fn tcp_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.set_reuse_address(true).expect("a TCP socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of this host");
+        socket.connect_timeout(&address.into(), DEADLINE).expect("the server accepts");
+        Self::from_stream(socket.into())
     }
 
     /// A TCP connection whose receive buffer holds only so many bytes, about: the server has to wait

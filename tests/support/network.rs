@@ -5,6 +5,8 @@ use std::process::Command;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::{system, wait_until};
+
 /// Set in the process that has its own network.
 const MARK: &str = "CRORE_TESTS_OWN_NETWORK";
 
@@ -67,4 +69,7 @@ fn raise_loopback() {
     let mut answer = [std::mem::MaybeUninit::uninit(); 64];
     let count = socket.recv(&mut answer).expect("netlink answers");
     assert!(count > 0, "netlink has closed");
+    drop(socket);
+    // A closed socket is counted until the kernel's next grace period.
+    wait_until("a network without sockets", || system::sockets() == 0);
 }

@@ -1,8 +1,21 @@
 //! What the system knows of this process and its network.
 
+use std::alloc::System;
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// It counts what every test allocates: engine, clients and the test itself together.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes that are allocated now.
+#[must_use]
+pub fn allocated_bytes() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
 
 /// Raises the limit on descriptors as far as the process may, and returns what it is then.
 #[must_use]

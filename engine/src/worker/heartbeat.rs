@@ -57,15 +57,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.keep_ticking();
     }
 
-    /// Sets the first heartbeat of a connection: spread evenly over the interval by its slot, so that a
-    /// million connections that came at once are not pinged at once.
+    /// Sets the first heartbeat of a connection.
     pub(super) fn start_heartbeat(&mut self, slot: u32) {
-        // Fibonacci hashing: neighbouring slots land far apart.
-        let fraction = f64::from(slot.wrapping_mul(2_654_435_769)) / f64::from(u32::MAX);
-        let interval = self.limits.ping_interval;
-        // An interval that stands for "never" has no fractions.
-        let first = Duration::try_from_secs_f64(interval.as_secs_f64() * fraction).unwrap_or(interval);
-        self.timers.set(slot, self.clock.now(), first);
+        self.timers.set(slot, self.clock.now(), first_heartbeat(slot, self.limits.ping_interval));
     }
 
     /// Pings a connection, or cuts it if nothing at all has come since the last ping: a peer in the
@@ -134,3 +128,36 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
 /// What a draining server says (RFC 6455, section 7.4.1).
 const GOING_AWAY: (u16, &str) = (code::GOING_AWAY, "the server is going away");
+
+/// When a connection is pinged first: spread evenly over the interval by its slot, so that a million
+/// connections that came at once are not pinged at once.
+fn first_heartbeat(slot: u32, interval: Duration) -> Duration {
+    // Fibonacci hashing: neighbouring slots land far apart. Counted from 1, for 0 stays where it is, and a
+    // connection that is alone would be pinged while it still opens.
+    let fraction = f64::from(slot.wrapping_add(1).wrapping_mul(2_654_435_769)) / f64::from(u32::MAX);
+    // An interval that stands for "never" has no fractions.
+    Duration::try_from_secs_f64(interval.as_secs_f64() * fraction).unwrap_or(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_heartbeats_are_spread_over_the_interval() {
+        let interval = Duration::from_secs(30);
+        let mut by_tenth = [0; 10];
+        for slot in 0..1000 {
+            let first = first_heartbeat(slot, interval);
+            assert!(first <= interval);
+            by_tenth[(first.as_millis() / 3000) as usize] += 1;
+        }
+        assert!(by_tenth.iter().all(|count| (90..=110).contains(count)), "{by_tenth:?}");
+    }
+
+    #[test]
+    fn a_connection_that_is_alone_is_not_pinged_at_once() {
+        let interval = Duration::from_secs(30);
+        assert!(first_heartbeat(0, interval) > interval / 2);
+    }
+}

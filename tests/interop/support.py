@@ -31,6 +31,7 @@ class Server:
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command)
+        self.stopped = False
         deadline = time.monotonic() + PATIENCE_S
         while not self.listens():
             assert self.process.poll() is None, f"{self.command} has ended with {self.process.returncode}"
@@ -39,11 +40,14 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        died = self.process.poll()
-        self.stop(signal.SIGTERM)
-        assert died is None, f"{self.command} has ended in the middle of a test with {died}"
+        if not self.stopped:
+            died = self.process.poll()
+            self.stop()
+            assert died is None, f"{self.command} has ended in the middle of a test with {died}"
 
-    def stop(self, signal_number):
+    def stop(self, signal_number=signal.SIGTERM):
+        """Ends it, and returns how it has ended."""
+        self.stopped = True
         self.process.send_signal(signal_number)
         return self.process.wait(PATIENCE_S)
 

@@ -84,7 +84,7 @@ class Chat(unittest.TestCase):
 
     def test_clients_reconnect(self):
         alice, bob = self.client("Python", "Alice"), self.client("TypeScript", "Bob")
-        self.server.__exit__()
+        self.server.stop()
         for terminal in (alice, bob):
             terminal.expect("Disconnected from server")
         self.server.__enter__()

@@ -13,6 +13,7 @@
 mod buffers;
 mod completion;
 mod descriptors;
+mod enter;
 mod listener;
 mod operation;
 mod probe;

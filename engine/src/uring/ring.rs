@@ -12,6 +12,7 @@ use slab::Slab;
 use super::buffers::{BUFFER_GROUP, BufferPool};
 use super::completion;
 use super::descriptors::DescriptorKind;
+use super::enter::{RingDescriptor, is_passing};
 use super::listener::Listener;
 use super::operation::Operation;
 use super::probe::{Features, SetupError};
@@ -76,8 +77,7 @@ impl InFlight {
 /// memory behind it.
 pub struct Ring {
     uring: IoUring,
-    /// Index under which the ring's descriptor is registered, or -1: spares a look-up per enter.
-    registered_index: RawFd,
+    descriptor: RingDescriptor,
     collected: VecDeque<cqueue::Entry>,
     in_flight: InFlight,
     buffers: BufferPool,
@@ -123,10 +123,10 @@ impl Ring {
         if config.features.descriptors == DescriptorKind::Direct {
             uring.submitter().register_files_sparse(config.sockets_max).map_err(SetupError::from_setup)?;
         }
-        let registered_index = register_ring_descriptor(uring.as_raw_fd());
+        let descriptor = RingDescriptor::register(uring.as_raw_fd());
         let mut ring = Self {
             uring,
-            registered_index,
+            descriptor,
             collected: VecDeque::with_capacity(limits::TURN_COMPLETIONS_MAX),
             in_flight: InFlight { sends: Slab::new(), accept_ended: false, wake_armed: false },
             buffers,
@@ -263,45 +263,12 @@ impl Ring {
     /// while they are submitted never fill the kernel's queue.
     fn submit(&mut self, wait: u32) -> io::Result<()> {
         let to_submit = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
-        let outcome = if wait == 0 {
-            self.enter_kernel(to_submit, 0, IORING_ENTER_GETEVENTS, None)
-        } else {
-            // A time-out of zero: take what is there, up to `wait`, and do not sleep for the rest.
-            let zero = types::Timespec::new();
-            let arguments = ExtendedArguments {
-                signal_mask: 0,
-                signal_mask_bytes: 0,
-                min_wait_us: 0,
-                timeout: &raw const zero as u64,
-            };
-            self.enter_kernel(to_submit, wait, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, Some(&arguments))
-        };
+        let outcome = self.descriptor.enter(to_submit, wait);
         self.collect();
         match outcome {
             Err(error) if !is_passing(&error) => Err(error),
             _ => Ok(()),
         }
-    }
-
-    fn enter_kernel(
-        &self,
-        to_submit: u32,
-        wait: u32,
-        flags: u32,
-        arguments: Option<&ExtendedArguments>,
-    ) -> io::Result<()> {
-        let (descriptor, flags) = if self.registered_index >= 0 {
-            (self.registered_index, flags | IORING_ENTER_REGISTERED_RING)
-        } else {
-            (self.uring.as_raw_fd(), flags)
-        };
-        let (pointer, bytes) =
-            arguments.map_or((std::ptr::null(), 0), |a| (&raw const *a, size_of::<ExtendedArguments>()));
-        // SAFETY: the descriptor is this ring's; `pointer` is null or refers to arguments that live
-        // until the call returns.
-        let result =
-            unsafe { libc::syscall(libc::SYS_io_uring_enter, descriptor, to_submit, wait, flags, pointer, bytes) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     fn collect(&mut self) {
@@ -507,7 +474,7 @@ impl Drop for Ring {
             }
             entered = self.enter_and_wait(Duration::from_millis(10));
         }
-        unregister_ring_descriptor(self.uring.as_raw_fd(), self.registered_index);
+        self.descriptor.unregister();
         if !self.in_flight.sends.is_empty() {
             // Rather leak what the kernel may still read than free it.
             std::mem::forget(std::mem::take(&mut self.in_flight.sends));
@@ -550,125 +517,5 @@ fn socket_number(descriptor: RawFd) -> io::Result<Socket> {
     u32::try_from(descriptor).map(Socket).map_err(io::Error::other)
 }
 
-/// Interrupted by a signal, nothing came in time, or the kernel wants completions to be collected
-/// first: all of them pass by entering again.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY))
-}
-
-/// `IORING_ENTER_GETEVENTS`: run the task work and flush the overflow list.
-const IORING_ENTER_GETEVENTS: u32 = 1 << 0;
-/// `IORING_ENTER_EXT_ARG` (Linux 5.11): the last two arguments carry a time-out.
-const IORING_ENTER_EXT_ARG: u32 = 1 << 3;
-/// `IORING_ENTER_REGISTERED_RING` (Linux 5.18): the descriptor is an index.
-const IORING_ENTER_REGISTERED_RING: u32 = 1 << 4;
-/// `IORING_REGISTER_RING_FDS` (Linux 5.18).
-const IORING_REGISTER_RING_FDS: u32 = 20;
-/// `IORING_UNREGISTER_RING_FDS` (Linux 5.18).
-const IORING_UNREGISTER_RING_FDS: u32 = 21;
-
-/// `struct io_uring_getevents_arg`.
-#[repr(C)]
-struct ExtendedArguments {
-    signal_mask: u64,
-    signal_mask_bytes: u32,
-    min_wait_us: u32,
-    timeout: u64,
-}
-
-/// `struct io_uring_rsrc_update`.
-#[repr(C)]
-struct Update {
-    offset: u32,
-    reserved: u32,
-    data: u64,
-}
-
-/// Registers the ring's own descriptor with the thread; -1 where the kernel does not know how.
-fn register_ring_descriptor(descriptor: RawFd) -> RawFd {
-    let Ok(data) = u64::try_from(descriptor) else { return -1 };
-    let mut update = Update { offset: u32::MAX, reserved: 0, data };
-    // SAFETY: one update is passed, and the kernel writes the chosen index into it.
-    let registered =
-        unsafe { libc::syscall(libc::SYS_io_uring_register, descriptor, IORING_REGISTER_RING_FDS, &raw mut update, 1) };
-    if registered == 1 { RawFd::try_from(update.offset).unwrap_or(-1) } else { -1 }
-}
-
-/// Undoes [`register_ring_descriptor`]: the thread would keep the ring, and all it holds, until it ends.
-fn unregister_ring_descriptor(descriptor: RawFd, index: RawFd) {
-    let Ok(offset) = u32::try_from(index) else { return };
-    let update = Update { offset, reserved: 0, data: 0 };
-    // SAFETY: one update is passed, which the kernel only reads.
-    unsafe { libc::syscall(libc::SYS_io_uring_register, descriptor, IORING_UNREGISTER_RING_FDS, &raw const update, 1) };
-}
-
 #[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsFd;
-
-    use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-
-    use super::*;
-    use crate::uring::{DescriptorSetting, probe};
-
-    fn bell() -> OwnedFd {
-        eventfd(0, EventfdFlags::NONBLOCK).unwrap()
-    }
-
-    fn ring(wake: &OwnedFd, descriptors: DescriptorSetting) -> Ring {
-        Ring::new(&RingConfig::new(probe(descriptors).unwrap(), 16), wake.as_fd()).unwrap()
-    }
-
-    #[test]
-    fn a_bell_that_is_rung_before_the_wait_ends_it() {
-        let wake = bell();
-        let mut ring = ring(&wake, DescriptorSetting::Regular);
-        for _ in 0..3 {
-            // An old ring is forgotten before the owner says that it will sleep, a new one comes after.
-            rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
-            ring.forget_rings(wake.as_fd());
-            rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
-            ring.wait(wake.as_fd(), Duration::from_millis(100)).unwrap();
-            while ring.next_completion().is_some() {}
-            assert!(!ring.in_flight.wake_armed, "the bell was not heard");
-        }
-        ring.forget_rings(wake.as_fd());
-        ring.wait(wake.as_fd(), Duration::from_millis(1)).unwrap();
-        while ring.next_completion().is_some() {}
-        assert!(ring.in_flight.wake_armed, "nobody has rung");
-    }
-
-    #[test]
-    fn an_accept_that_has_ended_is_work_until_it_is_told() {
-        let wake = bell();
-        let mut ring = ring(&wake, DescriptorSetting::Regular);
-        assert!(!ring.has_completions());
-        // As with the last connection of a multishot accept, which a full turn handles as its last completion.
-        ring.in_flight.note_accept_ended();
-        assert!(ring.has_completions(), "the host would sleep, and nobody accept");
-        assert!(matches!(ring.next_completion(), Some(Completion::AcceptEnded(None))));
-        assert!(!ring.has_completions());
-    }
-
-    #[test]
-    fn what_a_dropped_ring_held_is_closed() {
-        for descriptors in [DescriptorSetting::Regular, DescriptorSetting::Auto] {
-            let wake = bell();
-            let mut ring = ring(&wake, descriptors);
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let socket = ring.adopt(listener.accept().unwrap().0.into()).unwrap();
-            ring.receive_multishot(socket, Token::new(0));
-            ring.enter().unwrap();
-            if ring.descriptor_kind() == DescriptorKind::Regular {
-                // A descriptor of the process is its owner's to close: here the receive keeps the socket open.
-                ring.close(socket);
-            }
-            drop(ring);
-            let mut watched = [PollFd::new(&peer, PollFlags::IN)];
-            poll(&mut watched, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap();
-            assert!(watched[0].revents().contains(PollFlags::IN), "{descriptors:?}: the socket is still open");
-        }
-    }
-}
+mod tests;

@@ -121,6 +121,9 @@ pub struct Limits {
     /// Bytes of the request head, from `GET` to the empty line. Beyond it: 431.
     pub head_bytes_max: usize,
     /// Bytes that wait for one connection to read. At the bound [`Self::slow_consumer`] decides.
+    /// A connection is not read from while half of it is taken, so that what a peer causes itself, one
+    /// message for each of its own, always finds room if half is more than [`Self::message_bytes_max`] and
+    /// [`RECEIVE_BUFFER_BYTES`] together.
     pub outbox_bytes_max: usize,
     /// Messages that wait for one connection to read. At the bound [`Self::slow_consumer`] decides.
     pub outbox_messages_max: usize,

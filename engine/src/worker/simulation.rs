@@ -420,7 +420,8 @@ fn run(seed: u64) {
     let slow = seed % 2 == 1;
     let world = World { rng: rng.fork(), sockets: Vec::new(), backlog: VecDeque::new(), accepting: false, slow };
     let world = Rc::new(RefCell::new(world));
-    let room = 3 * RECEIVE_BUFFER_BYTES;
+    // The half at which a connection is paused, one more receive, and the message whose end it brings.
+    let room = 4 * RECEIVE_BUFFER_BYTES;
     let narrow = Limits { outbox_bytes_max: room, ..Limits::default() };
     let (mut worker, open) = worker(&world, if slow { narrow } else { Limits::default() });
     let mut peers: Vec<Peer> = Vec::new();
@@ -454,7 +455,7 @@ fn run(seed: u64) {
                 }
                 _ => {
                     for _ in 0..rng.u8(1..6) {
-                        let longest = if slow { room / 4 } else { 40_000 };
+                        let longest = if slow { room / 8 } else { 40_000 };
                         let length = if rng.u8(..) < 20 { rng.usize(..longest) } else { rng.usize(..300) };
                         let payload: Vec<u8> = (0..length).map(|_| rng.u8(..)).collect();
                         append_message(&mut rng, &mut socket.inbound, Opcode::Binary, &payload);

@@ -200,7 +200,7 @@ fn who_does_not_read_is_not_read_from_and_loses_nothing() {
     on_each_kind(|setup| {
         let server = setup.start_with(1, policy(SlowConsumer::Disconnect));
         let mut bystander = server.client();
-        for chunk in [100_000, 5_000, 100] {
+        for chunk in [100_000, 100] {
             let mut client = Client::tcp_with_window(server.address(), 4096).upgraded();
             for _ in 0..20 {
                 client.ask("it gets hot");
@@ -258,7 +258,7 @@ fn a_slow_reader_that_reads_on_outlives_its_heartbeats() {
         let pings = server.stats().pings_sent;
         let mut next = 0;
         // The pings wait behind what it has not read, but it takes what it is sent.
-        while next < 3_000 && server.stats().pings_sent < pings + 5 {
+        while next < 3_000 && server.stats().pings_sent < pings + 3 {
             assert_eq!(number(&slow.frame()), next);
             next += 1;
             std::thread::sleep(Duration::from_millis(1));

@@ -450,6 +450,8 @@ impl Client {
     #[track_caller]
     pub fn close(mut self) {
         self.send(frame::close(1000, ""));
+        // A pong behind the close frame may find the server gone, and be answered by a reset.
+        self.answers_pings = false;
         loop {
             match self.hear() {
                 Heard::Frame(frame) if frame.first != frame::CLOSE => {}

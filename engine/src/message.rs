@@ -11,6 +11,29 @@ pub enum MessageKind {
     Binary,
 }
 
+/// A message that has begun to come and does not lie in one receive buffer as a whole: what is known of it
+/// by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageStart {
+    /// Text or binary.
+    pub kind: MessageKind,
+    /// Bytes of payload that the message's first frame announces, as they are sent.
+    pub frame_bytes: u64,
+    /// Whether that frame is the only one, and so its payload the whole message.
+    pub only_frame: bool,
+}
+
+/// A piece of a message that is taken as it comes. Its bytes lie where they were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The kind of the message. Text has been checked up to here; a piece may end within a character.
+    pub kind: MessageKind,
+    /// The bytes that follow those of the piece before. Only the last piece may have none.
+    pub bytes: &'a [u8],
+    /// Whether the message ends with this piece.
+    pub last: bool,
+}
+
 /// A whole message whose payload lies elsewhere: in the receive buffer when it has just come, in
 /// the caller's memory when it is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

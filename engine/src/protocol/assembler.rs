@@ -8,6 +8,7 @@ use super::frame::{FrameContext, FrameHeader, MessageKind, Opcode, Role, WholeMe
 use super::mask::{apply_mask, unmask_is_ascii};
 use super::partial::{Partial, Progress};
 use super::utf8;
+use crate::message::MessageStart;
 
 pub use super::partial::{POOLED_PARTIALS_MAX, POOLED_PAYLOAD_BYTES_MAX, PartialPool};
 
@@ -16,16 +17,21 @@ pub use super::partial::{POOLED_PARTIALS_MAX, POOLED_PAYLOAD_BYTES_MAX, PartialP
 pub struct DecoderConfig {
     /// The end at which we are.
     pub role: Role,
-    /// The largest message, in bytes of payload; more is answered by 1009.
+    /// The largest message that is handed out as a whole, in bytes; more is answered by 1009.
     pub message_bytes_max: usize,
+    /// The largest message that is handed out in pieces, in bytes; more is answered by 1009. With 0 there are
+    /// none: [`Event::Begin`] never comes.
+    pub pieces_bytes_max: usize,
     /// The most frames of one message; more are answered by 1009. Proper peers do send tens of
     /// thousands; the bound is against endless empty ones, which no limit on bytes would end.
     pub fragments_max: u32,
 }
 
 impl DecoderConfig {
+    /// Before a message. How it is to be handed out is not known, so that the larger limit holds.
     pub(super) const fn context(&self) -> FrameContext {
-        FrameContext::between_messages(self.message_bytes_max)
+        let in_pieces = self.pieces_bytes_max > self.message_bytes_max;
+        FrameContext::between_messages(if in_pieces { self.pieces_bytes_max } else { self.message_bytes_max })
     }
 }
 
@@ -67,7 +73,13 @@ impl<'a> Input<'a> {
         &mut self.bytes[range]
     }
 
-    fn advance(&mut self, count: usize) -> Range<usize> {
+    /// Bytes that have been read.
+    pub(super) fn at(&mut self, range: Range<usize>) -> &mut [u8] {
+        &mut self.bytes[range]
+    }
+
+    /// Reads on by `count` bytes, which must be there, and says where they lie.
+    pub(super) fn advance(&mut self, count: usize) -> Range<usize> {
         let start = self.position;
         self.position += count;
         start..self.position
@@ -87,6 +99,19 @@ pub enum Event<'b> {
         /// with the key, directly before it. An answer's header fits into the same place. `None` if
         /// the message came in parts.
         at: Option<usize>,
+    },
+    /// A message has begun that does not lie in the input as a whole, or that is larger than
+    /// [`DecoderConfig::message_bytes_max`]. It comes as a [`Self::Message`] when it is complete, unless the
+    /// caller asks for [`Self::Piece`]s now, by [`Decoder::deliver_in_pieces`].
+    Begin(MessageStart),
+    /// The next piece of a message, as its bytes come; control frames may come between two pieces.
+    Piece {
+        /// The kind of the message. Text has been found to be UTF-8 so far; it may end within a sequence.
+        kind: MessageKind,
+        /// The unmasked bytes, which follow those of the piece before. Only the last piece may be empty.
+        bytes: &'b mut [u8],
+        /// Whether the message is complete.
+        last: bool,
     },
     /// A ping with its payload, to be answered by a pong with the same.
     Ping(&'b [u8]),
@@ -115,6 +140,10 @@ enum Found {
     InPlace { opcode: Opcode, range: Range<usize>, with_header: bool },
     /// In the partial state's message buffer.
     Message(MessageKind),
+    /// The start of a message of which more is to come.
+    Begin(MessageStart),
+    /// A piece of a message, in the input.
+    Piece { kind: MessageKind, range: Range<usize>, last: bool },
     /// In the partial state's control buffer.
     Control(Opcode),
 }
@@ -161,6 +190,16 @@ impl Decoder {
         self.partial.as_ref().map_or(0, |partial| partial.heap_bytes())
     }
 
+    /// Has the message that has just begun handed out in pieces: each as soon as its bytes have come, from where
+    /// they lie. Nothing of them is kept, whatever the size of the message.
+    ///
+    /// # Panics
+    /// If the last event was not [`Event::Begin`].
+    pub fn deliver_in_pieces(&mut self) {
+        let partial = self.partial.as_mut().expect("a message has begun");
+        partial.deliver_in_pieces();
+    }
+
     /// Gives everything back to the pool; for a connection that ends, whatever its state.
     pub fn release(&mut self, pool: &mut PartialPool) {
         if let Some(partial) = self.partial.take() {
@@ -187,6 +226,8 @@ impl Decoder {
                     None => control_event(opcode, payload)?,
                 }
             }
+            (Found::Begin(start), _) => Event::Begin(start),
+            (Found::Piece { kind, range, last }, _) => Event::Piece { kind, bytes: &mut input.bytes[range], last },
             (Found::Message(kind), Some(partial)) => Event::Message { kind, payload: partial.payload_mut(), at: None },
             (Found::Control(opcode), Some(partial)) => control_event(opcode, partial.control())?,
             _ => return Ok(None),
@@ -210,7 +251,8 @@ impl Decoder {
                 let too_big = ProtocolError::MessageTooBig { bytes_max: config.message_bytes_max };
                 let payload_bytes = usize::try_from(header.payload_bytes).map_err(|_| too_big)?;
                 let alone = header.fin && header.opcode != Opcode::Continuation;
-                if alone && payload_bytes <= input.remaining() {
+                let fits = header.opcode.is_control() || payload_bytes <= config.message_bytes_max;
+                if alone && fits && payload_bytes <= input.remaining() {
                     self.release_between_messages(pool);
                     let range = input.advance(payload_bytes);
                     unmask_frame(&header, &mut input.bytes[range.clone()])?;
@@ -218,6 +260,12 @@ impl Decoder {
                 }
                 let partial = self.partial.get_or_insert_with(|| pool.take());
                 partial.begin_frame(config, &header, payload_bytes)?;
+                if config.pieces_bytes_max > 0
+                    && let Some(kind) = header.opcode.message_kind()
+                {
+                    let (frame_bytes, only_frame) = (header.payload_bytes, header.fin);
+                    return Ok(Found::Begin(MessageStart { kind, frame_bytes, only_frame }));
+                }
             }
             let Some(partial) = &mut self.partial else {
                 return Ok(Found::Nothing);
@@ -226,6 +274,7 @@ impl Decoder {
                 Progress::Starved => return Ok(Found::Nothing),
                 Progress::Fragment => {}
                 Progress::Message(kind) => return Ok(Found::Message(kind)),
+                Progress::Piece { kind, range, last } => return Ok(Found::Piece { kind, range, last }),
                 Progress::Control(opcode) => return Ok(Found::Control(opcode)),
             }
         }

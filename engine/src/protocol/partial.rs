@@ -1,5 +1,7 @@
 //! What is kept of a message or a frame that has come in part, and the pool that it comes from.
 
+use std::ops::Range;
+
 use super::assembler::{DecoderConfig, Input};
 use super::error::ProtocolError;
 use super::frame::{
@@ -37,6 +39,8 @@ pub(super) enum Progress {
     Fragment,
     /// A message is complete, in [`Partial::payload`].
     Message(MessageKind),
+    /// A piece of the message lies in the input.
+    Piece { kind: MessageKind, range: Range<usize>, last: bool },
     /// A control frame is complete, in [`Partial::control`].
     Control(Opcode),
 }
@@ -45,6 +49,10 @@ pub(super) enum Progress {
 pub(super) struct Partial {
     /// The message under way, unless there is only a header or a control frame.
     message: Option<MessageKind>,
+    /// Whether the message is handed out in pieces, and not kept in [`Self::payload`].
+    in_pieces: bool,
+    /// How long the message is so far.
+    message_bytes: usize,
     /// Whether the last event borrowed from here; what it borrowed is void at the next call.
     handed_out: bool,
     fragments: u32,
@@ -61,6 +69,8 @@ impl Partial {
     fn new() -> Box<Self> {
         Box::new(Self {
             message: None,
+            in_pieces: false,
+            message_bytes: 0,
             handed_out: false,
             fragments: 0,
             utf8: Utf8Validator::default(),
@@ -76,6 +86,8 @@ impl Partial {
     /// Forgets everything but the buffer's memory.
     fn reset(&mut self) {
         self.message = None;
+        self.in_pieces = false;
+        self.message_bytes = 0;
         self.handed_out = false;
         self.fragments = 0;
         self.utf8 = Utf8Validator::default();
@@ -115,11 +127,25 @@ impl Partial {
     }
 
     pub(super) fn context(&self, config: &DecoderConfig) -> FrameContext {
-        FrameContext {
-            within_message: self.is_within_message(),
-            payload_bytes_left: config.message_bytes_max.saturating_sub(self.payload.len()),
-            ..config.context()
+        if !self.is_within_message() {
+            return config.context();
         }
+        let message_bytes_max = self.bytes_max(config);
+        let payload_bytes_left = message_bytes_max.saturating_sub(self.message_bytes);
+        FrameContext { within_message: true, payload_bytes_left, message_bytes_max, ..config.context() }
+    }
+
+    /// The limit of the message under way.
+    const fn bytes_max(&self, config: &DecoderConfig) -> usize {
+        if self.in_pieces { config.pieces_bytes_max } else { config.message_bytes_max }
+    }
+
+    /// Hands the message that has just begun out in pieces.
+    pub(super) fn deliver_in_pieces(&mut self) {
+        assert!(self.is_within_message() && self.message_bytes == 0, "a message has just begun");
+        self.in_pieces = true;
+        // A buffer that came from the pool would be held for as long as the message lasts.
+        self.payload = Vec::new();
     }
 
     /// Keeps the beginning of a header that the end of the input cuts.
@@ -176,42 +202,61 @@ impl Partial {
         config: &DecoderConfig,
         input: &mut Input<'_>,
     ) -> Result<Progress, ProtocolError> {
+        let bytes_max = self.bytes_max(config);
         let Some(frame) = &mut self.frame else {
             return Ok(Progress::Fragment);
         };
-        let chunk = input.take(frame.missing_bytes.min(input.remaining()));
+        let (opcode, fin) = (frame.opcode, frame.fin);
+        // The header of a message's first frame is judged before it is known whether it goes out in pieces.
+        if !opcode.is_control() && frame.missing_bytes > bytes_max.saturating_sub(self.message_bytes) {
+            return Err(ProtocolError::MessageTooBig { bytes_max });
+        }
+        let range = input.advance(frame.missing_bytes.min(input.remaining()));
+        let chunk = input.at(range.clone());
         if let Some(mask) = &mut frame.mask {
             apply_mask(chunk, *mask, 0);
             *mask = rotate(*mask, chunk.len());
         }
-        let frame_bytes_left = frame.missing_bytes;
         frame.missing_bytes -= chunk.len();
-        let (opcode, fin, complete) = (frame.opcode, frame.fin, frame.missing_bytes == 0);
+        let missing_bytes = frame.missing_bytes;
+        let complete = missing_bytes == 0;
+        if complete {
+            self.frame = None;
+        }
 
         if opcode.is_control() {
             self.control[self.control_bytes..][..chunk.len()].copy_from_slice(chunk);
             self.control_bytes += chunk.len();
-        } else {
-            if self.message == Some(MessageKind::Text) {
-                self.utf8.feed(chunk).map_err(|_| ProtocolError::InvalidUtf8)?;
-            }
-            let message_bytes_max = if fin { self.payload.len() + frame_bytes_left } else { config.message_bytes_max };
-            append(&mut self.payload, chunk, message_bytes_max);
+            self.handed_out = complete;
+            return Ok(if complete { Progress::Control(opcode) } else { Progress::Starved });
         }
-        if !complete {
-            return Ok(Progress::Starved);
-        }
-        self.frame = None;
-        if opcode.is_control() {
+        let length_max = if fin { self.message_bytes + chunk.len() + missing_bytes } else { bytes_max };
+        self.take_payload(chunk, length_max)?;
+        let (kind, last) = (self.message, complete && fin);
+        if last {
+            self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
+            self.message = None;
             self.handed_out = true;
-            return Ok(Progress::Control(opcode));
         }
-        if !fin {
-            return Ok(Progress::Fragment);
+        Ok(match kind {
+            Some(kind) if self.in_pieces && (last || !range.is_empty()) => Progress::Piece { kind, range, last },
+            Some(kind) if last => Progress::Message(kind),
+            _ if complete => Progress::Fragment,
+            _ => Progress::Starved,
+        })
+    }
+
+    /// Makes unmasked payload bytes of the message, which can reach `length_max`: checks and counts them, and
+    /// keeps them unless they are handed out from where they lie.
+    fn take_payload(&mut self, chunk: &[u8], length_max: usize) -> Result<(), ProtocolError> {
+        if self.message == Some(MessageKind::Text) {
+            self.utf8.feed(chunk).map_err(|_| ProtocolError::InvalidUtf8)?;
         }
-        self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
-        self.handed_out = true;
-        Ok(self.message.take().map_or(Progress::Fragment, Progress::Message))
+        self.message_bytes += chunk.len();
+        if !self.in_pieces {
+            append(&mut self.payload, chunk, length_max);
+        }
+        Ok(())
     }
 }
 

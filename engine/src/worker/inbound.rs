@@ -147,6 +147,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         self.apply(slot, in_place);
                     }
                 }
+                // Every message is taken whole.
+                Event::Begin(_) | Event::Piece { .. } => position += input.position(),
                 Event::Ping(payload) => {
                     let mut pong = self.corks.buffer();
                     append_frame(&mut pong, Opcode::Pong, payload);

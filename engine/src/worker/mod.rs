@@ -126,6 +126,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             decoding: DecoderConfig {
                 role: Role::Server,
                 message_bytes_max: limits.message_bytes_max,
+                pieces_bytes_max: 0,
                 fragments_max: limits.fragments_max,
             },
             limits,

@@ -402,7 +402,8 @@ fn append_message(rng: &mut Rng, out: &mut VecDeque<u8>, opcode: Opcode, payload
 fn heard(outbound: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let Some(head) = outbound.windows(4).position(|end| end == b"\r\n\r\n") else { return Default::default() };
     let mut bytes = outbound[head + 4..].to_vec();
-    let config = DecoderConfig { role: Role::Client, message_bytes_max: 1 << 20, fragments_max: 10 };
+    let config =
+        DecoderConfig { role: Role::Client, message_bytes_max: 1 << 20, pieces_bytes_max: 0, fragments_max: 10 };
     let (mut decoder, mut pool, mut input) = (Decoder::default(), PartialPool::new(), Input::new(&mut bytes));
     let (mut echoes, mut publications) = (Vec::new(), Vec::new());
     while let Some(event) = decoder.next(&config, &mut pool, &mut input).expect("the server keeps to the protocol") {

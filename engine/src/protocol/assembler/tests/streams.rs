@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::random::Random;
 
 /// A stream of proper messages and control frames, as a peer of the given role would send it.
-fn random_stream(random: &mut Random, receiver: Role) -> (Vec<u8>, Vec<Owned>) {
+pub(super) fn random_stream(random: &mut Random, receiver: Role) -> (Vec<u8>, Vec<Owned>) {
     let (mut stream, mut events) = (Vec::new(), Vec::new());
     let append = |stream: &mut Vec<u8>, random: &mut Random, opcode, fin, payload: &[u8]| {
         let start = stream.len();
@@ -55,7 +55,7 @@ fn random_stream(random: &mut Random, receiver: Role) -> (Vec<u8>, Vec<Owned>) {
     (stream, events)
 }
 
-fn random_ends(random: &mut Random, length: usize) -> Vec<usize> {
+pub(super) fn random_ends(random: &mut Random, length: usize) -> Vec<usize> {
     let mut ends: Vec<usize> = (0..random.below(12)).map(|_| random.below(length + 1)).collect();
     ends.sort_unstable();
     ends

@@ -1,12 +1,19 @@
 //! Decoding what a client sends, and encoding what a server answers.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use crore_engine::protocol::deflate::DeflateAgreement;
 use crore_engine::protocol::frame::{append_frame, append_masked_frame, encode_header};
 use crore_engine::protocol::{Decoder, DecoderConfig, Input, Opcode, PartialPool, Role};
 
 const MASK: [u8; 4] = [0x5A, 0x13, 0xC4, 0x77];
 const CONFIG: DecoderConfig =
-    DecoderConfig { role: Role::Server, message_bytes_max: 1 << 20, pieces_bytes_max: 1 << 30, fragments_max: 1024 };
+DecoderConfig {
+    role: Role::Server,
+    message_bytes_max: 1 << 20,
+    pieces_bytes_max: 1 << 30,
+    fragments_max: 1024,
+    deflate: DeflateAgreement::NONE,
+};
 
 /// Frames in one buffer, as a busy connection or a pipelining one fills it.
 const FRAMES: usize = 16;

@@ -14,6 +14,7 @@ use crate::host;
 use crate::id::CoreId;
 use crate::limits::{self, Limits};
 use crate::mesh::{self, Capacity, MeshError};
+use crate::protocol::deflate::{Compression, CompressionError};
 use crate::stats::CoreStats;
 use crate::topics::Interest;
 use crate::uring::{DescriptorSetting, Features, Listener, Ring, RingConfig, SetupError, probe};
@@ -47,6 +48,9 @@ pub enum Error {
     /// More cores than the engine can name, or none.
     #[error("{0} cores: an engine runs on 1 to {max} of them", max = limits::CORES_MAX)]
     Cores(usize),
+    /// A setting of the compression is out of range.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
     /// The descriptor limit leaves no room for connections.
     #[error("the descriptor limit of {0} leaves no room for connections: raise it with `ulimit -n` or `LimitNOFILE=`")]
     NoDescriptors(u64),
@@ -97,6 +101,7 @@ pub struct Engine {
     cores: usize,
     first_cpu: usize,
     limits: Limits,
+    compression: Option<Compression>,
     descriptors: DescriptorSetting,
     host: HostKind,
     reap: u32,
@@ -117,6 +122,7 @@ impl Engine {
             cores: cpus().len(),
             first_cpu: 0,
             limits: Limits::default(),
+            compression: None,
             descriptors: DescriptorSetting::default(),
             host: HostKind::default(),
             reap: 0,
@@ -141,6 +147,14 @@ impl Engine {
     #[must_use]
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Compresses messages for clients that offer permessage-deflate (RFC 7692). `None`, the default,
+    /// declines every offer.
+    #[must_use]
+    pub const fn compression(mut self, compression: Option<Compression>) -> Self {
+        self.compression = compression;
         self
     }
 
@@ -173,6 +187,9 @@ impl Engine {
     pub fn start<H: Handler>(self, handler: impl Fn(CoreId) -> H + Send + Sync + 'static) -> Result<Running, Error> {
         if self.cores == 0 || self.cores > limits::CORES_MAX {
             return Err(Error::Cores(self.cores));
+        }
+        if let Some(compression) = &self.compression {
+            compression.check()?;
         }
         // On a thread of its own: while the kernel takes the probe's rings down, system calls of the
         // thread that made them are interrupted.
@@ -208,7 +225,7 @@ impl Engine {
             let cpu = cpus.get(core.index() + self.first_cpu).copied();
             let (handler, ring, limits) = (Arc::clone(&handler), ring.clone(), self.limits.clone());
             let (handle, interest, ready) = (handle.clone(), Arc::clone(&interest), ready.clone());
-            let kind = self.host;
+            let (kind, compression) = (self.host, self.compression);
             let work = move || {
                 pin(core, cpu);
                 let mut driver = match Ring::new(&ring, port.doorbell().fd()) {
@@ -229,6 +246,7 @@ impl Engine {
                     driver,
                     handler,
                     limits,
+                    compression,
                     connections_max,
                     handle,
                     commands,

@@ -82,6 +82,7 @@ pub use handler::{Answer, CloseCause, Closed, Context, Handler, LocalFuture, Res
 pub use id::{ConnectionId, CoreId};
 pub use limits::{Limits, SlowConsumer};
 pub use message::{Message, MessageKind, OwnedMessage};
+pub use protocol::deflate::{Compression, CompressionError};
 pub use protocol::http::Request;
 pub use stats::Stats;
 pub use uring::DescriptorSetting;

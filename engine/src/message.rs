@@ -11,19 +11,21 @@ pub enum MessageKind {
     Binary,
 }
 
-/// A message that has begun to come and does not lie in one receive buffer as a whole: what is known of it
-/// by then.
+/// A message that has begun to come and does not lie in one receive buffer as a whole, or is compressed:
+/// what is known of it by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageStart {
     /// Text or binary.
     pub kind: MessageKind,
     /// Bytes of payload that the message's first frame announces, as they are sent.
     pub frame_bytes: u64,
+    /// Whether they are compressed, so that the message is longer than its frames.
+    pub compressed: bool,
     /// Whether that frame is the only one, and so its payload the whole message.
     pub only_frame: bool,
 }
 
-/// A piece of a message that is taken as it comes. Its bytes lie where they were received.
+/// A piece of a message that is taken as it comes. Its bytes lie where they were received or decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
     /// The kind of the message. Text has been checked up to here; a piece may end within a character.

@@ -59,6 +59,12 @@ counters! {
     messages_received,
     /// Messages handed to the kernel or to an outbox; one for each receiver.
     messages_sent,
+    /// Messages compressed: one that many connections are sent, once for each size of window among them.
+    compressions,
+    /// Bytes of their frames before.
+    compression_bytes_in,
+    /// Bytes of their frames after.
+    compression_bytes_out,
     /// Bytes received.
     bytes_received,
     /// Bytes sent.

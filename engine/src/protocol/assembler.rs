@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::close::CloseFrame;
+use super::deflate::DeflateAgreement;
 use super::error::ProtocolError;
 use super::frame::{FrameContext, FrameHeader, MessageKind, Opcode, Role, WholeMessage, decode_header};
 use super::mask::{apply_mask, unmask_is_ascii};
@@ -25,13 +26,16 @@ pub struct DecoderConfig {
     /// The most frames of one message; more are answered by 1009. Proper peers do send tens of
     /// thousands; the bound is against endless empty ones, which no limit on bytes would end.
     pub fragments_max: u32,
+    /// How messages may be compressed; it differs from connection to connection.
+    pub deflate: DeflateAgreement,
 }
 
 impl DecoderConfig {
     /// Before a message. How it is to be handed out is not known, so that the larger limit holds.
     pub(super) const fn context(&self) -> FrameContext {
         let in_pieces = self.pieces_bytes_max > self.message_bytes_max;
-        FrameContext::between_messages(if in_pieces { self.pieces_bytes_max } else { self.message_bytes_max })
+        let bytes_max = if in_pieces { self.pieces_bytes_max } else { self.message_bytes_max };
+        FrameContext { rsv1_allowed: self.deflate.is_agreed(), ..FrameContext::between_messages(bytes_max) }
     }
 }
 
@@ -73,6 +77,12 @@ impl<'a> Input<'a> {
         &mut self.bytes[range]
     }
 
+    /// Up to `count` bytes that are not read yet.
+    pub(super) fn front(&mut self, count: usize) -> &mut [u8] {
+        let end = self.position + count.min(self.remaining());
+        &mut self.bytes[self.position..end]
+    }
+
     /// Bytes that have been read.
     pub(super) fn at(&mut self, range: Range<usize>) -> &mut [u8] {
         &mut self.bytes[range]
@@ -93,22 +103,22 @@ pub enum Event<'b> {
     Message {
         /// Text, which has been found to be UTF-8, or binary.
         kind: MessageKind,
-        /// The unmasked payload.
+        /// The unmasked payload, decompressed.
         payload: &'b mut [u8],
         /// Where the payload starts in the input if its frame lies there as a whole: the header,
         /// with the key, directly before it. An answer's header fits into the same place. `None` if
         /// the message came in parts.
         at: Option<usize>,
     },
-    /// A message has begun that does not lie in the input as a whole, or that is larger than
-    /// [`DecoderConfig::message_bytes_max`]. It comes as a [`Self::Message`] when it is complete, unless the
+    /// A message has begun that does not lie in the input as a whole, that is larger than
+    /// [`DecoderConfig::message_bytes_max`], or that is compressed. It comes as a [`Self::Message`] when it is complete, unless the
     /// caller asks for [`Self::Piece`]s now, by [`Decoder::deliver_in_pieces`].
     Begin(MessageStart),
     /// The next piece of a message, as its bytes come; control frames may come between two pieces.
     Piece {
         /// The kind of the message. Text has been found to be UTF-8 so far; it may end within a sequence.
         kind: MessageKind,
-        /// The unmasked bytes, which follow those of the piece before. Only the last piece may be empty.
+        /// The unmasked, decompressed bytes, which follow those of the piece before. Only the last piece may be empty.
         bytes: &'b mut [u8],
         /// Whether the message is complete.
         last: bool,
@@ -144,6 +154,8 @@ enum Found {
     Begin(MessageStart),
     /// A piece of a message, in the input.
     Piece { kind: MessageKind, range: Range<usize>, last: bool },
+    /// A message, or a piece of one, in the pool's output buffer.
+    Inflated { kind: MessageKind, bytes: usize, piece: Option<bool> },
     /// In the partial state's control buffer.
     Control(Opcode),
 }
@@ -162,7 +174,7 @@ impl Decoder {
     pub fn next<'b>(
         &'b mut self,
         config: &DecoderConfig,
-        pool: &mut PartialPool,
+        pool: &'b mut PartialPool,
         input: &'b mut Input<'_>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         if self.partial.is_none() {
@@ -213,7 +225,7 @@ impl Decoder {
     fn next_outlined<'b>(
         &'b mut self,
         config: &DecoderConfig,
-        pool: &mut PartialPool,
+        pool: &'b mut PartialPool,
         input: &'b mut Input<'_>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         let found = self.advance(config, pool, input)?;
@@ -229,6 +241,13 @@ impl Decoder {
             (Found::Begin(start), _) => Event::Begin(start),
             (Found::Piece { kind, range, last }, _) => Event::Piece { kind, bytes: &mut input.bytes[range], last },
             (Found::Message(kind), Some(partial)) => Event::Message { kind, payload: partial.payload_mut(), at: None },
+            (Found::Inflated { kind, bytes, piece }, _) => {
+                let bytes = &mut pool.inflaters.output()[..bytes];
+                match piece {
+                    None => Event::Message { kind, payload: bytes, at: None },
+                    Some(last) => Event::Piece { kind, bytes, last },
+                }
+            }
             (Found::Control(opcode), Some(partial)) => control_event(opcode, partial.control())?,
             _ => return Ok(None),
         }))
@@ -252,7 +271,7 @@ impl Decoder {
                 let payload_bytes = usize::try_from(header.payload_bytes).map_err(|_| too_big)?;
                 let alone = header.fin && header.opcode != Opcode::Continuation;
                 let fits = header.opcode.is_control() || payload_bytes <= config.message_bytes_max;
-                if alone && fits && payload_bytes <= input.remaining() {
+                if alone && fits && !header.rsv1 && payload_bytes <= input.remaining() {
                     self.release_between_messages(pool);
                     let range = input.advance(payload_bytes);
                     unmask_frame(&header, &mut input.bytes[range.clone()])?;
@@ -264,17 +283,21 @@ impl Decoder {
                     && let Some(kind) = header.opcode.message_kind()
                 {
                     let (frame_bytes, only_frame) = (header.payload_bytes, header.fin);
-                    return Ok(Found::Begin(MessageStart { kind, frame_bytes, only_frame }));
+                    return Ok(Found::Begin(MessageStart { kind, frame_bytes, only_frame, compressed: header.rsv1 }));
                 }
             }
             let Some(partial) = &mut self.partial else {
                 return Ok(Found::Nothing);
             };
-            match partial.continue_frame(config, input)? {
+            match partial.continue_frame(config, &mut pool.inflaters, input)? {
                 Progress::Starved => return Ok(Found::Nothing),
                 Progress::Fragment => {}
                 Progress::Message(kind) => return Ok(Found::Message(kind)),
                 Progress::Piece { kind, range, last } => return Ok(Found::Piece { kind, range, last }),
+                Progress::Inflated { kind, bytes } => return Ok(Found::Inflated { kind, bytes, piece: None }),
+                Progress::InflatedPiece { kind, bytes, last } => {
+                    return Ok(Found::Inflated { kind, bytes, piece: Some(last) });
+                }
                 Progress::Control(opcode) => return Ok(Found::Control(opcode)),
             }
         }
@@ -306,7 +329,7 @@ impl Decoder {
     }
 
     fn release_between_messages(&mut self, pool: &mut PartialPool) {
-        if let Some(partial) = self.partial.take_if(|partial| !partial.is_within_message()) {
+        if let Some(partial) = self.partial.take_if(|partial| !partial.is_within_message() && !partial.rest()) {
             pool.give_back(partial);
         }
     }

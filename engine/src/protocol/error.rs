@@ -52,6 +52,9 @@ pub enum ProtocolError {
     /// Text, or the reason of a close frame, is not UTF-8 (section 8.1).
     #[error("text is not valid UTF-8; send other data as binary")]
     InvalidUtf8,
+    /// A compressed message is not DEFLATE data, or ends in the middle of it (RFC 7692, section 7.2.2).
+    #[error("a compressed message can't be decompressed; send it as RFC 7692 says, or without RSV1")]
+    InvalidDeflate,
     /// A close frame with a body of one byte, which holds no status code (section 5.5.1).
     #[error("a close frame has half a status code; send two bytes or none")]
     CloseTruncated,
@@ -66,7 +69,7 @@ impl ProtocolError {
     pub const fn close_code(&self) -> u16 {
         match self {
             Self::MessageTooBig { .. } | Self::TooManyFragments { .. } => code::MESSAGE_TOO_BIG,
-            Self::InvalidUtf8 => code::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::InvalidDeflate => code::INVALID_PAYLOAD,
             _ => code::PROTOCOL_ERROR,
         }
     }
@@ -93,6 +96,7 @@ mod tests {
             (ProtocolError::MessageTooBig { bytes_max: usize::MAX }, 1009),
             (ProtocolError::TooManyFragments { fragments_max: u32::MAX }, 1009),
             (ProtocolError::InvalidUtf8, 1007),
+            (ProtocolError::InvalidDeflate, 1007),
             (ProtocolError::CloseTruncated, 1002),
             (ProtocolError::CloseCodeInvalid(u16::MAX), 1002),
         ];

@@ -1,6 +1,7 @@
 //! The `Sec-WebSocket-Extensions` header (RFC 6455, section 9.1).
 //!
-//! No extension is spoken so far: every offer is read, checked, and declined by silence.
+//! The one extension that is spoken is permessage-deflate: [`deflate`](super::deflate) judges what
+//! its offers say. Others are read, checked, and declined by silence.
 
 use super::http::{is_token, list_elements};
 
@@ -49,31 +50,12 @@ impl<'a> ExtensionOffer<'a> {
     }
 }
 
-/// The extensions that both ends have agreed on: so far always none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Agreement {}
-
-impl Agreement {
-    /// Whether RSV1 has a meaning on the first frame of a message.
-    #[must_use]
-    pub const fn rsv1_allowed(&self) -> bool {
-        false
-    }
-}
-
 /// The offers of one header value, in the client's order of preference.
 ///
 /// A quoted value must be a token once its quotes are off (section 9.1), so commas and semicolons
 /// always separate; an escape within quotes is refused, since no token needs one.
 pub fn offers(value: &str) -> impl Iterator<Item = Result<ExtensionOffer<'_>, ExtensionSyntaxError>> {
     list_elements(value).map(ExtensionOffer::parse)
-}
-
-/// Chooses among a client's offers.
-#[must_use]
-pub fn negotiate<'a>(offers: impl Iterator<Item = ExtensionOffer<'a>>) -> Agreement {
-    offers.fold(Agreement::default(), |agreement, _declined| agreement)
 }
 
 fn unquote(value: &str) -> &str {
@@ -117,12 +99,5 @@ mod tests {
         for value in ["foo;", "foo; =1", ";a", "foo; a=", "foo a", "foo; a=\"", "foo; a=\"\\1\""] {
             assert_eq!(parse(value), Err(ExtensionSyntaxError), "{value}");
         }
-    }
-
-    #[test]
-    fn every_offer_is_declined() {
-        let agreed = negotiate(offers("permessage-deflate, x").map_while(Result::ok));
-        assert_eq!(agreed, Agreement::default());
-        assert!(!agreed.rsv1_allowed());
     }
 }

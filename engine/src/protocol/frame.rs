@@ -5,8 +5,10 @@ pub use crate::message::MessageKind;
 
 mod encode;
 
+pub(super) use encode::append_compressed_header;
 pub use encode::{
-    append_frame, append_frame_header, append_masked_fragment, append_masked_frame, encode_header, server_header_bytes,
+    WrittenFrame, append_frame, append_frame_header, append_masked_fragment, append_masked_frame, encode_header,
+    server_header_bytes, written_frame,
 };
 
 /// The longest header: two bytes, a 64-bit length, a mask.
@@ -176,7 +178,10 @@ pub fn decode_header(bytes: &[u8], role: Role, context: &FrameContext) -> Result
     let Some((payload_bytes, length_end)) = decode_length(bytes, second)? else {
         return Ok(None);
     };
-    let fits = usize::try_from(payload_bytes).is_ok_and(|n| n <= context.payload_bytes_left);
+    let starts_compressed = first & RSV1_BIT != 0;
+    let left = context.payload_bytes_left;
+    let left = if starts_compressed { compressed_bytes_max(left) } else { left };
+    let fits = usize::try_from(payload_bytes).is_ok_and(|n| n <= left);
     if !opcode.is_control() && !fits {
         return Err(ProtocolError::MessageTooBig { bytes_max: context.message_bytes_max });
     }
@@ -193,6 +198,12 @@ pub fn decode_header(bytes: &[u8], role: Role, context: &FrameContext) -> Result
         payload_bytes,
         header_bytes,
     }))
+}
+
+/// How long a compressed message may be that is within the limit once it is decompressed. Compressing what
+/// does not shrink adds a little, and so does a peer that flushes often.
+pub(super) const fn compressed_bytes_max(message_bytes_max: usize) -> usize {
+    message_bytes_max.saturating_add(message_bytes_max / 16).saturating_add(64)
 }
 
 fn judge_first_byte(byte: u8, context: &FrameContext) -> Result<Opcode, ProtocolError> {

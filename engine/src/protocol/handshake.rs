@@ -96,8 +96,8 @@ pub enum HandshakeError {
     /// To a client: the accept value does not belong to the key.
     #[error("Sec-WebSocket-Accept does not belong to the key; a cache may have answered")]
     Accept,
-    /// To a client: the server chose an extension, though none was offered.
-    #[error("the server chose an extension that was not offered")]
+    /// To a client: the server chose an extension, or a parameter of one, that was not offered.
+    #[error("the server chose an extension, or a parameter of one, that was not offered")]
     ExtensionNotOffered,
 }
 
@@ -205,8 +205,8 @@ pub fn accept_key(key: &str) -> [u8; ACCEPT_BYTES] {
     accept
 }
 
-/// Appends the 101 that completes the upgrade.
-pub fn append_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
+/// Appends the 101 that completes the upgrade, with the chosen subprotocol and the extensions agreed to.
+pub fn append_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>, extensions: Option<&str>) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\n\
           Upgrade: websocket\r\n\
@@ -217,6 +217,9 @@ pub fn append_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
     out.extend_from_slice(b"\r\n");
     if let Some(subprotocol) = subprotocol {
         append_header(out, "Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(extensions) = extensions {
+        append_header(out, "Sec-WebSocket-Extensions", extensions);
     }
     out.extend_from_slice(b"\r\n");
 }

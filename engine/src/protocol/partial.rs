@@ -3,9 +3,11 @@
 use std::ops::Range;
 
 use super::assembler::{DecoderConfig, Input};
+use super::deflate::{InflateError, Inflater, Inflaters, Window};
 use super::error::ProtocolError;
 use super::frame::{
-    CONTROL_PAYLOAD_BYTES_MAX, FrameContext, FrameHeader, HEADER_BYTES_MAX, MessageKind, Opcode, decode_header,
+    CONTROL_PAYLOAD_BYTES_MAX, FrameContext, FrameHeader, HEADER_BYTES_MAX, MessageKind, Opcode, compressed_bytes_max,
+    decode_header,
 };
 use super::mask::{apply_mask, rotate};
 use super::utf8::Utf8Validator;
@@ -29,6 +31,8 @@ struct Frame {
     /// The key, rotated so that it applies from the next byte on.
     mask: Option<[u8; 4]>,
     missing_bytes: usize,
+    /// Bytes at the front of the input that are unmasked already, and wait to be decompressed.
+    unmasked_bytes: usize,
 }
 
 /// How far a frame came.
@@ -41,6 +45,10 @@ pub(super) enum Progress {
     Message(MessageKind),
     /// A piece of the message lies in the input.
     Piece { kind: MessageKind, range: Range<usize>, last: bool },
+    /// A message is complete, in the pool's output buffer.
+    Inflated { kind: MessageKind, bytes: usize },
+    /// A piece of the message lies in the pool's output buffer.
+    InflatedPiece { kind: MessageKind, bytes: usize, last: bool },
     /// A control frame is complete, in [`Partial::control`].
     Control(Opcode),
 }
@@ -51,8 +59,16 @@ pub(super) struct Partial {
     message: Option<MessageKind>,
     /// Whether the message is handed out in pieces, and not kept in [`Self::payload`].
     in_pieces: bool,
-    /// How long the message is so far.
+    /// Whether the message is compressed (RFC 7692, section 6).
+    compressed: bool,
+    /// How long the message is so far, decompressed.
     message_bytes: usize,
+    /// How much of a compressed message has come.
+    compressed_bytes: usize,
+    /// From the first to the last byte of a compressed message.
+    inflater: Option<Box<Inflater>>,
+    /// With context takeover: the end of what has come compressed, from message to message.
+    window: Window,
     /// Whether the last event borrowed from here; what it borrowed is void at the next call.
     handed_out: bool,
     fragments: u32,
@@ -70,7 +86,11 @@ impl Partial {
         Box::new(Self {
             message: None,
             in_pieces: false,
+            compressed: false,
             message_bytes: 0,
+            compressed_bytes: 0,
+            inflater: None,
+            window: Window::new(),
             handed_out: false,
             fragments: 0,
             utf8: Utf8Validator::default(),
@@ -83,11 +103,13 @@ impl Partial {
         })
     }
 
-    /// Forgets everything but the buffer's memory.
+    /// Forgets everything but the buffer's memory, and the window that the next message may refer to.
     fn reset(&mut self) {
         self.message = None;
         self.in_pieces = false;
+        self.compressed = false;
         self.message_bytes = 0;
+        self.compressed_bytes = 0;
         self.handed_out = false;
         self.fragments = 0;
         self.utf8 = Utf8Validator::default();
@@ -106,7 +128,8 @@ impl Partial {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.payload.capacity()
+        let inflater_bytes = if self.inflater.is_some() { Inflater::HEAP_BYTES } else { 0 };
+        size_of::<Self>() + self.payload.capacity() + self.window.heap_bytes() + inflater_bytes
     }
 
     pub(super) fn is_within_message(&self) -> bool {
@@ -131,7 +154,11 @@ impl Partial {
             return config.context();
         }
         let message_bytes_max = self.bytes_max(config);
-        let payload_bytes_left = message_bytes_max.saturating_sub(self.message_bytes);
+        let payload_bytes_left = if self.compressed {
+            compressed_bytes_max(message_bytes_max).saturating_sub(self.compressed_bytes)
+        } else {
+            message_bytes_max.saturating_sub(self.message_bytes)
+        };
         FrameContext { within_message: true, payload_bytes_left, message_bytes_max, ..config.context() }
     }
 
@@ -190,9 +217,20 @@ impl Partial {
                 return Err(ProtocolError::TooManyFragments { fragments_max });
             }
         }
-        self.message = header.opcode.message_kind().or(self.message);
-        self.frame =
-            Some(Frame { opcode: header.opcode, fin: header.fin, mask: header.mask, missing_bytes: payload_bytes });
+        if let Some(kind) = header.opcode.message_kind() {
+            self.message = Some(kind);
+            self.compressed = header.rsv1;
+        }
+        if self.compressed && !header.opcode.is_control() {
+            self.compressed_bytes += payload_bytes;
+        }
+        self.frame = Some(Frame {
+            opcode: header.opcode,
+            fin: header.fin,
+            mask: header.mask,
+            missing_bytes: payload_bytes,
+            unmasked_bytes: 0,
+        });
         Ok(())
     }
 
@@ -200,8 +238,12 @@ impl Partial {
     pub(super) fn continue_frame(
         &mut self,
         config: &DecoderConfig,
+        inflaters: &mut Inflaters,
         input: &mut Input<'_>,
     ) -> Result<Progress, ProtocolError> {
+        if self.compressed && self.frame.as_ref().is_some_and(|frame| !frame.opcode.is_control()) {
+            return self.continue_compressed(config, inflaters, input);
+        }
         let bytes_max = self.bytes_max(config);
         let Some(frame) = &mut self.frame else {
             return Ok(Progress::Fragment);
@@ -246,17 +288,114 @@ impl Partial {
         })
     }
 
+    /// The same for a frame of a compressed message: output may come of the frame's last byte, or later.
+    fn continue_compressed(
+        &mut self,
+        config: &DecoderConfig,
+        inflaters: &mut Inflaters,
+        input: &mut Input<'_>,
+    ) -> Result<Progress, ProtocolError> {
+        let bytes_max = self.bytes_max(config);
+        let window_bytes = config.deflate.inbound(config.role).window_bytes();
+        loop {
+            let (Some(frame), Some(kind)) = (&mut self.frame, self.message) else {
+                return Ok(Progress::Fragment);
+            };
+            let chunk = input.front(frame.missing_bytes);
+            let masked = &mut chunk[frame.unmasked_bytes..];
+            if let Some(mask) = &mut frame.mask {
+                apply_mask(masked, *mask, 0);
+                *mask = rotate(*mask, masked.len());
+            }
+            let chunk_bytes = chunk.len();
+            let inflater = match &mut self.inflater {
+                Some(inflater) => inflater,
+                empty => empty.insert(inflaters.take(self.window.as_slice())?),
+            };
+            // A stream that starts anew within the message can refer to what is still at hand.
+            let restart = if window_bytes > 0 { self.window.as_slice() } else { self.payload.as_slice() };
+            let step = inflater.step(chunk, inflaters.output(), restart)?;
+            input.advance(step.read);
+            frame.missing_bytes -= step.read;
+            frame.unmasked_bytes = chunk_bytes - step.read;
+            let fin = frame.fin;
+            let frame_complete = frame.missing_bytes == 0 && !step.is_full;
+            let last = frame_complete && fin;
+            if frame_complete {
+                self.frame = None;
+            }
+
+            let output = &mut inflaters.output()[..step.written];
+            if step.written > bytes_max.saturating_sub(self.message_bytes) {
+                return Err(ProtocolError::MessageTooBig { bytes_max });
+            }
+            self.window.slide(output, window_bytes);
+            let in_one_piece = last && self.payload.is_empty();
+            if in_one_piece {
+                self.check_payload(output)?;
+            } else {
+                self.take_payload(output, bytes_max)?;
+            }
+            if last {
+                self.end_compressed(inflaters)?;
+            }
+            match last {
+                _ if self.in_pieces && (last || step.written > 0) => {
+                    return Ok(Progress::InflatedPiece { kind, bytes: step.written, last });
+                }
+                true if in_one_piece => return Ok(Progress::Inflated { kind, bytes: step.written }),
+                true => return Ok(Progress::Message(kind)),
+                false if frame_complete => return Ok(Progress::Fragment),
+                false if input.remaining() == 0 && !step.is_full => return Ok(Progress::Starved),
+                false => {}
+            }
+        }
+    }
+
+    /// Checks the end of a compressed message, and gives its decompressor back.
+    fn end_compressed(&mut self, inflaters: &mut Inflaters) -> Result<(), ProtocolError> {
+        if let Some(mut inflater) = self.inflater.take() {
+            inflater.finish()?;
+            inflaters.give_back(inflater);
+        }
+        self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
+        self.message = None;
+        self.handed_out = true;
+        Ok(())
+    }
+
     /// Makes unmasked payload bytes of the message, which can reach `length_max`: checks and counts them, and
     /// keeps them unless they are handed out from where they lie.
     fn take_payload(&mut self, chunk: &[u8], length_max: usize) -> Result<(), ProtocolError> {
-        if self.message == Some(MessageKind::Text) {
-            self.utf8.feed(chunk).map_err(|_| ProtocolError::InvalidUtf8)?;
-        }
-        self.message_bytes += chunk.len();
+        self.check_payload(chunk)?;
         if !self.in_pieces {
             append(&mut self.payload, chunk, length_max);
         }
         Ok(())
+    }
+
+    fn check_payload(&mut self, chunk: &[u8]) -> Result<(), ProtocolError> {
+        if self.message == Some(MessageKind::Text) {
+            self.utf8.feed(chunk).map_err(|_| ProtocolError::InvalidUtf8)?;
+        }
+        self.message_bytes += chunk.len();
+        Ok(())
+    }
+
+    /// Makes ready for the next message of a connection whose window is kept. Says whether there is one.
+    pub(super) fn rest(&mut self) -> bool {
+        if self.window.is_empty() {
+            return false;
+        }
+        self.reset();
+        self.payload = Vec::new();
+        true
+    }
+}
+
+impl From<InflateError> for ProtocolError {
+    fn from(InflateError: InflateError) -> Self {
+        Self::InvalidDeflate
     }
 }
 
@@ -272,25 +411,26 @@ fn append(payload: &mut Vec<u8>, chunk: &[u8], message_bytes_max: usize) {
     payload.extend_from_slice(chunk);
 }
 
-/// A bounded stock of partial states, one per worker, so that traffic which is cut at every turn
-/// does not go to the allocator for it.
+/// A bounded stock of partial states and decompressors, one per worker, so that traffic which is cut at
+/// every turn does not go to the allocator for it.
 #[derive(Default)]
 pub struct PartialPool {
     #[expect(clippy::vec_box, reason = "a decoder keeps the box; unboxed, each use would copy and allocate")]
     free: Vec<Box<Partial>>,
+    pub(super) inflaters: Inflaters,
 }
 
 impl PartialPool {
     /// An empty pool; it holds no memory before the first partial comes back.
     #[must_use]
     pub const fn new() -> Self {
-        Self { free: Vec::new() }
+        Self { free: Vec::new(), inflaters: Inflaters::new() }
     }
 
     /// How many bytes of heap the pool keeps.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.free.iter().map(|partial| partial.heap_bytes()).sum()
+        self.free.iter().map(|partial| partial.heap_bytes()).sum::<usize>() + self.inflaters.heap_bytes()
     }
 
     pub(super) fn take(&mut self) -> Box<Partial> {
@@ -298,10 +438,14 @@ impl PartialPool {
     }
 
     pub(super) fn give_back(&mut self, mut partial: Box<Partial>) {
+        if let Some(inflater) = partial.inflater.take() {
+            self.inflaters.give_back(inflater);
+        }
         if self.free.len() == POOLED_PARTIALS_MAX {
             return;
         }
         partial.reset();
+        partial.window = Window::new();
         if partial.payload.capacity() > POOLED_PAYLOAD_BYTES_MAX {
             partial.payload = Vec::new();
         }

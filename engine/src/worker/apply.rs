@@ -82,7 +82,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 }
             }
             Command::Broadcast { frame, except } => {
-                self.broadcast_here(&SharedBytes::new(FrameBytes::Foreign(frame)), except);
+                self.broadcast_here(SharedBytes::new(FrameBytes::Foreign(frame)), except);
             }
             Command::Send { to, frame } => self.send_to(to, &frame),
             Command::Close { to, code, reason } => {
@@ -102,7 +102,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn send_to(&mut self, to: ConnectionId, frame: &[u8]) {
         if to.core() == self.core {
             if let Some(slot) = self.open_slot(to) {
-                self.append(slot, frame, 1);
+                self.append_message(slot, frame);
             }
         } else if let Some(batch) = self.batches.get_mut(to.core().index()) {
             batch.push(Command::Send { to, frame: Bytes::copy_from_slice(frame) });
@@ -170,7 +170,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.batches[core.index()].push(Command::Broadcast { frame: frame.clone(), except });
             }
         }
-        self.broadcast_here(&SharedBytes::new(FrameBytes::Foreign(frame)), except);
+        self.broadcast_here(SharedBytes::new(FrameBytes::Foreign(frame)), except);
     }
 }
 

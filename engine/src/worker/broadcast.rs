@@ -1,10 +1,9 @@
 //! What a turn publishes: joined once for each topic, and one send for each subscriber.
 
-use std::ops::Range;
-
 use super::Worker;
 use super::connection::{NONE, Phase};
 use super::outbox::Corks;
+use super::variants::{Variants, frames_in};
 use crate::driver::{Driver, FrameBytes, Outgoing, SharedBytes};
 use crate::handler::Handler;
 use crate::id::{ConnectionId, TopicId};
@@ -17,8 +16,9 @@ struct Join {
     topic: Option<TopicId>,
     frames: Vec<u8>,
     messages: u32,
-    /// Connections that do not get the message in a range of `frames`: those who sent it.
-    exceptions: Vec<(u32, Range<usize>)>,
+    /// Connections that do not get a message, which is named by its place among the others: those who
+    /// sent it.
+    exceptions: Vec<(u32, u32)>,
 }
 
 /// The topics that this turn has published to.
@@ -40,12 +40,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.deliver(mark as usize, false);
         }
         let join = &mut self.broadcasts.joins[mark as usize];
-        let start = join.frames.len();
         join.frames.extend_from_slice(frame);
-        join.messages += 1;
         if let Some(slot) = except.and_then(|id| self.connections.slot_of(id)) {
-            join.exceptions.push((slot, start..join.frames.len()));
+            join.exceptions.push((slot, join.messages));
         }
+        join.messages += 1;
     }
 
     /// Delivers what was published to a topic before its subscribers change.
@@ -75,70 +74,81 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Hands what is joined to every subscriber, and empties the join.
     fn deliver(&mut self, index: usize, only: bool) {
-        let Self { broadcasts, topics, connections, corks, driver, stats, .. } = self;
+        let Self { broadcasts, topics, connections, corks, driver, deflating, stats, .. } = self;
         let Join { topic, frames, messages, exceptions } = &mut broadcasts.joins[index];
         let Some(topic) = topic.filter(|_| *messages > 0) else { return };
         let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
-        let exceptions = std::mem::take(exceptions);
+        let mut exceptions = std::mem::take(exceptions);
+        exceptions.sort_unstable();
         for (slot, _) in &exceptions {
             connections.at(*slot).excepted = true;
         }
-        let frames = SharedBytes::new(FrameBytes::Local(frames));
+        let mut variants = Variants::new(SharedBytes::new(FrameBytes::Local(frames)));
         let subscribers = topics.subscribers(topic);
         for &slot in subscribers {
             let connection = connections.at(slot);
+            let variant = variants.choose(connection, deflating.as_mut(), stats);
+            let frames = variants.frames(variant);
             if connection.excepted {
-                let (own, count) = without(frames.as_slice(), messages, slot, &exceptions, corks);
+                let excepted = excepted_from(slot, &exceptions);
+                variants.note_sent(variant, connection, excepted);
+                let (own, count) = without(frames.as_slice(), excepted, corks);
                 if count > 0 {
                     corks.append(slot, connection, &own, count);
                 }
                 corks.recycle(own);
-            } else if only && connection.cork == NONE && !connection.sending {
+                continue;
+            }
+            variants.note_sent(variant, connection, &[]);
+            if only && connection.cork == NONE && !connection.sending {
                 connection.sending = true;
-                let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(&frames), start: 0 };
+                let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(frames), start: 0 };
                 driver.send(connection.socket, Self::token(slot), outgoing);
             } else {
-                corks.append_shared(slot, connection, &frames, messages);
+                corks.append_shared(slot, connection, frames, messages);
             }
         }
         stats.messages_sent += subscribers.len() as u64 * u64::from(messages);
         for (slot, _) in exceptions {
             connections.at(slot).excepted = false;
         }
-        if let Ok(FrameBytes::Local(frames)) = SharedBytes::try_unwrap(frames) {
-            corks.recycle(frames);
-        }
+        variants.recycle(corks);
     }
 
     /// Sends an encoded frame to every open connection of this core.
-    pub(super) fn broadcast_here(&mut self, frames: &SharedBytes, except: Option<ConnectionId>) {
+    pub(super) fn broadcast_here(&mut self, frame: SharedBytes, except: Option<ConnectionId>) {
+        let mut variants = Variants::new(frame);
         for slot in self.connections.slots() {
             let id = self.connections.id_at(slot);
             let connection = self.connections.at(slot);
             if connection.phase == Phase::Open && Some(id) != except {
                 self.stats.messages_sent += 1;
-                self.corks.append_shared(slot, connection, frames, 1);
+                let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
+                variants.note_sent(variant, connection, &[]);
+                self.corks.append_shared(slot, connection, variants.frames(variant), 1);
             }
         }
+        variants.recycle(&mut self.corks);
     }
 }
 
-/// The joined frames less those that `slot` is excepted from, and how many messages are left.
-fn without(
-    frames: &[u8],
-    messages: u32,
-    slot: u32,
-    exceptions: &[(u32, Range<usize>)],
-    corks: &mut Corks,
-) -> (Vec<u8>, u32) {
+/// The exceptions of one connection; all of them are sorted.
+fn excepted_from(slot: u32, exceptions: &[(u32, u32)]) -> &[(u32, u32)] {
+    let start = exceptions.partition_point(|(other, _)| *other < slot);
+    let end = exceptions.partition_point(|(other, _)| *other <= slot);
+    &exceptions[start..end]
+}
+
+/// The joined frames without some, and how many messages are left.
+fn without(frames: &[u8], excepted: &[(u32, u32)], corks: &mut Corks) -> (Vec<u8>, u32) {
     let mut own = corks.buffer();
-    let mut left = messages;
-    let mut position = 0;
-    for (_, range) in exceptions.iter().filter(|(excepted, _)| *excepted == slot) {
-        own.extend_from_slice(&frames[position..range.start]);
-        position = range.end;
-        left -= 1;
+    let mut left = 0;
+    let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
+    for (index, frame) in (0..).zip(frames_in(frames)) {
+        if excepted.next_if_eq(&index).is_none() {
+            own.extend_from_slice(frame.bytes);
+            left += 1;
+        }
     }
-    own.extend_from_slice(&frames[position..]);
     (own, left)
 }

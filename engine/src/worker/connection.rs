@@ -5,6 +5,7 @@ use crate::driver::{Shutdown, Socket};
 use crate::handler::{CloseCause, Subscriptions, TopicSet};
 use crate::id::TopicId;
 use crate::protocol::Decoder;
+use crate::protocol::deflate::{DeflateAgreement, Window};
 use crate::topics::Topics;
 
 /// "None" of the `u32` fields below.
@@ -57,6 +58,8 @@ pub(super) struct Connection<S> {
     pub(super) topic: u32,
     /// Messages since the last heartbeat.
     pub(super) messages: u16,
+    /// How messages are compressed, if they are.
+    pub(super) deflate: DeflateAgreement,
     pub(super) phase: Phase,
     pub(super) watch: Watch,
     /// A send is in flight.
@@ -89,13 +92,19 @@ pub(super) struct Rare {
     pub(super) outbox: Outbox,
     /// Topics, if more than one.
     pub(super) topics: TopicSet,
+    /// With context takeover: the end of what the peer was sent compressed.
+    pub(super) sent: Window,
     /// Code and cause for `on_close` when we closed first.
     pub(super) closing: Option<(u16, CloseCause)>,
 }
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.outbox.is_empty() && self.topics.is_empty() && self.closing.is_none()
+        self.input.is_empty()
+            && self.outbox.is_empty()
+            && self.topics.is_empty()
+            && self.sent.is_empty()
+            && self.closing.is_none()
     }
 }
 
@@ -116,6 +125,7 @@ impl<S: Default> Connection<S> {
             cork: NONE,
             topic: NONE,
             messages: 0,
+            deflate: DeflateAgreement::NONE,
             phase: Phase::Handshake,
             watch: Watch::Nothing,
             sending: false,

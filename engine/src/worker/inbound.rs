@@ -7,8 +7,10 @@ use crate::driver::{BufferId, Driver, Outgoing};
 use crate::handler::{CloseCause, Context, Handler};
 use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::message::Message;
-use crate::protocol::frame::{SERVER_HEADER_BYTES_MAX, append_frame, encode_header, server_header_bytes};
-use crate::protocol::{Event, Input, Opcode};
+use crate::protocol::frame::{
+    SERVER_HEADER_BYTES_MAX, append_frame, encode_header, server_header_bytes, written_frame,
+};
+use crate::protocol::{DecoderConfig, Event, Input, Opcode};
 
 /// Bytes of a heartbeat's payload: the worker's clock in nanoseconds, which comes back in the pong.
 pub(super) const HEARTBEAT_BYTES: usize = 8;
@@ -87,6 +89,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// decoded before.
     pub(super) fn on_bytes(&mut self, slot: u32, mut source: Source, mut position: usize, length: usize) {
         let mut echo = EchoRegion::default();
+        let deflate = self.connections.at(slot).deflate;
+        let decoding = DecoderConfig { deflate, ..self.decoding };
         loop {
             let id = self.connections.id_at(slot);
             let connection = self.connections.at(slot);
@@ -101,7 +105,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             };
             let outbox_bytes = connection.outbox_bytes();
             let mut input = Input::new(bytes);
-            let event = match connection.decoder.next(&self.decoding, &mut self.partials, &mut input) {
+            let event = match connection.decoder.next(&decoding, &mut self.partials, &mut input) {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
                 Err(error) => {
@@ -117,8 +121,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     if open {
                         self.stats.messages_received += 1;
                         connection.messages = connection.messages.saturating_add(1);
-                        // Only a message in place can be echoed there; another one is copied.
-                        self.actions.set_current(at.and(Some(message)));
+                        // Only a message in place can be echoed there; another one is copied, or compressed.
+                        let as_it_is = !deflate.is_agreed()
+                            || self.deflating.as_ref().is_none_or(|deflating| !deflating.is_worth(payload_bytes));
+                        self.actions.set_current(at.filter(|_| as_it_is).and(Some(message)));
                         let mut context = Context {
                             id,
                             now: self.clock.now(),
@@ -256,6 +262,22 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let connection = self.connections.at(slot);
         self.stats.messages_sent += u64::from(messages);
         self.corks.append(slot, connection, frames, messages);
+    }
+
+    /// Appends an encoded message: compressed if that was agreed on.
+    pub(super) fn append_message(&mut self, slot: u32, frame: &[u8]) {
+        let Self { connections, corks, deflating, stats, .. } = self;
+        let connection = connections.at(slot);
+        stats.messages_sent += 1;
+        match (deflating, written_frame(frame)) {
+            (Some(deflating), Some(frame)) if connection.deflate.is_agreed() => {
+                let mut compressed = corks.buffer();
+                deflating.append(&mut compressed, &frame, connection, stats);
+                corks.append(slot, connection, &compressed, 1);
+                corks.recycle(compressed);
+            }
+            _ => corks.append(slot, connection, frame, 1),
+        }
     }
 
     fn round_trip(&self, sent: u64) -> Option<std::time::Duration> {

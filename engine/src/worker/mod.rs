@@ -5,6 +5,7 @@
 //!   inbound      completions of receives ─► upgrade (the handshake) or messages ─► Handler
 //!   apply        the actions of a handler, the commands of other cores and threads
 //!   broadcast    what a turn publishes to a topic, joined, one send for each subscriber
+//!   variants     what is sent compressed: once for all receivers with the same window
 //!   outbox       what a turn has for a connection, joined; what waits for a slow one
 //!   pause        input of a connection that does not read what it causes
 //!   heartbeat    deadlines: handshake, ping, pong, close
@@ -27,6 +28,7 @@ mod pause;
 mod simulation;
 mod timers;
 mod upgrade;
+mod variants;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +41,15 @@ use self::connections::Connections;
 use self::heartbeat::CancelBudget;
 use self::outbox::Corks;
 use self::timers::Timers;
+use self::variants::Deflating;
 use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::handle::{Command, EngineHandle};
 use crate::handler::{Actions, Context, Handler, LocalFuture};
 use crate::id::{ConnectionId, CoreId};
-use crate::limits::Limits;
+use crate::limits::{Limits, SlowConsumer};
 use crate::mesh::Port;
+use crate::protocol::deflate::{Compression, DeflateAgreement};
 use crate::protocol::{DecoderConfig, PartialPool, Role};
 use crate::stats::{CoreStats, Stats};
 use crate::topics::{Interest, InterestCounts, Topics};
@@ -61,6 +65,7 @@ pub(crate) struct WorkerParts<D, H> {
     pub(crate) driver: D,
     pub(crate) handler: H,
     pub(crate) limits: Limits,
+    pub(crate) compression: Option<Compression>,
     pub(crate) connections_max: u32,
     pub(crate) handle: EngineHandle,
     pub(crate) commands: Receiver<Command>,
@@ -76,6 +81,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     handler: H,
     limits: Limits,
     decoding: DecoderConfig,
+    deflating: Option<Deflating>,
     handle: EngineHandle,
 
     connections: Connections<H::Connection>,
@@ -116,9 +122,27 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
 impl<D: Driver, H: Handler> Worker<D, H> {
     /// A worker whose listener is accepting from the first turn on.
     pub(crate) fn new(parts: WorkerParts<D, H>) -> Self {
-        let WorkerParts { core, mut driver, handler, limits, connections_max, handle, commands, port, interest, stats } =
-            parts;
+        let WorkerParts {
+            core,
+            mut driver,
+            handler,
+            limits,
+            compression,
+            connections_max,
+            handle,
+            commands,
+            port,
+            interest,
+            stats,
+        } = parts;
         driver.accept();
+        // What was compressed with the window of another message can't be dropped without that one's
+        // receiver losing its place: where messages may be dropped, none refers to another.
+        let keeps_all = limits.slow_consumer == SlowConsumer::Disconnect;
+        let deflating = compression.map(|compression| {
+            let server_context_takeover = compression.server_context_takeover && keeps_all;
+            Deflating::new(Compression { server_context_takeover, ..compression })
+        });
         Self {
             core,
             driver,
@@ -128,7 +152,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 message_bytes_max: limits.message_bytes_max,
                 pieces_bytes_max: 0,
                 fragments_max: limits.fragments_max,
+                deflate: DeflateAgreement::NONE,
             },
+            deflating,
             limits,
             connections: Connections::new(core, connections_max),
             partials: PartialPool::new(),

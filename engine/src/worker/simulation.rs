@@ -20,6 +20,7 @@ use crate::id::CoreId;
 use crate::limits::{Limits, RECEIVE_BUFFER_BYTES};
 use crate::mesh::{self, Capacity};
 use crate::message::{Message, MessageKind};
+use crate::protocol::deflate::DeflateAgreement;
 use crate::protocol::frame::{append_frame, append_masked_fragment};
 use crate::protocol::{Decoder, DecoderConfig, Event, Input, Opcode, PartialPool, Role};
 use crate::stats::CoreStats;
@@ -366,6 +367,7 @@ fn worker(world: &Rc<RefCell<World>>, limits: Limits) -> (Worker<FakeKernel, App
         driver: FakeKernel::new(Rc::clone(world)),
         handler: app,
         limits,
+        compression: None,
         connections_max: 64,
         handle,
         commands,
@@ -402,8 +404,13 @@ fn append_message(rng: &mut Rng, out: &mut VecDeque<u8>, opcode: Opcode, payload
 fn heard(outbound: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let Some(head) = outbound.windows(4).position(|end| end == b"\r\n\r\n") else { return Default::default() };
     let mut bytes = outbound[head + 4..].to_vec();
-    let config =
-        DecoderConfig { role: Role::Client, message_bytes_max: 1 << 20, pieces_bytes_max: 0, fragments_max: 10 };
+    let config = DecoderConfig {
+        role: Role::Client,
+        message_bytes_max: 1 << 20,
+        pieces_bytes_max: 0,
+        fragments_max: 10,
+        deflate: DeflateAgreement::NONE,
+    };
     let (mut decoder, mut pool, mut input) = (Decoder::default(), PartialPool::new(), Input::new(&mut bytes));
     let (mut echoes, mut publications) = (Vec::new(), Vec::new());
     while let Some(event) = decoder.next(&config, &mut pool, &mut input).expect("the server keeps to the protocol") {

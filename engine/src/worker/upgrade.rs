@@ -5,6 +5,7 @@ use super::connection::Phase;
 use super::inbound::Source;
 use crate::driver::{BufferId, Driver};
 use crate::handler::{Answer, Handler, Response};
+use crate::protocol::deflate::DeflateAgreement;
 use crate::protocol::handshake::{
     HandshakeError, append_accept, append_refusal, append_response, is_upgrade, validate,
 };
@@ -80,8 +81,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             (Answer::Upgrade { subprotocol }, Some(upgrade)) => {
                 // One that was not offered would make the client fail the connection.
                 let chosen = subprotocol.as_deref().filter(|ours| upgrade.select_subprotocol(&[ours]).is_some());
-                append_accept(out, upgrade.key, chosen);
-                self.connections.at(slot).phase = Phase::Open;
+                let compression = self.deflating.as_ref().map(|deflating| deflating.compression);
+                let deflate = compression.and_then(|compression| compression.negotiate(upgrade.extensions()));
+                append_accept(out, upgrade.key, chosen, deflate.as_ref().map(|deflate| deflate.answer.as_str()));
+                let connection = self.connections.at(slot);
+                connection.deflate = deflate.map_or(DeflateAgreement::NONE, |deflate| deflate.agreement);
+                connection.phase = Phase::Open;
             }
         }
     }

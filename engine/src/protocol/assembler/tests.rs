@@ -3,12 +3,18 @@ use crate::protocol::frame::{
     append_frame, append_masked_fragment, append_masked_frame, encode_header, server_header_bytes,
 };
 
+mod compressed;
 mod pieces;
 mod streams;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const SERVER: DecoderConfig =
-    DecoderConfig { role: Role::Server, message_bytes_max: 1 << 20, pieces_bytes_max: 0, fragments_max: 1 << 17 };
+const SERVER: DecoderConfig = DecoderConfig {
+    role: Role::Server,
+    message_bytes_max: 1 << 20,
+    pieces_bytes_max: 0,
+    fragments_max: 1 << 17,
+    deflate: DeflateAgreement::NONE,
+};
 const CLIENT: DecoderConfig = DecoderConfig { role: Role::Client, ..SERVER };
 
 /// An event that owns its bytes, and does not say where they lay.

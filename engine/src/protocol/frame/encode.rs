@@ -1,8 +1,8 @@
 //! Writing frames.
 
 use super::{
-    FIN_BIT, LENGTH_16, LENGTH_64, MASK_BIT, MASK_BYTES, Opcode, PAYLOAD_BYTES_MAX_7, PAYLOAD_BYTES_MAX_16,
-    SERVER_HEADER_BYTES_MAX,
+    FIN_BIT, LENGTH_16, LENGTH_64, MASK_BIT, MASK_BYTES, OPCODE_BITS, Opcode, PAYLOAD_BYTES_MAX_7,
+    PAYLOAD_BYTES_MAX_16, RSV1_BIT, SERVER_HEADER_BYTES_MAX,
 };
 use crate::protocol::mask::apply_mask;
 
@@ -52,6 +52,47 @@ pub fn append_frame_header(out: &mut Vec<u8>, opcode: Opcode, payload: usize) {
     let mut header = [0; SERVER_HEADER_BYTES_MAX];
     let header_bytes = encode_header(opcode, true, payload, &mut header);
     out.extend_from_slice(&header[..header_bytes]);
+}
+
+/// Appends the header of an unmasked, final frame whose payload is compressed (RFC 7692, section 6).
+pub(in crate::protocol) fn append_compressed_header(out: &mut Vec<u8>, opcode: Opcode, payload: usize) {
+    let start = out.len();
+    append_frame_header(out, opcode, payload);
+    out[start] |= RSV1_BIT;
+}
+
+/// A frame that we have written ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenFrame<'a> {
+    /// The whole frame.
+    pub bytes: &'a [u8],
+    /// What it is.
+    pub opcode: Opcode,
+    /// Whether its payload is compressed.
+    pub compressed: bool,
+    /// The payload, without a mask.
+    pub payload: &'a [u8],
+}
+
+/// The first of the unmasked frames that [`append_frame`] and its kin have written to `bytes`; `None`
+/// at their end.
+///
+/// # Panics
+/// If something else lies there.
+#[must_use]
+pub fn written_frame(bytes: &[u8]) -> Option<WrittenFrame<'_>> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let opcode = Opcode::from_bits(bytes[0] & OPCODE_BITS).expect("we write no other");
+    let (length, header_bytes) = match bytes[1] {
+        LENGTH_16 => (u64::from(u16::from_be_bytes([bytes[2], bytes[3]])), 4),
+        LENGTH_64 => (u64::from_be_bytes(*bytes[2..].first_chunk().expect("a whole header")), SERVER_HEADER_BYTES_MAX),
+        short => (u64::from(short), 2),
+    };
+    let end = header_bytes + usize::try_from(length).expect("what lies in memory has such a length");
+    let (bytes, compressed) = (&bytes[..end], bytes[0] & RSV1_BIT != 0);
+    Some(WrittenFrame { bytes, opcode, compressed, payload: &bytes[header_bytes..] })
 }
 
 /// Appends a masked, final frame, as a client sends it.

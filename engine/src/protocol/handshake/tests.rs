@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::deflate::{Compression, DeflateAgreement};
 use crate::protocol::http::{HeadLimits, parse_request};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 32 };
@@ -38,7 +39,7 @@ fn judge(head: &str) -> Result<(), HandshakeError> {
 fn the_example_of_the_rfc() {
     assert_eq!(accept_key(KEY), *ACCEPT.as_bytes());
     let mut out = Vec::new();
-    append_accept(&mut out, KEY, Some("chat"));
+    append_accept(&mut out, KEY, Some("chat"), None);
     let expected = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {ACCEPT}\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
@@ -158,21 +159,28 @@ fn a_header_cannot_be_smuggled_in() {
 
 #[test]
 fn a_client_and_a_server_agree() {
-    let mut request = Vec::new();
-    append_client_request(&mut request, "localhost:8080", "/ws?a=b", KEY, Some("chat, v2"));
-    let (parsed, head_bytes) = parse_request(&request, &LIMITS).unwrap().unwrap();
-    assert_eq!(head_bytes, request.len());
-    assert_eq!((parsed.path, parsed.query), ("/ws", Some("a=b")));
-    let upgrade = validate(&parsed).unwrap();
-    let mut answer = Vec::new();
-    append_accept(&mut answer, upgrade.key, upgrade.select_subprotocol(&["v2"]));
-    let head_bytes = answer.len();
-    answer.extend_from_slice(b"\x81\x00");
+    let compression = Compression { client_context_takeover: true, ..Compression::default() };
+    for offered in [None, Some(&compression)] {
+        let mut request = Vec::new();
+        append_client_request(&mut request, "localhost:8080", "/ws?a=b", KEY, Some("chat, v2"), offered);
+        let (parsed, head_bytes) = parse_request(&request, &LIMITS).unwrap().unwrap();
+        assert_eq!(head_bytes, request.len());
+        assert_eq!((parsed.path, parsed.query), ("/ws", Some("a=b")));
+        let upgrade = validate(&parsed).unwrap();
+        let deflate = compression.negotiate(upgrade.extensions());
+        assert_eq!(deflate.is_some(), offered.is_some());
+        let mut answer = Vec::new();
+        let extensions = deflate.as_ref().map(|deflate| deflate.answer.as_str());
+        append_accept(&mut answer, upgrade.key, upgrade.select_subprotocol(&["v2"]), extensions);
+        let head_bytes = answer.len();
+        answer.extend_from_slice(b"\x81\x00");
 
-    let accept = ClientAccept { subprotocol: Some("v2") };
-    assert_eq!(parse_client_response(&answer, KEY), Ok(Some((accept, head_bytes))));
-    for cut in 0..head_bytes {
-        assert_eq!(parse_client_response(&answer[..cut], KEY), Ok(None));
+        let agreement = deflate.map_or(DeflateAgreement::NONE, |deflate| deflate.agreement);
+        let accept = ClientAccept { subprotocol: Some("v2"), deflate: agreement };
+        assert_eq!(parse_client_response(&answer, KEY, offered), Ok(Some((accept, head_bytes))));
+        for cut in 0..head_bytes {
+            assert_eq!(parse_client_response(&answer[..cut], KEY, offered), Ok(None));
+        }
     }
 }
 
@@ -180,9 +188,10 @@ fn a_client_and_a_server_agree() {
 fn a_client_refuses_what_is_no_upgrade() {
     use HandshakeError as E;
     let mut answer = Vec::new();
-    append_accept(&mut answer, KEY, None);
+    append_accept(&mut answer, KEY, None, None);
     let answer = String::from_utf8(answer).expect("text");
-    let judge = |answer: &str| parse_client_response(answer.as_bytes(), KEY).map(drop);
+    let offered = Compression::default();
+    let judge = |answer: &str| parse_client_response(answer.as_bytes(), KEY, Some(&offered)).map(drop);
     assert_eq!(judge(&answer), Ok(()));
     assert_eq!(judge(&answer.replace("101", "200")), Err(E::Refused(200)));
     assert_eq!(judge(&answer.replace("websocket", "h2c")), Err(E::NotUpgraded));
@@ -191,6 +200,12 @@ fn a_client_refuses_what_is_no_upgrade() {
     assert_eq!(judge(&answer.replace("Sec-WebSocket-Accept", "X")), Err(E::Accept));
     let extended = answer.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n");
     assert_eq!(judge(&extended), Err(E::ExtensionNotOffered));
+    let taken_over = extended.replace(" x", " permessage-deflate");
+    assert_eq!(judge(&taken_over), Err(E::ExtensionNotOffered), "we have asked for no context takeover");
+    let deflate = extended.replace(" x", " permessage-deflate; server_no_context_takeover");
+    assert_eq!(judge(&deflate), Ok(()));
+    let unasked = parse_client_response(deflate.as_bytes(), KEY, None).map(drop);
+    assert_eq!(unasked, Err(E::ExtensionNotOffered));
     assert!(matches!(judge("SSH-2.0-OpenSSH\r\n"), Err(E::Malformed(_))));
     let endless = format!("HTTP/1.1 101 X\r\nA: {}", "b".repeat(1 << 16));
     assert!(matches!(judge(&endless), Err(E::HeadTooBig { .. })));

@@ -1,0 +1,93 @@
+//! Compressing messages into frames.
+
+use zlib_rs::{Deflate, DeflateFlush};
+
+use super::{Compression, Direction, TAIL, WINDOW_BITS_MAX, WINDOW_BITS_MIN, Window};
+use crate::protocol::frame::{Opcode, append_compressed_header, append_frame};
+
+/// zlib has no compressor for the smallest window. The next larger one never looks back further than
+/// its window less 262 bytes, and so serves the smallest, too.
+const COMPRESSOR_BITS_MIN: u8 = 9;
+/// The sizes of window that there are compressors for.
+const COMPRESSORS: usize = (WINDOW_BITS_MAX - COMPRESSOR_BITS_MIN + 1) as usize;
+
+/// The largest output buffer that is kept between two messages.
+const SCRATCH_KEPT_BYTES_MAX: usize = 64 * 1024;
+
+const _: () = assert!((1 << COMPRESSOR_BITS_MIN) - 262 <= 1 << WINDOW_BITS_MIN, "a small window serves the smallest");
+
+/// The compressors of one core: one for each size of window that is in use, made when it is.
+pub struct Deflater {
+    level: u8,
+    threshold_bytes: usize,
+    compressors: [Option<Box<Deflate>>; COMPRESSORS],
+    scratch: Vec<u8>,
+}
+
+impl Deflater {
+    /// A deflater that holds no memory before its first message.
+    #[must_use]
+    pub fn new(compression: &Compression) -> Self {
+        Self {
+            level: compression.level,
+            threshold_bytes: compression.threshold_bytes,
+            compressors: Default::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Whether a payload of this length is worth compressing.
+    #[must_use]
+    pub const fn is_worth(&self, payload_bytes: usize) -> bool {
+        payload_bytes >= self.threshold_bytes
+    }
+
+    /// Appends a whole message as an unmasked frame: compressed, if it is long enough and becomes
+    /// shorter by it, or else as it is. Says whether it was compressed.
+    ///
+    /// With context takeover it refers to what `window` holds, and slides the window; then every
+    /// frame must reach the peer, in this order.
+    pub fn append_message(
+        &mut self,
+        out: &mut Vec<u8>,
+        opcode: Opcode,
+        payload: &[u8],
+        direction: Direction,
+        window: &mut Window,
+    ) -> bool {
+        let compressed = self.compress(payload, direction, window.as_slice());
+        let Some(bytes) = compressed else {
+            append_frame(out, opcode, payload);
+            return false;
+        };
+        append_compressed_header(out, opcode, bytes);
+        out.extend_from_slice(&self.scratch[..bytes]);
+        self.scratch.truncate(SCRATCH_KEPT_BYTES_MAX);
+        self.scratch.shrink_to(SCRATCH_KEPT_BYTES_MAX);
+        window.slide(payload, direction.window_bytes());
+        true
+    }
+
+    /// Compresses into the scratch buffer; `None` if that is not worth it.
+    fn compress(&mut self, payload: &[u8], direction: Direction, window: &[u8]) -> Option<usize> {
+        if payload.is_empty() || !self.is_worth(payload.len()) {
+            return None;
+        }
+        let bits = direction.window_bits.max(COMPRESSOR_BITS_MIN);
+        let level = i32::from(self.level);
+        let compressor = self.compressors[usize::from(bits - COMPRESSOR_BITS_MIN)]
+            .get_or_insert_with(|| Box::new(Deflate::new(level, false, bits)));
+        compressor.reset();
+        if !window.is_empty() {
+            compressor.set_dictionary(window).ok()?;
+        }
+        // What does not fit is no shorter than the payload.
+        let room = payload.len() - 1 + TAIL.len();
+        if self.scratch.len() < room {
+            self.scratch.resize(room, 0);
+        }
+        compressor.compress(payload, &mut self.scratch[..room], DeflateFlush::SyncFlush).ok()?;
+        let bytes = usize::try_from(compressor.total_out()).ok().filter(|&bytes| bytes < room)?;
+        self.scratch[..bytes].ends_with(&TAIL).then(|| bytes - TAIL.len())
+    }
+}

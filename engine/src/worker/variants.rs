@@ -1,0 +1,165 @@
+//! What a broadcast is sent as: once as it is, and once compressed for each size of window.
+
+use super::connection::Connection;
+use super::outbox::Corks;
+use crate::driver::{FrameBytes, SharedBytes};
+use crate::protocol::Role;
+use crate::protocol::deflate::{Compression, Deflater, Direction, WINDOW_BITS_MAX, WINDOW_BITS_MIN, Window};
+use crate::protocol::frame::{WrittenFrame, written_frame};
+use crate::stats::Stats;
+
+/// Sizes of window that can be agreed on.
+const WINDOWS: usize = (WINDOW_BITS_MAX - WINDOW_BITS_MIN + 1) as usize;
+
+/// permessage-deflate on one core.
+pub(super) struct Deflating {
+    pub(super) compression: Compression,
+    deflater: Deflater,
+}
+
+impl Deflating {
+    pub(super) fn new(compression: Compression) -> Self {
+        Self { compression, deflater: Deflater::new(&compression) }
+    }
+
+    /// Whether a payload of this length is worth compressing.
+    pub(super) const fn is_worth(&self, payload_bytes: usize) -> bool {
+        self.deflater.is_worth(payload_bytes)
+    }
+
+    /// Appends an encoded frame as one connection is to get it.
+    pub(super) fn append<S>(
+        &mut self,
+        out: &mut Vec<u8>,
+        frame: &WrittenFrame<'_>,
+        connection: &mut Connection<S>,
+        stats: &mut Stats,
+    ) {
+        let direction = connection.deflate.outbound(Role::Server);
+        if direction.context_takeover && self.deflater.is_worth(frame.payload.len()) {
+            let window = &mut connection.rare_mut().sent;
+            self.compress(out, frame, direction, window, stats);
+            connection.tidy();
+        } else {
+            self.compress(out, frame, direction, &mut Window::new(), stats);
+        }
+    }
+
+    fn compress(
+        &mut self,
+        out: &mut Vec<u8>,
+        frame: &WrittenFrame<'_>,
+        direction: Direction,
+        window: &mut Window,
+        stats: &mut Stats,
+    ) {
+        let before = out.len();
+        if self.deflater.append_message(out, frame.opcode, frame.payload, direction, window) {
+            stats.compressions += 1;
+            stats.compression_bytes_in += frame.bytes.len() as u64;
+            stats.compression_bytes_out += (out.len() - before) as u64;
+        }
+    }
+}
+
+/// Encoded frames that many connections are sent, in all the ways that the connections need.
+///
+/// What is shared refers to no earlier message, so that it fits a connection with context takeover as
+/// well as others; only the connection's window has to slide along.
+pub(super) struct Variants {
+    plain: SharedBytes,
+    /// Whether any of the messages is long enough to be compressed, once that was looked for.
+    any_worth: Option<bool>,
+    compressed: [Option<SharedBytes>; WINDOWS],
+}
+
+/// One of the ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// As the messages were given.
+    Plain,
+    /// Compressed, by the place of the window's size among all.
+    Window(usize),
+}
+
+impl Variants {
+    pub(super) fn new(plain: SharedBytes) -> Self {
+        Self { plain, any_worth: None, compressed: Default::default() }
+    }
+
+    /// Which of the variants this connection is to get; it is made if need be.
+    #[inline]
+    pub(super) fn choose<S>(
+        &mut self,
+        connection: &Connection<S>,
+        deflating: Option<&mut Deflating>,
+        stats: &mut Stats,
+    ) -> Variant {
+        match deflating {
+            Some(deflating) if connection.deflate.is_agreed() => {
+                self.with_window(connection.deflate.outbound(Role::Server).window_bits, deflating, stats)
+            }
+            _ => Variant::Plain,
+        }
+    }
+
+    /// The frames of a variant that was chosen.
+    #[inline]
+    pub(super) fn frames(&self, variant: Variant) -> &SharedBytes {
+        match variant {
+            Variant::Plain => &self.plain,
+            Variant::Window(index) => self.compressed[index].as_ref().unwrap_or(&self.plain),
+        }
+    }
+
+    fn with_window(&mut self, window_bits: u8, deflating: &mut Deflating, stats: &mut Stats) -> Variant {
+        let index = usize::from(window_bits - WINDOW_BITS_MIN);
+        if self.compressed[index].is_none() {
+            let worth = |frame: WrittenFrame<'_>| deflating.deflater.is_worth(frame.payload.len());
+            if !*self.any_worth.get_or_insert_with(|| frames_in(self.plain.as_slice()).any(worth)) {
+                return Variant::Plain;
+            }
+            let direction = Direction { context_takeover: false, window_bits };
+            let mut frames = Vec::new();
+            for frame in frames_in(self.plain.as_slice()) {
+                deflating.compress(&mut frames, &frame, direction, &mut Window::new(), stats);
+            }
+            self.compressed[index] = Some(SharedBytes::new(FrameBytes::Local(frames)));
+        }
+        Variant::Window(index)
+    }
+
+    /// Takes note of what a connection with context takeover is sent, all but the messages that `excepted`
+    /// names: its peer's window slides on with every message that was compressed.
+    pub(super) fn note_sent<S>(&self, variant: Variant, connection: &mut Connection<S>, excepted: &[(u32, u32)]) {
+        let direction = connection.deflate.outbound(Role::Server);
+        if variant == Variant::Plain || !direction.context_takeover {
+            return;
+        }
+        let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
+        let frames = frames_in(self.plain.as_slice()).zip(frames_in(self.frames(variant).as_slice()));
+        for (index, (plain, sent)) in (0..).zip(frames) {
+            if excepted.next_if_eq(&index).is_none() && sent.compressed {
+                connection.rare_mut().sent.slide(plain.payload, direction.window_bytes());
+            }
+        }
+    }
+
+    /// Gives memory that nobody else refers to back for reuse.
+    pub(super) fn recycle(self, corks: &mut Corks) {
+        for frames in self.compressed.into_iter().flatten().chain([self.plain]) {
+            if let Ok(FrameBytes::Local(frames)) = SharedBytes::try_unwrap(frames) {
+                corks.recycle(frames);
+            }
+        }
+    }
+}
+
+/// The frames that lie one behind the other in what we have encoded.
+pub(super) fn frames_in(mut bytes: &[u8]) -> impl Iterator<Item = WrittenFrame<'_>> {
+    std::iter::from_fn(move || {
+        let frame = written_frame(bytes)?;
+        bytes = &bytes[frame.bytes.len()..];
+        Some(frame)
+    })
+}

@@ -121,6 +121,7 @@ pub fn parse_request<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<
     if head_bytes > limits.head_bytes_max {
         return Err(too_big);
     }
+    judge_method(bytes)?;
 
     let (path, query) = split_target(head.path.unwrap_or_default())?;
     let request = Request {

@@ -69,6 +69,17 @@ fn garbage_is_refused_at_once() {
 }
 
 #[test]
+fn a_long_method_is_refused_whether_the_head_comes_whole_or_not() {
+    let head = |method: &str| format!("\r\n{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let longest = "M".repeat(METHOD_BYTES_MAX);
+    assert_eq!(request(&head(&longest)).method, longest);
+    let longer = head(&format!("{longest}M"));
+    for end in 2 + METHOD_BYTES_MAX + 1..=longer.len() {
+        assert!(matches!(parse(&longer[..end]).map(drop), Err(HandshakeError::Malformed(_))), "{end} bytes");
+    }
+}
+
+#[test]
 fn a_head_is_bounded_in_bytes_and_fields() {
     let too_big = HandshakeError::HeadTooBig { bytes_max: 1024 };
     let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(2000));

@@ -6,8 +6,7 @@ use crore_engine::protocol::frame::{append_frame, append_masked_frame, encode_he
 use crore_engine::protocol::{Decoder, DecoderConfig, Input, Opcode, PartialPool, Role};
 
 const MASK: [u8; 4] = [0x5A, 0x13, 0xC4, 0x77];
-const CONFIG: DecoderConfig =
-DecoderConfig {
+const CONFIG: DecoderConfig = DecoderConfig {
     role: Role::Server,
     message_bytes_max: 1 << 20,
     pieces_bytes_max: 1 << 30,

@@ -1,8 +1,8 @@
 //! Sends every message back: `cargo run --release --example echo -- [ADDRESS] [--cores N]
-//! [--message-bytes-max N] [--fragments-max N]`.
+//! [--message-bytes-max N] [--fragments-max N] [--compress[=takeover]]`.
 
 use crore_engine::limits::RECEIVE_BUFFER_BYTES;
-use crore_engine::{Context, Engine, Handler, Limits, Message};
+use crore_engine::{Compression, Context, Engine, Handler, Limits, Message};
 
 struct Echo;
 
@@ -34,6 +34,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if let Some(fragments) = number("--fragments-max")? {
         limits.fragments_max = fragments.try_into()?;
+    }
+    if let Some(mode) = arguments.iter().find_map(|argument| argument.strip_prefix("--compress")) {
+        let takeover = match mode {
+            "" => false,
+            "=takeover" => true,
+            _ => return Err("--compress is given alone or as --compress=takeover".into()),
+        };
+        let (server_context_takeover, client_context_takeover) = (takeover, takeover);
+        let default = Compression::default();
+        engine = engine.compression(Some(Compression { server_context_takeover, client_context_takeover, ..default }));
     }
     Ok(engine.limits(limits).run(|_core| Echo)?)
 }

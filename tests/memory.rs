@@ -4,10 +4,10 @@
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crore_engine::{Context, Handler, Limits, Message, OwnedMessage, SlowConsumer};
+use crore_engine::{Compression, Context, Handler, Limits, Message, OwnedMessage, SlowConsumer};
 use crore_tests::frame::{BINARY, PING, PONG, fragment, header, masked};
 use crore_tests::system::allocated_bytes;
-use crore_tests::{Client, Frame, Server, Setup, limits, on_each_kind, wait_until};
+use crore_tests::{Client, DeflateClient, Frame, Server, Setup, limits, on_each_kind, wait_until};
 
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -152,5 +152,55 @@ fn memory_of_large_messages_is_given_back() {
         // its completion has come.
         wait_until("all is given back", || grown(before) < 1 << 20);
         drop(clients);
+    });
+}
+
+/// Bytes that the engine and this process keep for each of the connections that `open` makes and uses.
+fn bytes_each(server: &Server, open: impl Fn(&Server) -> Client) -> usize {
+    const CONNECTIONS: usize = 200;
+    // The first ones fill what the core keeps for all.
+    let warm: Vec<_> = (0..50).map(|_| open(server)).collect();
+    let before = allocated_bytes();
+    let clients: Vec<_> = (0..CONNECTIONS).map(|_| open(server)).collect();
+    let bytes = allocated_bytes().saturating_sub(before) / CONNECTIONS;
+    drop((warm, clients));
+    bytes
+}
+
+#[test]
+fn an_idle_connection_costs_no_more_for_having_compressed() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let said = "alike ".repeat(1_000);
+        let talk = |server: &Server, offer: &str| {
+            let mut client = DeflateClient::upgrade(server.tcp(), offer);
+            for _ in 0..2 {
+                client.say(&said);
+                assert!(client.hear() == (said.clone(), true));
+            }
+            client.client.forget();
+            client.client
+        };
+        let server = start(Setup { compression: Some(Compression::default()), ..setup }, limits());
+        let plain = bytes_each(&server, |server| {
+            let mut client = server.client();
+            assert_eq!(client.ask(&said), said);
+            client.forget();
+            client
+        });
+        let compressed = bytes_each(&server, |server| talk(server, "permessage-deflate"));
+        assert!(compressed <= plain + 16, "{compressed} bytes each, {plain} without compression");
+
+        // With context takeover each direction keeps its window, and no more.
+        let small = Compression {
+            server_context_takeover: true,
+            client_context_takeover: true,
+            server_window_bits: 10,
+            client_window_bits: 10,
+            ..Compression::default()
+        };
+        let server = start(Setup { compression: Some(small), ..setup }, limits());
+        let kept = bytes_each(&server, |server| talk(server, "permessage-deflate; client_max_window_bits"));
+        assert!((plain + 2048..plain + 2048 + 768).contains(&kept), "{kept} bytes each, {plain} without compression");
     });
 }

@@ -125,11 +125,22 @@ impl Client {
     /// If the server does not.
     #[must_use]
     #[track_caller]
-    pub fn upgraded(mut self) -> Self {
-        self.send(REQUEST);
+    pub fn upgraded(self) -> Self {
+        self.upgraded_with("").0
+    }
+
+    /// Upgrades with further header fields, each of them a line with its end, and returns the answer as well.
+    ///
+    /// # Panics
+    /// If the server does not upgrade.
+    #[must_use]
+    #[track_caller]
+    pub fn upgraded_with(mut self, fields: &str) -> (Self, Response) {
+        let request = REQUEST.strip_suffix("\r\n").expect("an empty line ends it");
+        self.send(format!("{request}{fields}\r\n"));
         let head = self.head();
         assert!(head.starts_with("HTTP/1.1 101 "), "no upgrade: {head}");
-        self
+        (self, Response { status: 101, head, body: String::new() })
     }
 
     /// Upgrades, if the server does not end the connection instead.
@@ -348,6 +359,15 @@ impl Client {
     #[track_caller]
     pub fn ended(&mut self) {
         assert_eq!(self.hear(), Heard::End);
+    }
+
+    /// Frees the memory that it read into, where memory is counted.
+    ///
+    /// # Panics
+    /// If it holds something that nobody has heard.
+    pub fn forget(&mut self) {
+        assert!(self.received.is_empty());
+        self.received = Vec::new();
     }
 
     /// Everything up to the end of the stream or its reset is read and dropped.

@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod client;
+pub mod deflate;
 pub mod frame;
 pub mod network;
 pub mod server;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use actor::{Actor, Event};
 pub use client::{Client, Heard};
+pub use deflate::DeflateClient;
 pub use frame::Frame;
 pub use server::{Server, Setup, limits, on_each_kind};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crore_engine::uring::probe;
 use crore_engine::{
-    CloseCause, ConnectionId, CoreId, DescriptorSetting, Engine, EngineHandle, Handler, Limits, Running, Stats,
+    CloseCause, Compression, ConnectionId, CoreId, DescriptorSetting, Engine, EngineHandle, Handler, Limits, Running,
+    Stats,
 };
 
 use crate::{Actor, Client, DEADLINE, Event, wait_until};
@@ -31,7 +32,7 @@ pub fn on_each_kind(test: impl Fn(Setup)) {
         match probe(descriptors) {
             Ok(_) => {
                 println!("with descriptors: {descriptors:?}");
-                test(Setup { descriptors });
+                test(Setup { descriptors, compression: None });
             }
             Err(error) => println!("not with descriptors: {descriptors:?}: {error}"),
         }
@@ -43,6 +44,8 @@ pub fn on_each_kind(test: impl Fn(Setup)) {
 pub struct Setup {
     /// The kind of descriptor.
     pub descriptors: DescriptorSetting,
+    /// How messages are compressed, if they are.
+    pub compression: Option<Compression>,
 }
 
 impl Setup {
@@ -72,7 +75,8 @@ impl Setup {
         handler: impl Fn(CoreId) -> H + Send + Sync + 'static,
     ) -> Server {
         let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(cores).limits(limits);
-        let running = engine.descriptors(self.descriptors).start(handler).expect("the engine starts");
+        let engine = engine.descriptors(self.descriptors).compression(self.compression);
+        let running = engine.start(handler).expect("the engine starts");
         Server { address: running.address(), handle: running.handle().clone(), events, running: Some(running) }
     }
 }

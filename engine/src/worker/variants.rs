@@ -140,7 +140,7 @@ impl Variants {
         let frames = frames_in(self.plain.as_slice()).zip(frames_in(self.frames(variant).as_slice()));
         for (index, (plain, sent)) in (0..).zip(frames) {
             if excepted.next_if_eq(&index).is_none() && sent.compressed {
-                connection.rare_mut().sent.slide(plain.payload, direction.window_bytes());
+                connection.rare_mut().sent.slide(plain.payload, direction.context_bytes());
             }
         }
     }

@@ -3,7 +3,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crore_engine::protocol::deflate::DeflateAgreement;
 use crore_engine::protocol::frame::{append_frame, append_masked_frame, encode_header};
-use crore_engine::protocol::{Decoder, DecoderConfig, Input, Opcode, PartialPool, Role};
+use crore_engine::protocol::{Decoder, DecoderConfig, Event, Input, Opcode, PartialPool, Role};
 
 const MASK: [u8; 4] = [0x5A, 0x13, 0xC4, 0x77];
 const CONFIG: DecoderConfig = DecoderConfig {
@@ -21,8 +21,8 @@ const FRAMES: usize = 16;
 fn decode(decoder: &mut Decoder, pool: &mut PartialPool, bytes: &mut [u8]) -> usize {
     let mut input = Input::new(bytes);
     let mut messages = 0;
-    while decoder.next(&CONFIG, pool, &mut input).expect("proper frames").is_some() {
-        messages += 1;
+    while let Some(event) = decoder.next(&CONFIG, pool, &mut input).expect("proper frames") {
+        messages += usize::from(matches!(event, Event::Message { .. }));
     }
     messages
 }

@@ -15,7 +15,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::handle::EngineHandle;
 use crate::id::{ConnectionId, CoreId, TopicId};
 use crate::limits::Limits;
-use crate::message::{Message, MessageKind};
+use crate::message::{Message, MessageKind, MessageStart, Piece};
 use crate::protocol::Opcode;
 use crate::protocol::frame::append_frame;
 use crate::protocol::http::Request;
@@ -52,6 +52,29 @@ pub trait Handler: 'static {
         let _ = (context, connection, message);
     }
 
+    /// A message has begun that does not lie in one receive buffer as a whole, or is larger than
+    /// [`Limits::message_bytes_max`]: is it to be kept until it is complete, or does the handler take it piece by
+    /// piece? Small messages are mostly not asked about, but one may be, wherever the network cuts it.
+    fn on_begin(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: &mut Self::Connection,
+        start: MessageStart,
+    ) -> Delivery {
+        let _ = (context, connection, start);
+        Delivery::Whole
+    }
+
+    /// A piece of a message has come that is taken in pieces ([`Delivery::Pieces`]). It lies in the receive buffer;
+    /// a piece is as large as what came at once, and so at most [`RECEIVE_BUFFER_BYTES`](crate::limits::RECEIVE_BUFFER_BYTES).
+    ///
+    /// Everything can be done that can be done in [`Self::on_message`]; nothing but pings and pongs comes between
+    /// two pieces. A connection may end within a message: the last piece then never comes, and
+    /// [`Self::on_close`] is the end of the message, too.
+    fn on_piece(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, piece: Piece<'_>) {
+        let _ = (context, connection, piece);
+    }
+
     /// The peer has sent a ping; the pong is on its way already.
     fn on_ping(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, payload: &[u8]) {
         let _ = (context, connection, payload);
@@ -71,6 +94,17 @@ pub trait Handler: 'static {
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, closed: Closed<'_>) {
         let _ = (context, connection, closed);
     }
+}
+
+/// How a message reaches the handler that does not lie in one receive buffer as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// By [`Handler::on_message`] when it is complete. It is kept until then, within
+    /// [`Limits::message_bytes_max`].
+    #[default]
+    Whole,
+    /// By [`Handler::on_piece`] as it comes. Nothing of it is kept, and [`Limits::pieces_bytes_max`] is its bound.
+    Pieces,
 }
 
 /// The answer to a request.

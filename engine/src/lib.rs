@@ -38,6 +38,7 @@
 //! | core | a worker and the CPU that it is pinned to |
 //! | turn | one round of a worker: submit, collect, handle, flush |
 //! | *uring* | io_uring, and the layer that speaks to it |
+//! | piece | a part of a message that is taken as it comes, and not kept until the message is whole |
 //! | topic | a name that connections subscribe to, and messages are published to |
 //! | cork | what one turn has for one connection, joined into one send |
 //! | outbox | what waits for a connection that is still sending |
@@ -78,10 +79,10 @@ mod worker;
 
 pub use engine::{Engine, Error, HostKind, Running, cpus};
 pub use handle::{EngineHandle, Overloaded};
-pub use handler::{Answer, CloseCause, Closed, Context, Handler, LocalFuture, Response, SubscribeError};
+pub use handler::{Answer, CloseCause, Closed, Context, Delivery, Handler, LocalFuture, Response, SubscribeError};
 pub use id::{ConnectionId, CoreId};
 pub use limits::{Limits, SlowConsumer};
-pub use message::{Message, MessageKind, OwnedMessage};
+pub use message::{Message, MessageKind, MessageStart, OwnedMessage, Piece};
 pub use protocol::deflate::{Compression, CompressionError};
 pub use protocol::http::Request;
 pub use stats::Stats;

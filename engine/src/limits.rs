@@ -114,9 +114,20 @@ pub struct Limits {
     /// Connections of one core; more are closed at once after the accept. `None`: as many as the
     /// descriptor limit allows.
     pub connections_per_core_max: Option<u32>,
-    /// Bytes of one message, all its fragments together. Beyond it: close with 1009.
+    /// Bytes of one message, all its fragments together, that is taken whole. Beyond it: close with 1009, as soon
+    /// as a header announces it.
+    ///
+    /// A message that does not lie in one receive buffer as a whole is put together in a buffer of its own, which
+    /// grows with what has come and not with what is announced: to at most twice what has come (512 bytes at
+    /// least) and never beyond this bound. While it moves to a larger place the old one is there, too, so that a
+    /// connection never holds more than twice the bound.
     pub message_bytes_max: usize,
-    /// Fragments of one message. Beyond it: close with 1009.
+    /// Bytes of one message that the handler takes in pieces ([`Delivery::Pieces`](crate::Delivery::Pieces)).
+    /// Beyond it: close with 1009. Such a message costs less than 512 bytes, whatever its size. 0: every message is
+    /// taken whole, and the handler is not asked.
+    pub pieces_bytes_max: usize,
+    /// Fragments of one message, taken whole or in pieces. Beyond it: close with 1009. A message of 64 MiB in
+    /// fragments of one byte needs 67,108,864.
     pub fragments_max: u32,
     /// Bytes of the request head, from `GET` to the empty line. Beyond it: 431.
     pub head_bytes_max: usize,
@@ -146,6 +157,7 @@ impl Default for Limits {
         Self {
             connections_per_core_max: None,
             message_bytes_max: 1024 * 1024,
+            pieces_bytes_max: 1024 * 1024 * 1024,
             fragments_max: 131_072,
             head_bytes_max: 8 * 1024,
             outbox_bytes_max: 1024 * 1024,

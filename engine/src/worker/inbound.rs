@@ -1,12 +1,12 @@
 //! Bytes that have come: through the decoder to the handler, and what it echoes straight back out.
 
-use super::Worker;
 use super::connection::{NONE, Phase, Watch, subscriptions};
 use super::outbox::Parcel;
+use super::{Worker, context};
 use crate::driver::{BufferId, Driver, Outgoing};
-use crate::handler::{CloseCause, Context, Handler};
+use crate::handler::{CloseCause, Context, Delivery, Handler};
 use crate::limits::RECEIVE_BUFFER_BYTES;
-use crate::message::Message;
+use crate::message::{Message, Piece};
 use crate::protocol::frame::{
     SERVER_HEADER_BYTES_MAX, append_frame, encode_header, server_header_bytes, written_frame,
 };
@@ -125,15 +125,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         let as_it_is = !deflate.is_agreed()
                             || self.deflating.as_ref().is_none_or(|deflating| !deflating.is_worth(payload_bytes));
                         self.actions.set_current(at.filter(|_| as_it_is).and(Some(message)));
-                        let mut context = Context {
-                            id,
-                            now: self.clock.now(),
-                            subscriptions: subscriptions(connection.topic, connection.rare.as_deref(), &self.topics),
-                            outbox_bytes,
-                            limits: &self.limits,
-                            handle: &self.handle,
-                            actions: &mut self.actions,
-                        };
+                        let mut context = context!(self, id, connection, outbox_bytes);
                         self.handler.on_message(&mut context, &mut connection.state, message);
                     }
                     let start = position;
@@ -153,8 +145,29 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         self.apply(slot, in_place);
                     }
                 }
-                // Every message is taken whole.
-                Event::Begin(_) | Event::Piece { .. } => position += input.position(),
+                Event::Begin(start) => {
+                    position += input.position();
+                    // What nobody will be told of need not be kept either.
+                    let mut delivery = Delivery::Pieces;
+                    if open {
+                        delivery = self.ask(slot, |handler, context, state| handler.on_begin(context, state, start));
+                    }
+                    if delivery == Delivery::Pieces {
+                        self.connections.at(slot).decoder.deliver_in_pieces();
+                    }
+                    self.apply_behind(slot, &mut source, &mut echo);
+                }
+                Event::Piece { kind, bytes, last } => {
+                    if open {
+                        self.stats.messages_received += u64::from(last);
+                        connection.messages = connection.messages.saturating_add(u16::from(last));
+                        self.actions.set_current(None);
+                        let mut context = context!(self, id, connection, outbox_bytes);
+                        self.handler.on_piece(&mut context, &mut connection.state, Piece { kind, bytes, last });
+                    }
+                    position += input.position();
+                    self.apply_behind(slot, &mut source, &mut echo);
+                }
                 Event::Ping(payload) => {
                     let mut pong = self.corks.buffer();
                     append_frame(&mut pong, Opcode::Pong, payload);
@@ -189,6 +202,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
         }
         self.finish_echo(slot, source, &echo);
+    }
+
+    /// Applies what the handler has asked for, if anything, behind the echoes so far.
+    fn apply_behind(&mut self, slot: u32, source: &mut Source, echo: &mut EchoRegion) {
+        if !self.actions.is_empty() {
+            self.flush_echo(slot, source, echo);
+            self.apply(slot, None);
+        }
     }
 
     /// Moves the message at hand behind the echoes before it, with our header.

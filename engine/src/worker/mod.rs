@@ -56,6 +56,23 @@ use crate::topics::{Interest, InterestCounts, Topics};
 
 pub(crate) use event_loop::Progress;
 
+/// What a handler sees of a connection. Put together from single fields, since what it is told about borrows
+/// others of them.
+macro_rules! context {
+    ($worker:ident, $id:ident, $connection:ident, $outbox_bytes:ident) => {
+        Context {
+            id: $id,
+            now: $worker.clock.now(),
+            subscriptions: subscriptions($connection.topic, $connection.rare.as_deref(), &$worker.topics),
+            outbox_bytes: $outbox_bytes,
+            limits: &$worker.limits,
+            handle: &$worker.handle,
+            actions: &mut $worker.actions,
+        }
+    };
+}
+use context;
+
 /// What one core sends to another: everything of one turn.
 pub(crate) type Batch = Vec<Command>;
 
@@ -150,7 +167,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             decoding: DecoderConfig {
                 role: Role::Server,
                 message_bytes_max: limits.message_bytes_max,
-                pieces_bytes_max: 0,
+                pieces_bytes_max: limits.pieces_bytes_max,
                 fragments_max: limits.fragments_max,
                 deflate: DeflateAgreement::NONE,
             },
@@ -205,16 +222,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn ask<R>(&mut self, slot: u32, ask: impl FnOnce(&mut H, &mut Context<'_>, &mut H::Connection) -> R) -> R {
         let id = self.connections.id_at(slot);
         let connection = self.connections.at(slot);
+        let outbox_bytes = connection.outbox_bytes();
         self.actions.set_current(None);
-        let mut context = Context {
-            id,
-            now: self.clock.now(),
-            subscriptions: subscriptions(connection.topic, connection.rare.as_deref(), &self.topics),
-            outbox_bytes: connection.outbox_bytes(),
-            limits: &self.limits,
-            handle: &self.handle,
-            actions: &mut self.actions,
-        };
+        let mut context = context!(self, id, connection, outbox_bytes);
         ask(&mut self.handler, &mut context, &mut connection.state)
     }
 

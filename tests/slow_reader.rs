@@ -269,6 +269,25 @@ fn a_slow_reader_that_reads_on_outlives_its_heartbeats() {
 }
 
 #[test]
+fn a_message_that_takes_longer_than_its_heartbeats_arrives() {
+    const BYTES: usize = 40_000_000;
+    on_each_kind(|setup| {
+        let limits = Limits { ping_interval: Duration::from_millis(500), ..limits() };
+        let server = setup.start_with(1, limits);
+        let mut slow = Client::tcp_with_window(server.address(), 4096).upgraded();
+        slow.say(&format!("flood 1 {BYTES}"));
+        let pings = server.stats().pings_sent;
+        // The pings wait behind it, and nothing else shows that the client is there but what it takes.
+        while server.stats().pings_sent < pings + 4 {
+            slow.sip();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(server.stats().closed_ping_timeout, 0);
+        assert_eq!(slow.frame().payload.len(), BYTES);
+    });
+}
+
+#[test]
 fn a_slow_reader_that_has_gone_is_cut_by_its_heartbeat() {
     on_each_kind(|setup| {
         let limits = Limits { ping_interval: Duration::from_millis(300), ..policy(SlowConsumer::DropNewest) };

@@ -51,8 +51,16 @@ pub const QUIET_MESSAGES: u16 = 2;
 /// armed, so that 40 of them stay under one percent of a core.
 pub const CANCELS_PER_SECOND_MAX: u32 = 40;
 
-/// Bytes that leave in one send: what one turn has for one connection is joined up to here.
+/// Bytes that leave in one send: what one turn has for one connection is joined up to here, and what is larger
+/// leaves in several. The kernel reports a send only when all of it has left, and until then it can't be told
+/// whether the peer reads.
 pub const CORK_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that the kernel takes for a connection beyond those that are on their way (`TCP_NOTSENT_LOWAT`; it asks
+/// for more when half of them have gone). Without this bound it takes megabytes (`net.ipv4.tcp_wmem`, in `tcp(7)`)
+/// for a peer that reads slowly, and shows that some of them have left only when a third has: too late to tell
+/// it from a peer that has gone.
+pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// Payload bytes from which a shared frame is queued by itself and not copied into a joined send.
 pub const JOIN_COPY_BYTES_MAX: usize = 4 * 1024;
@@ -146,7 +154,8 @@ pub struct Limits {
     pub topic_bytes_max: usize,
     /// From the accept to the last byte of the request head. Beyond it the connection is cut.
     pub handshake_timeout: Duration,
-    /// Between two pings. A connection from which nothing has come between two pings is cut.
+    /// Between two pings. A connection is cut that between two pings has neither sent anything nor taken about
+    /// [`UNSENT_BYTES_MAX`] of what waits for it: its pong may wait behind a large message, or the ping behind one.
     pub ping_interval: Duration,
     /// From a sent close frame to the end of the connection. Beyond it the connection is cut.
     pub close_timeout: Duration,

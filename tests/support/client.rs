@@ -427,6 +427,15 @@ impl Client {
         }
     }
 
+    /// Reads a little of what has come, and keeps it for later: so a slow client reads.
+    ///
+    /// # Panics
+    /// If nothing comes, or the stream ends.
+    #[track_caller]
+    pub fn sip(&mut self) {
+        assert_ne!(self.read_some().expect("there is more to read"), 0, "the stream has ended");
+    }
+
     fn read_some(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16 * 1024];
         let count = loop {

@@ -353,7 +353,8 @@ impl Driver for Ring {
             Outgoing::Owned { bytes, start } => (bytes[*start..].as_ptr(), bytes.len() - start),
             Outgoing::Shared { bytes, start } => (bytes.as_slice()[*start..].as_ptr(), bytes.as_slice().len() - start),
         };
-        let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+        #[expect(clippy::cast_possible_truncation, reason = "the bound is far below 4 GiB")]
+        let length = bytes.min(limits::CORK_BYTES_MAX) as u32;
         // The bytes stay where they are when the slab grows: they lie behind a pointer.
         let key = Token::new(self.in_flight.sends.insert((token, outgoing)) as u64);
         // MSG_WAITALL: the kernel itself goes on after a short send (Linux 5.19).

@@ -186,7 +186,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         match result {
             Ok(count) if (count as usize) < outgoing.len() => {
-                // Interrupted in the middle: the rest goes on from there.
+                // The rest goes on from there. Something has left only because the peer reads, and a ping waits
+                // behind all of it.
+                connection.heard |= count > 0;
                 self.stats.bytes_sent += u64::from(count);
                 outgoing.advance(count as usize);
                 self.send(slot, outgoing);

@@ -288,6 +288,23 @@ fn a_message_that_takes_longer_than_its_heartbeats_arrives() {
 }
 
 #[test]
+fn no_message_is_too_large_for_an_outbox_with_room() {
+    on_each_kind(|setup| {
+        for slow_consumer in [SlowConsumer::Disconnect, SlowConsumer::DropNewest, SlowConsumer::DropOldest] {
+            let server = setup.start_with(1, policy(slow_consumer));
+            let mut client = server.client();
+            // Within one turn: the first is on its way and the second waits, though the bound is a megabyte.
+            client.say("flood 2 8000000");
+            assert_eq!(client.frame().payload.len(), 8_000_000);
+            assert_eq!(client.frame().payload.len(), 8_000_000);
+            assert_eq!(client.ask("hello"), "hello");
+            let stats = server.stats();
+            assert_eq!((stats.closed_slow, stats.messages_dropped), (0, 0), "{slow_consumer:?}");
+        }
+    });
+}
+
+#[test]
 fn a_slow_reader_that_has_gone_is_cut_by_its_heartbeat() {
     on_each_kind(|setup| {
         let limits = Limits { ping_interval: Duration::from_millis(300), ..policy(SlowConsumer::DropNewest) };

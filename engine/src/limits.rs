@@ -139,12 +139,14 @@ pub struct Limits {
     pub fragments_max: u32,
     /// Bytes of the request head, from `GET` to the empty line. Beyond it: 431.
     pub head_bytes_max: usize,
-    /// Bytes that wait for one connection to read. At the bound [`Self::slow_consumer`] decides.
+    /// Bytes that wait for one connection to read. At the bound [`Self::slow_consumer`] decides. A message that
+    /// finds less waiting is taken whole, with those that it was joined with ([`CORK_BYTES_MAX`]): what waits is
+    /// less than this and one message.
     /// A connection is not read from while half of it is taken, so that what a peer causes itself, one
     /// message for each of its own, always finds room if half is more than [`Self::message_bytes_max`] and
     /// [`RECEIVE_BUFFER_BYTES`] together.
     pub outbox_bytes_max: usize,
-    /// Messages that wait for one connection to read. At the bound [`Self::slow_consumer`] decides.
+    /// Messages that wait for one connection to read. At the bound [`Self::slow_consumer`] decides, as for bytes.
     pub outbox_messages_max: usize,
     /// What happens at the two bounds of the outbox. Control frames are exempt.
     pub slow_consumer: SlowConsumer,

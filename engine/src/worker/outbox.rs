@@ -168,13 +168,13 @@ impl Outbox {
     /// Stores a parcel within the bounds; control frames are exempt.
     pub(super) fn store(&mut self, mut parcel: Parcel, limits: &Limits) -> Stored {
         let mut dropped = Vec::new();
-        while parcel.messages > 0 && !self.has_room(&parcel, limits) {
+        while parcel.messages > 0 && !self.has_room(limits) {
             match limits.slow_consumer {
                 SlowConsumer::Disconnect => return Stored::TooSlow(parcel),
                 SlowConsumer::DropNewest => return Stored::Dropped(vec![parcel]),
                 SlowConsumer::DropOldest => match self.pop_oldest_message() {
                     Some(oldest) => dropped.push(oldest),
-                    // Larger than the bound by itself.
+                    // What waits is exempt, or the bound is nothing.
                     None => {
                         dropped.push(parcel);
                         return Stored::Dropped(dropped);
@@ -221,9 +221,10 @@ impl Outbox {
         std::mem::take(&mut self.queue)
     }
 
-    fn has_room(&self, parcel: &Parcel, limits: &Limits) -> bool {
-        self.bytes + parcel.outgoing.len() <= limits.outbox_bytes_max
-            && self.messages + parcel.messages as usize <= limits.outbox_messages_max
+    /// Whether one more parcel is taken, whatever its size: else a message larger than the bound could be sent
+    /// only while nothing else is.
+    const fn has_room(&self, limits: &Limits) -> bool {
+        self.bytes < limits.outbox_bytes_max && self.messages < limits.outbox_messages_max
     }
 
     fn pop_oldest_message(&mut self) -> Option<Parcel> {
@@ -282,10 +283,18 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.store_control(b"ping".to_vec());
         assert!(matches!(outbox.store(parcel(b"old", 1), &limits), Stored::Waiting));
-        assert!(matches!(outbox.store(parcel(b"newer", 1), &limits), Stored::Dropped(dropped) if dropped.len() == 1));
-        assert_eq!(contents(&mut outbox), [b"ping".to_vec(), b"newer".to_vec()]);
-        assert!(matches!(outbox.store(parcel(&[0; 11], 1), &limits), Stored::Dropped(_)), "larger than the bound");
-        assert!(outbox.is_empty());
+        assert!(matches!(outbox.store(parcel(b"newer", 1), &limits), Stored::Waiting));
+        assert!(matches!(outbox.store(parcel(b"newest", 1), &limits), Stored::Dropped(dropped) if dropped.len() == 1));
+        assert_eq!(contents(&mut outbox), [b"ping".to_vec(), b"newer".to_vec(), b"newest".to_vec()]);
+    }
+
+    #[test]
+    fn what_finds_room_is_taken_whole() {
+        let limits = limits(SlowConsumer::Disconnect);
+        let mut outbox = Outbox::default();
+        assert!(matches!(outbox.store(parcel(&[0; 9], 1), &limits), Stored::Waiting));
+        assert!(matches!(outbox.store(parcel(&[0; 1000], 1), &limits), Stored::Waiting));
+        assert!(matches!(outbox.store(parcel(b"x", 1), &limits), Stored::TooSlow(_)));
     }
 
     #[test]

@@ -110,6 +110,10 @@ pub fn parse_request<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut fields[..headers_max]);
     let status = head.parse(bytes).map_err(|error| malformed(error, headers_max))?;
+    let head_end = if let httparse::Status::Complete(head_bytes) = status { head_bytes } else { bytes.len() };
+    if bytes.first() == Some(&b'\n') || has_broken_line_end(&bytes[..head_end]) {
+        return Err(malformed(httparse::Error::NewLine, headers_max));
+    }
 
     let too_big = HandshakeError::HeadTooBig { bytes_max: limits.head_bytes_max };
     let httparse::Status::Complete(head_bytes) = status else {
@@ -123,9 +127,10 @@ pub fn parse_request<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<
     }
     judge_method(bytes)?;
 
-    let (path, query) = split_target(head.path.unwrap_or_default())?;
+    let method = head.method.unwrap_or_default();
+    let (path, query) = split_target(method, head.path.unwrap_or_default())?;
     let request = Request {
-        method: head.method.unwrap_or_default(),
+        method,
         path,
         query,
         version_minor: head.version.unwrap_or_default(),
@@ -139,6 +144,14 @@ pub fn parse_request<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<
     Ok(Some((request, head_bytes)))
 }
 
+/// Whether a CR or an LF stands alone in a part of a head. RFC 9112, section 2.2, lets a recipient take a bare LF
+/// for an end of line; but a proxy that does not would see other headers than we do, which is how requests are
+/// smuggled.
+#[must_use]
+pub fn has_broken_line_end(part: &[u8]) -> bool {
+    part.windows(2).any(|two| (two[0] == b'\r') != (two[1] == b'\n'))
+}
+
 /// Refuses a word that goes on without becoming a method, instead of waiting for its end.
 fn judge_method(bytes: &[u8]) -> Result<(), HandshakeError> {
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -150,11 +163,12 @@ fn judge_method(bytes: &[u8]) -> Result<(), HandshakeError> {
     Ok(())
 }
 
-/// The path and the query of a request's target, which may be in absolute form (RFC 9112, 3.2).
-fn split_target(target: &str) -> Result<(&str, Option<&str>), HandshakeError> {
+/// The path and the query of a request's target, which may be in absolute form, and an asterisk for `OPTIONS`
+/// (RFC 9112, section 3.2).
+fn split_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, Option<&'a str>), HandshakeError> {
     let local = match target.as_bytes().first() {
         Some(b'/') => target,
-        Some(b'*') if target.len() == 1 => target,
+        Some(b'*') if target.len() == 1 && method == "OPTIONS" => target,
         _ => absolute_target(target).ok_or(HandshakeError::Target)?,
     };
     if local.contains('#') {

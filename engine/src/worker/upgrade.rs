@@ -9,7 +9,7 @@ use crate::protocol::deflate::DeflateAgreement;
 use crate::protocol::handshake::{
     HandshakeError, append_accept, append_refusal, append_response, is_upgrade, validate,
 };
-use crate::protocol::http::{HEADERS_MAX, HeadLimits, Request, parse_request};
+use crate::protocol::http::{HEADERS_MAX, HeadLimits, Request, has_broken_line_end, parse_request};
 
 impl<D: Driver, H: Handler> Worker<D, H> {
     /// Bytes of a request head have come. It is copied out of the receive buffer: once in the life of
@@ -24,8 +24,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.driver.release(buffer);
 
         let limits = HeadLimits { head_bytes_max: self.limits.head_bytes_max, headers_max: HEADERS_MAX };
-        // Read again only once the end has come, or a head sent byte by byte would cost its square.
-        let parsed = if before == 0 || head.len() > limits.head_bytes_max || ends_within(&head, before) {
+        // Read again only once the end has come or never will, or a head sent byte by byte would cost its square.
+        let parsed = if before == 0 || head.len() > limits.head_bytes_max || is_decided(&head, before) {
             parse_request(&head, &limits)
         } else {
             Ok(None)
@@ -130,10 +130,10 @@ fn has_line_break(text: &str) -> bool {
     text.contains(['\r', '\n'])
 }
 
-/// Whether an empty line ends in the part of the head that has come last.
-fn ends_within(head: &[u8], before: usize) -> bool {
-    let tail = &head[before.saturating_sub(3)..];
-    tail.windows(2).any(|two| two == b"\n\n") || tail.windows(3).any(|three| three == b"\n\r\n")
+/// Whether an empty line ends in the part of the head that has come last, or a line is broken there.
+fn is_decided(head: &[u8], before: usize) -> bool {
+    let tail = |context: usize| &head[before.saturating_sub(context)..];
+    tail(3).windows(4).any(|four| four == b"\r\n\r\n") || has_broken_line_end(tail(1))
 }
 
 #[cfg(test)]
@@ -144,9 +144,15 @@ mod tests {
     fn the_end_of_a_head_is_found_across_pieces() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         for before in 1..head.len() {
-            assert!(ends_within(head, before), "after {before} bytes");
-            assert!(!ends_within(&head[..head.len() - 1], before.min(head.len() - 2)));
+            assert!(is_decided(head, before), "after {before} bytes");
+            assert!(!is_decided(&head[..head.len() - 1], before.min(head.len() - 2)));
         }
-        assert!(ends_within(b"GET / HTTP/1.1\n\n", 15));
+    }
+
+    #[test]
+    fn a_head_that_never_ends_is_not_waited_for() {
+        for head in [&b"GET / HTTP/1.1\n"[..], b"GET / HTTP/1.1\r\r", b"GET / HTTP/1.1\r\nHost: a\r\n\n"] {
+            assert!(is_decided(head, head.len() - 1), "{head:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ fn target(target: &str) -> Result<(String, Option<String>), HandshakeError> {
 #[test]
 fn a_head_is_read_and_what_follows_is_left() {
     let head = "GET /chat?a=1&b=?2 HTTP/1.1\r\nHost: x\r\nX-List: one\r\nx-lIST:  two \r\n\r\n";
-    let pipelined = format!("{head}\u{1}\u{2}more");
+    let pipelined = format!("{head}\u{1}\u{2}\nmore");
     let (request, head_bytes) = parse(&pipelined).expect("proper").expect("complete");
     assert_eq!(head_bytes, head.len());
     assert_eq!((request.method, request.path), ("GET", "/chat"));
@@ -39,11 +39,11 @@ fn a_target_is_a_path_or_absolute() {
     let path = |path: &str, query: Option<&str>| Ok((path.to_owned(), query.map(str::to_owned)));
     assert_eq!(target("/"), path("/", None));
     assert_eq!(target("/a?"), path("/a", Some("")));
-    assert_eq!(target("*"), path("*", None));
+    assert_eq!(request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path, "*");
     assert_eq!(target("http://h:1/ws?x=/"), path("/ws", Some("x=/")));
     assert_eq!(target("WS://h"), path("/", None));
     assert_eq!(target("https://h?x"), path("/", Some("x")));
-    for wrong in ["ws", "ftp://h/", "http:///a", "h:443", "/a#b", "http://h#b", "*a"] {
+    for wrong in ["ws", "ftp://h/", "http:///a", "h:443", "/a#b", "http://h#b", "*", "*a"] {
         assert_eq!(target(wrong), Err(HandshakeError::Target), "{wrong}");
     }
 }
@@ -62,6 +62,14 @@ fn garbage_is_refused_at_once() {
         b"GET / HTTP/1.1\r\nHost: x\r\n folded: y\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nA: \x00\r\n",
         b"GET / HTTP/1.1\r\n: x\r\n",
+        b"\nGET /",
+        b"GET / HTTP/1.1\nHost: x",
+        b"GET / HTTP/1.1\r\nHost: x\n",
+        b"GET / HTTP/1.1\r\nHost: x\nA: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\n",
+        b"GET / HTTP/1.1\r\nHost: x\n\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\r\n",
+        b"GET / HTTP/1.1\r\nHost: \rx",
     ] {
         let error = parse_request(garbage, &LIMITS).map(|_| ()).expect_err("garbage");
         assert!(matches!(error, HandshakeError::Malformed(_)), "{garbage:?}: {error}");
@@ -115,4 +123,14 @@ fn list_elements_and_tokens() {
     assert_eq!(elements, ["a", "b c", "d"]);
     assert!(is_token("permessage-deflate") && is_token("15"));
     assert!(!is_token("") && !is_token("a b") && !is_token("a\"") && !is_token("ü"));
+}
+
+#[test]
+fn a_line_ends_in_cr_lf_and_nothing_else() {
+    for part in [&b""[..], b"a", b"\r", b"\n", b"a\r", b"\na", b"\r\n", b"\n\r", b"a\r\n\r\nb"] {
+        assert!(!has_broken_line_end(part), "{part:?}");
+    }
+    for part in [&b"a\n"[..], b"\n\n", b"\r\r", b"\ra", b"a\r\n\n", b"a\r\r\n"] {
+        assert!(has_broken_line_end(part), "{part:?}");
+    }
 }

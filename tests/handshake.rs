@@ -1,8 +1,8 @@
-//! The opening handshake on real sockets: what is let in, what is refused and with which reason
-//! (RFC 6455, section 4; RFC 9110 and 9112 for the HTTP around it).
+//! The opening handshake on real sockets, beyond the shapes of a request that tests/conformance/handshake.rs
+//! has: limits, noise, what comes behind the request, what the handler answers (RFC 6455, section 4).
 
 use crore_engine::Limits;
-use crore_tests::client::{ACCEPT, KEY, REQUEST, Response};
+use crore_tests::client::{REQUEST, Response};
 use crore_tests::frame::{self, masked};
 use crore_tests::{Client, Server, limits, on_each_kind};
 
@@ -35,92 +35,6 @@ fn answers(server: &Server, request: &[u8]) -> [Response; 2] {
 }
 
 #[test]
-fn an_upgrade_is_accepted_and_its_key_answered() {
-    let requests = [
-        REQUEST.to_owned(),
-        with_line("Connection", "connection: keep-alive, UPGRADE"),
-        with_line("Upgrade", "UPGRADE: WebSocket"),
-        with_line("GET", "GET http://localhost/ws?token=1 HTTP/1.1"),
-        with_line("Host", "Host: localhost\r\nOrigin: http://example.org\r\nCookie: a=b; c=d"),
-        with_line("Host", "Host: localhost\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"),
-        with_line("Host", "Host: localhost\r\nContent-Length: 0"),
-        format!("\r\n{REQUEST}"),
-    ];
-    on_each_kind(|setup| {
-        let server = setup.start();
-        for request in &requests {
-            for slowly in [false, true] {
-                let mut client = server.tcp();
-                if slowly {
-                    client.send_byte_by_byte(&server, request);
-                } else {
-                    client.send(request);
-                }
-                let response = client.response();
-                assert_eq!(response.status, 101, "{request}");
-                assert_eq!(response.header("Sec-WebSocket-Accept"), Some(ACCEPT));
-                assert_eq!(response.header("Upgrade"), Some("websocket"));
-                assert_eq!(response.header("Connection"), Some("Upgrade"));
-                assert_eq!(response.header("Sec-WebSocket-Extensions"), None, "none is offered by the server");
-                assert_eq!(response.header("Sec-WebSocket-Protocol"), None, "none was asked for");
-                assert_eq!(client.ask("hello"), "hello");
-                client.close();
-            }
-        }
-    });
-}
-
-#[test]
-fn a_request_that_is_no_upgrade_gets_a_status_and_a_reason() {
-    let cases: Vec<(String, u16, &str)> = vec![
-        (with_line("Host", ""), 400, "Host"),
-        (with_line("Host", "Host: a\r\nHost: b"), 400, "Host"),
-        (with_line("Connection", ""), 400, "Connection"),
-        (with_line("Connection", "Connection: close"), 400, "Connection"),
-        (with_line("Sec-WebSocket-Key", ""), 400, "Sec-WebSocket-Key"),
-        (with_line("Sec-WebSocket-Key", "Sec-WebSocket-Key: c2hvcnQ="), 400, "Sec-WebSocket-Key"),
-        (with_line("Sec-WebSocket-Key", "Sec-WebSocket-Key: ************************"), 400, "Sec-WebSocket-Key"),
-        (with_line("Host", &format!("Host: a\r\nSec-WebSocket-Key: {KEY}")), 400, "Sec-WebSocket-Key"),
-        (with_line("Sec-WebSocket-Version", ""), 400, "Sec-WebSocket-Version"),
-        (with_line("Host", "Host: a\r\nContent-Length: 5"), 400, "body"),
-        (with_line("Host", "Host: a\r\nTransfer-Encoding: chunked"), 400, "body"),
-        (with_line("GET", "GET / HTTP/1.0"), 400, "HTTP/1.1"),
-        (with_line("GET", "GET nowhere HTTP/1.1"), 400, "target"),
-        (with_line("GET", "GET /#part HTTP/1.1"), 400, "target"),
-        (with_line("GET", "GET / HTTP/3.0"), 400, "HTTP/1.1"),
-        (with_line("Host", "Host : a"), 400, "HTTP/1.1"),
-        (with_line("GET", "GET /missing HTTP/1.1"), 404, "nothing is served here"),
-        (with_line("GET", "POST / HTTP/1.1"), 400, "GET"),
-        (with_line("Upgrade", ""), 426, "Upgrade: websocket"),
-        (with_line("Upgrade", "Upgrade: h2c"), 426, "Upgrade: websocket"),
-        (with_line("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8"), 426, "13"),
-    ];
-    on_each_kind(|setup| {
-        let server = setup.start();
-        for (request, status, reason) in &cases {
-            for response in answers(&server, request.as_bytes()) {
-                assert_eq!(response.status, *status, "{request}{response:?}");
-                assert!(response.body.contains(reason), "{request} {response:?}");
-                assert_eq!(response.header("Connection").map(|value| value.contains("close")), Some(true));
-            }
-        }
-        server.wait_until_empty();
-        assert!(server.events_so_far().is_empty(), "none of them was opened");
-    });
-}
-
-#[test]
-fn refusals_say_what_is_spoken_instead() {
-    on_each_kind(|setup| {
-        let server = setup.start();
-        for response in answers(&server, with_line("Sec-WebSocket-Version", "Sec-WebSocket-Version: 12").as_bytes()) {
-            assert_eq!(response.header("Sec-WebSocket-Version"), Some("13"), "RFC 6455, section 4.4");
-            assert_eq!(response.header("Upgrade"), Some("websocket"), "RFC 9110, section 15.5.22");
-        }
-    });
-}
-
-#[test]
 fn a_head_that_is_too_long_or_never_ends_gets_431() {
     on_each_kind(|setup| {
         let server = setup.start_with(1, Limits { head_bytes_max: 1000, ..limits() });
@@ -143,32 +57,6 @@ fn a_head_that_is_too_long_or_never_ends_gets_431() {
         let mut client = server.tcp();
         client.send(with_line("Host", &format!("Host: localhost\r\nX-Long: {padding}")));
         assert_eq!(client.response().status, 101);
-    });
-}
-
-#[test]
-fn garbage_instead_of_http_gets_400() {
-    let tls_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\xf1\xe2";
-    let garbage: [&[u8]; 6] = [
-        tls_hello,
-        b"\0\0\0\0\r\n\r\n",
-        b"\xff\xfe\xfd\r\n\r\n",
-        b"hello\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
-        b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
-    ];
-    on_each_kind(|setup| {
-        let server = setup.start();
-        let mut bystander = server.client();
-        for bytes in garbage {
-            let mut client = server.tcp();
-            client.send(bytes);
-            let response = client.response();
-            assert_eq!(response.status, 400, "{bytes:?}");
-            assert!(response.body.len() > 10, "a reason: {response:?}");
-            client.ended();
-            assert_eq!(bystander.ask("still here"), "still here");
-        }
     });
 }
 

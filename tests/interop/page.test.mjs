@@ -4,9 +4,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 
-import { TARGET, freePort, require, start } from './support.mjs';
-
-const { chromium } = require('playwright-core');
+import { TARGET, freePort, launch, start } from './support.mjs';
 
 let port;
 let server;
@@ -17,9 +15,7 @@ const startServer = () => start('crore', ['--listen', `127.0.0.1:${port}`], port
 before(async () => {
   port = await freePort();
   server = await startServer();
-  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  // Chromium's sandbox does not run as root, nor in most containers; the page is our own.
-  browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage'] });
+  browser = await launch();
 });
 
 after(async () => {

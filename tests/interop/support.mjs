@@ -46,6 +46,21 @@ export async function start(program, args, port) {
   };
 }
 
+/** Starts a server program whose first argument is its address, on a port of its own. */
+export async function serve(program, args = []) {
+  const port = await freePort();
+  const { stop } = await start(program, [`127.0.0.1:${port}`, ...args], port);
+  return { port, url: `ws://127.0.0.1:${port}/`, stop };
+}
+
+/** Headless Chromium. */
+export function launch() {
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+  // Chromium's sandbox does not run as root, nor in most containers; the pages are our own.
+  const args = ['--no-sandbox', '--disable-dev-shm-usage'];
+  return require('playwright-core').chromium.launch({ executablePath, args });
+}
+
 /** Whether this very process listens: its predecessor's listeners may outlive it for a moment. */
 async function listens(pid, port) {
   const descriptors = await readdir(`/proc/${pid}/fd`).catch(() => []);

@@ -9,7 +9,7 @@ use crore_engine::{CloseCause, Closed, Context, Delivery, Handler, Limits, Messa
 use crore_tests::frame::{self, BINARY, CLOSE, PING, PONG, TEXT, fragment, header, masked};
 use crore_tests::server::Reports;
 use crore_tests::system::allocated_bytes;
-use crore_tests::{Client, Event, Frame, Server, Setup, limits, on_each_kind, wait_until};
+use crore_tests::{Client, Event, Frame, Server, Setup, on_each_kind, wait_until};
 
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -92,6 +92,11 @@ impl Handler for Judge {
         let Closed { code, reason, cause } = closed;
         let _ = self.reports.send(Event::Closed { id: context.id(), code, reason: reason.to_owned(), cause });
     }
+}
+
+/// The usual limits, and pieces for whoever wants them.
+fn limits() -> Limits {
+    Limits { pieces_bytes_max: 1 << 30, ..crore_tests::limits() }
 }
 
 fn start(setup: Setup, delivery: Delivery, limits: Limits) -> Server {

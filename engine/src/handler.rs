@@ -52,9 +52,10 @@ pub trait Handler: 'static {
         let _ = (context, connection, message);
     }
 
-    /// A message has begun that does not lie in one receive buffer as a whole, or is larger than
-    /// [`Limits::message_bytes_max`]: is it to be kept until it is complete, or does the handler take it piece by
-    /// piece? Small messages are mostly not asked about, but one may be, wherever the network cuts it.
+    /// A message has begun that does not lie in one receive buffer as a whole, is larger than
+    /// [`Limits::message_bytes_max`], or is compressed: is it to be kept until it is complete, or does the handler
+    /// take it piece by piece? Small messages are mostly not asked about, but one may be, wherever the network cuts
+    /// it. Nobody is asked unless [`Limits::pieces_bytes_max`] is set.
     fn on_begin(
         &mut self,
         context: &mut Context<'_>,
@@ -65,8 +66,8 @@ pub trait Handler: 'static {
         Delivery::Whole
     }
 
-    /// A piece of a message has come that is taken in pieces ([`Delivery::Pieces`]). It lies in the receive buffer;
-    /// a piece is as large as what came at once, and so at most [`RECEIVE_BUFFER_BYTES`](crate::limits::RECEIVE_BUFFER_BYTES).
+    /// A piece of a message has come that is taken in pieces ([`Delivery::Pieces`]). It lies where it was received
+    /// or decompressed, and is at most [`RECEIVE_BUFFER_BYTES`](crate::limits::RECEIVE_BUFFER_BYTES) long.
     ///
     /// Everything can be done that can be done in [`Self::on_message`]; nothing but pings and pongs comes between
     /// two pieces. A connection may end within a message: the last piece then never comes, and

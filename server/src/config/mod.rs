@@ -128,8 +128,7 @@ impl Default for Config {
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },
-            // What comes is JSON, which is read as a whole.
-            engine: Limits { pieces_bytes_max: 0, ..Limits::default() },
+            engine: Limits::default(),
             limits: ProtocolLimits { connections_per_user_max: 64, json_depth_max: 64 },
             log: LogConfig { format: LogFormat::Text, level: Targets::new().with_default(LevelFilter::INFO) },
             channels: Vec::new(),

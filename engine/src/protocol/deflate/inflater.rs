@@ -3,13 +3,14 @@
 use zlib_rs::{Inflate, InflateFlush, Status};
 
 use super::{TAIL, WINDOW_BITS_MAX};
+use crate::limits::RECEIVE_BUFFER_BYTES;
 
 /// Decompressors that a core keeps for reuse: one for each compressed message that has come in part
 /// at one time, in traffic that is cut often.
 const INFLATERS_KEPT_MAX: usize = 16;
 
-/// Bytes of decompressed output that are handed on at once. The same for all messages of a core.
-pub(in crate::protocol) const OUTPUT_BYTES: usize = 16 * 1024;
+/// Bytes of decompressed output that are handed on at once: as many as of what was received.
+const OUTPUT_BYTES: usize = RECEIVE_BUFFER_BYTES;
 
 /// An empty stored block and another of one byte: behind a whole message they come out as one byte.
 const END_PROBE: [u8; 10] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0x00, 0x01, 0x00, 0xfe, 0xff, 0x00];

@@ -84,8 +84,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             connections.at(*slot).excepted = true;
         }
         let mut variants = Variants::new(SharedBytes::new(FrameBytes::Local(frames)));
-        let subscribers = topics.subscribers(topic);
-        for &slot in subscribers {
+        for &slot in topics.subscribers(topic) {
             let connection = connections.at(slot);
             let variant = variants.choose(connection, deflating.as_mut(), stats);
             let frames = variants.frames(variant);
@@ -93,12 +92,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 let excepted = excepted_from(slot, &exceptions);
                 variants.note_sent(variant, connection, excepted);
                 let (own, count) = without(frames.as_slice(), excepted, corks);
+                stats.messages_sent += u64::from(count);
                 if count > 0 {
                     corks.append(slot, connection, &own, count);
                 }
                 corks.recycle(own);
                 continue;
             }
+            stats.messages_sent += u64::from(messages);
             variants.note_sent(variant, connection, &[]);
             if only && connection.cork == NONE && !connection.sending {
                 connection.sending = true;
@@ -108,7 +109,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 corks.append_shared(slot, connection, frames, messages);
             }
         }
-        stats.messages_sent += subscribers.len() as u64 * u64::from(messages);
         for (slot, _) in exceptions {
             connections.at(slot).excepted = false;
         }

@@ -179,6 +179,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn on_sent(&mut self, slot: u32, result: Result<u32, Errno>, mut outgoing: Outgoing) {
         let connection = self.connections.at(slot);
         connection.sending = false;
+        self.stats.bytes_sent += result.map_or(0, u64::from);
         if connection.phase == Phase::Ended {
             self.discard(outgoing);
             self.ended.push(slot);
@@ -189,12 +190,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 // The rest goes on from there. Something has left only because the peer reads, and a ping waits
                 // behind all of it.
                 connection.heard |= count > 0;
-                self.stats.bytes_sent += u64::from(count);
                 outgoing.advance(count as usize);
                 self.send(slot, outgoing);
             }
-            Ok(count) => {
-                self.stats.bytes_sent += u64::from(count);
+            Ok(_) => {
                 self.discard(outgoing);
                 self.send_next(slot);
             }

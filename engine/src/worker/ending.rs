@@ -174,7 +174,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.call(slot, |handler, context, state| handler.on_close(context, state, closed));
     }
 
-    fn append_close_frame(&mut self, slot: u32, code: u16, reason: &str) {
+    pub(super) fn append_close_frame(&mut self, slot: u32, code: u16, reason: &str) {
         let code = if may_be_sent(code) {
             code
         } else {

@@ -12,6 +12,9 @@ use crate::handler::{CloseCause, Handler};
 use crate::limits::{TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
 use crate::protocol::close::code;
 
+/// What a slow consumer is told.
+const TOO_SLOW: &str = "too slow";
+
 /// What a turn has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -318,10 +321,20 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn close_slow(&mut self) {
         let mut too_slow = std::mem::take(&mut self.too_slow);
         for slot in too_slow.drain(..) {
-            if self.connections.at(slot).phase == Phase::Open {
-                self.stats.closed_slow += 1;
-                self.drop_outbox(slot);
-                self.begin_close(slot, code::TRY_AGAIN_LATER, "too slow", CloseCause::SlowConsumer);
+            let connection = self.connections.at(slot);
+            // More than one parcel of the turn may have been too much.
+            if connection.phase == Phase::Ended || connection.cork != super::connection::NONE {
+                continue;
+            }
+            let open = connection.phase == Phase::Open;
+            self.stats.closed_slow += 1;
+            self.drop_outbox(slot);
+            if open {
+                self.begin_close(slot, code::TRY_AGAIN_LATER, TOO_SLOW, CloseCause::SlowConsumer);
+            } else {
+                // It was closed within the turn, and the close frame has been dropped with the rest: it would
+                // have hidden that something is missing before it.
+                self.append_close_frame(slot, code::TRY_AGAIN_LATER, TOO_SLOW);
             }
         }
         self.too_slow = too_slow;

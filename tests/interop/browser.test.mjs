@@ -14,7 +14,9 @@ const SIZES = [0, 1, 125, 126, 1023, 1024, 65535, 65536, 1000000, MESSAGE_BYTES_
 const CLOSES = [[1000, ''], [3000, 'é'.repeat(61)], [4999, 'x'.repeat(123)]];
 
 // A page has to come from somewhere: a blank one of this host may connect to this host.
-const pages = http.createServer((_, response) => response.setHeader('Content-Type', 'text/html').end('<!doctype html>'));
+const pages = http.createServer((_, response) => {
+  response.setHeader('Content-Type', 'text/html').end('<!doctype html>');
+});
 let browser;
 let page;
 
@@ -65,128 +67,148 @@ after(async () => {
   pages.close();
 });
 
-describe('echo', () => {
-  let server;
-  let wire;
+// What the example is told of compression, and what Chromium says is agreed.
+const MODES = [
+  { args: [], extensions: '' },
+  {
+    args: ['--compress'],
+    extensions: 'permessage-deflate; server_no_context_takeover; client_no_context_takeover',
+  },
+  { args: ['--compress=takeover'], extensions: 'permessage-deflate' },
+];
 
-  before(async () => {
-    server = await serve('examples/echo', ['--cores', '2']);
-    wire = await relay(server.port);
-  });
+for (const { args, extensions } of MODES) {
+  describe(`echo ${args}`, () => {
+    let server;
+    let wire;
 
-  beforeEach(() => wire.forget());
-
-  afterEach(() => wire.connections.forEach((connection) => connection.check()));
-
-  after(async () => {
-    wire?.stop();
-    await server?.stop();
-  });
-
-  test('text', async () => {
-    const heard = await page.evaluate(
-      async ([url, sizes]) => {
-        const socket = await open(url);
-        const messages = [...sizes.map((size) => 'x'.repeat(size)), 'κόσμε, 世界, 🦇, \0', 'κόσμε, 世界, 🦇, \0'.repeat(10000)];
-        const heard = [];
-        for (const message of messages) heard.push(await echoed(socket, message));
-        socket.close();
-        return heard;
-      },
-      [wire.url, SIZES],
-    );
-    assert.deepEqual(heard, Array(SIZES.length + 2).fill('string'));
-  });
-
-  for (const binaryType of ['blob', 'arraybuffer']) {
-    test(`binary as ${binaryType}`, async () => {
-      const heard = await page.evaluate(
-        async ([url, sizes, binaryType]) => {
-          const socket = await open(url);
-          socket.binaryType = binaryType;
-          const heard = new Set();
-          for (const size of sizes) {
-            const bytes = noise(size);
-            // All that a page may send: a buffer, a view of one, a Blob.
-            for (const message of [bytes.buffer, bytes.subarray(size / 2), new Blob([bytes])]) {
-              heard.add(await echoed(socket, message));
-            }
-          }
-          heard.add(await echoed(socket, new Float32Array(64).fill(0.5).buffer));
-          socket.close();
-          return [...heard];
-        },
-        [wire.url, SIZES, binaryType],
-      );
-      assert.deepEqual(heard, [binaryType === 'blob' ? 'Blob' : 'ArrayBuffer']);
+    before(async () => {
+      server = await serve('examples/echo', ['--cores', '2', ...args]);
+      wire = await relay(server.port);
     });
-  }
 
-  test('many messages in flight keep their order', async () => {
-    const order = await page.evaluate(async (url) => {
-      const socket = await open(url);
-      const heard = [];
-      const all = new Promise((resolve) => {
-        socket.onmessage = ({ data }) => heard.push(data) === 1000 && resolve();
+    beforeEach(() => wire.forget());
+
+    afterEach(() => wire.connections.forEach((connection) => connection.check()));
+
+    after(async () => {
+      wire?.stop();
+      await server?.stop();
+    });
+
+    test('text', async () => {
+      const heard = await page.evaluate(
+        async ([url, sizes]) => {
+          const socket = await open(url);
+          const beyondAscii = 'κόσμε, 世界, 🦇, \0';
+          const messages = [...sizes.map((size) => 'x'.repeat(size)), beyondAscii, beyondAscii.repeat(10000)];
+          const heard = [];
+          for (const message of messages) heard.push(await echoed(socket, message));
+          socket.close();
+          return heard;
+        },
+        [wire.url, SIZES],
+      );
+      assert.deepEqual(heard, Array(SIZES.length + 2).fill('string'));
+    });
+
+    for (const binaryType of ['blob', 'arraybuffer']) {
+      test(`binary as ${binaryType}`, async () => {
+        const heard = await page.evaluate(
+          async ([url, sizes, binaryType]) => {
+            const socket = await open(url);
+            socket.binaryType = binaryType;
+            const heard = new Set();
+            for (const size of sizes) {
+              const bytes = noise(size);
+              // All that a page may send: a buffer, a view of one, a Blob.
+              for (const message of [bytes.buffer, bytes.subarray(size / 2), new Blob([bytes])]) {
+                heard.add(await echoed(socket, message));
+              }
+            }
+            heard.add(await echoed(socket, new Float32Array(64).fill(0.5).buffer));
+            socket.close();
+            return [...heard];
+          },
+          [wire.url, SIZES, binaryType],
+        );
+        assert.deepEqual(heard, [binaryType === 'blob' ? 'Blob' : 'ArrayBuffer']);
       });
-      const messages = Array.from({ length: 1000 }, (_, number) => `${number} `.repeat(number));
-      for (const message of messages) socket.send(message);
-      await all;
-      socket.close();
-      return messages.every((message, at) => message === heard[at]);
-    }, wire.url);
-    assert.ok(order);
-  });
-
-  test('its close is answered', async () => {
-    for (const [code, reason] of [...CLOSES, []]) {
-      const end = await page.evaluate(
-        async ([url, code, reason]) => {
-          const socket = await open(url);
-          if (code) socket.close(code, reason);
-          else socket.close();
-          return socket.closed;
-        },
-        [wire.url, code, reason],
-      );
-      assert.deepEqual([end.code, end.wasClean], [code ?? 1005, true]);
-      assert.equal(wire.connections.at(-1).server.closeCode, code);
     }
-  });
 
-  test('a message beyond the limit is closed with 1009', async () => {
-    for (const how of ['compressible', 'noise']) {
-      const end = await page.evaluate(
-        async ([url, size, how]) => {
-          const socket = await open(url);
-          socket.send(how === 'noise' ? noise(size) : new Uint8Array(size));
-          return socket.closed;
-        },
-        [wire.url, MESSAGE_BYTES_MAX + 1, how],
-      );
-      assert.deepEqual([end.code, end.wasClean], [1009, true]);
-      assert.match(end.reason, /message/);
-    }
-  });
+    test('many messages in flight keep their order', async () => {
+      const order = await page.evaluate(async (url) => {
+        const socket = await open(url);
+        const heard = [];
+        const all = new Promise((resolve) => {
+          socket.onmessage = ({ data }) => heard.push(data) === 1000 && resolve();
+        });
+        const messages = Array.from({ length: 1000 }, (_, number) => `${number} `.repeat(number));
+        for (const message of messages) socket.send(message);
+        await all;
+        socket.close();
+        return messages.every((message, at) => message === heard[at]);
+      }, wire.url);
+      assert.ok(order);
+    });
 
-  test('an offer of compression is passed over', async () => {
-    const extensions = await page.evaluate(async (url) => {
-      const socket = await open(url);
-      await echoed(socket, 'plain'.repeat(1000));
-      socket.close();
-      return socket.extensions;
-    }, wire.url);
-    assert.equal(extensions, '');
-    assert.match(wire.connections[0].offer, /permessage-deflate/);
-    assert.equal(wire.connections[0].agreed, undefined);
-  });
+    test('its close is answered', async () => {
+      for (const [code, reason] of [...CLOSES, []]) {
+        const end = await page.evaluate(
+          async ([url, code, reason]) => {
+            const socket = await open(url);
+            if (code) socket.close(code, reason);
+            else socket.close();
+            return socket.closed;
+          },
+          [wire.url, code, reason],
+        );
+        assert.deepEqual([end.code, end.wasClean], [code ?? 1005, true]);
+        assert.equal(wire.connections.at(-1).server.closeCode, code);
+      }
+    });
 
-  test('no subprotocol is chosen that nobody knows, and that is refused', async () => {
-    const connected = page.evaluate((url) => open(url, ['chat', 'superchat']), wire.url);
-    await assert.rejects(connected, /no connection/);
-    assert.equal(wire.connections[0].server.header('sec-websocket-protocol'), undefined);
+    test('a message beyond the limit is closed with 1009', async () => {
+      for (const how of ['compressible', 'noise']) {
+        const end = await page.evaluate(
+          async ([url, size, how]) => {
+            const socket = await open(url);
+            socket.send(how === 'noise' ? noise(size) : new Uint8Array(size));
+            return socket.closed;
+          },
+          [wire.url, MESSAGE_BYTES_MAX + 1, how],
+        );
+        assert.deepEqual([end.code, end.wasClean], [1009, true]);
+        assert.match(end.reason, /message/);
+      }
+    });
+
+    test('compression is agreed on if both want it', async () => {
+      const said = await page.evaluate(async (url) => {
+        const socket = await open(url);
+        const half = Array.from(noise(2000), (byte) => byte.toString(16)).join('');
+        for (const message of ['x', noise(5000), half, half]) await echoed(socket, message);
+        socket.close();
+        return socket.extensions;
+      }, wire.url);
+      assert.equal(said, extensions);
+      const [{ offer, client, server }] = wire.connections;
+      assert.match(offer, /permessage-deflate/);
+      // Chromium compresses whatever it sends, the engine what gains by it.
+      assert.deepEqual(client.messages.map(({ rsv }) => rsv), Array(4).fill(extensions ? 4 : 0));
+      assert.deepEqual(server.messages.map(({ rsv }) => rsv), extensions ? [0, 0, 4, 4] : [0, 0, 0, 0]);
+      const [first, again] = server.messages.slice(2).map(({ length }) => length);
+      if (args.includes('--compress=takeover')) assert.ok(again < first / 10, `${again} after ${first}`);
+      else assert.equal(again, first);
+    });
+
+    test('no subprotocol is chosen that nobody knows, and that is refused', async () => {
+      const connected = page.evaluate((url) => open(url, ['chat', 'superchat']), wire.url);
+      await assert.rejects(connected, /no connection/);
+      assert.equal(wire.connections[0].server.header('sec-websocket-protocol'), undefined);
+    });
   });
-});
+}
 
 describe('a server that does what it is told', () => {
   let server;

@@ -1,6 +1,7 @@
 // Node's WebSocket clients behind one interface, so that all meet the same cases.
 //
-// A client is opened by `await Client.open(url, …)`. What a client cannot do is said by its class: the cases look there.
+// A client is opened by `await Client.open(url, …)`. What a client cannot do is said by its class: the cases
+// look there.
 
 import assert from 'node:assert/strict';
 import diagnostics from 'node:diagnostics_channel';
@@ -34,6 +35,8 @@ class Client {
   /** Whether it speaks permessage-deflate, and whether it compresses itself. */
   static offers = false;
   static compresses = false;
+  /** Whether the parameters of what it offers can be chosen. */
+  static offersWindows = false;
   /** Whether it can send a message in fragments of the caller's choice. */
   static fragments = true;
   /** Whether its close can go without a code. */
@@ -79,6 +82,7 @@ class Client {
 class Ws extends Client {
   static offers = true;
   static compresses = true;
+  static offersWindows = true;
 
   static async open(url, { protocols = [], deflate } = {}) {
     const self = new Ws();
@@ -122,7 +126,9 @@ class Ws extends Client {
 }
 
 const undiciPongs = new EventEmitter().setMaxListeners(0);
-diagnostics.subscribe('undici:websocket:pong', ({ websocket, payload }) => undiciPongs.emit('pong', websocket, payload));
+diagnostics.subscribe('undici:websocket:pong', ({ websocket, payload }) => {
+  undiciPongs.emit('pong', websocket, payload);
+});
 
 /** `undici`'s, which is a browser's. */
 class Undici extends Client {
@@ -180,7 +186,7 @@ class Websocket extends Client {
     client.connect(url, protocols);
     const [connection] = await once(client, 'connect');
     self.connection = connection;
-    connection.on('message', ({ type, utf8Data, binaryData }) => self.messages.put(type === 'utf8' ? utf8Data : binaryData));
+    connection.on('message', ({ utf8Data, binaryData }) => self.messages.put(utf8Data ?? binaryData));
     connection.on('pong', (payload) => self.pongs.put(payload));
     connection.on('close', (code, reason) => self.ended.put({ code, reason }));
     connection.on('error', () => {});

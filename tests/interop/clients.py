@@ -4,6 +4,7 @@ A client is opened by `await Client.open(url, …)`. What a client cannot do is 
 """
 
 import asyncio
+import itertools
 import struct
 
 import aiohttp
@@ -30,10 +31,16 @@ class Client:
     cuts_characters = True
     # Whether it can be made to send text that is none.
     sends_invalid_text = True
-    # Whether it speaks permessage-deflate, and which parameters it offers.
+    # Whether it speaks permessage-deflate, and says that it is spoken.
     compresses = False
+    compressed = False
     # Whether it refuses a server that chooses none of the subprotocols that it has offered.
     insists_on_subprotocol = False
+
+    @classmethod
+    def window_offers(cls):
+        """Options of `open`: the parameters of permessage-deflate that it can offer."""
+        return []
 
 
 class Websockets(Client):
@@ -57,6 +64,17 @@ class Websockets(Client):
             close_timeout=PATIENCE_S,
         )
         return self
+
+    @classmethod
+    def window_offers(cls):
+        # The smallest window is one that it decompresses, but can't compress.
+        for number, (server_bits, client_bits) in enumerate(itertools.product(range(8, 16), range(9, 16))):
+            yield {
+                "server_max_window_bits": server_bits,
+                "client_max_window_bits": client_bits,
+                "server_no_context_takeover": number % 2 == 1,
+                "client_no_context_takeover": number % 4 >= 2,
+            }
 
     @property
     def subprotocol(self):
@@ -133,6 +151,10 @@ class PicowsWebsockets(Websockets):
         )
         return self
 
+    @classmethod
+    def window_offers(cls):
+        return []
+
     @property
     def compressed(self):
         return self.socket.response.headers.get("Sec-WebSocket-Extensions") is not None
@@ -153,7 +175,8 @@ class Picows(Client, picows.WSListener):
             self.pongs.put_nowait(frame.get_payload_as_bytes())
         elif frame.msg_type == picows.WSMsgType.CLOSE:
             code = frame.get_close_code()
-            self.frames.put_nowait((frame.msg_type, (int(getattr(code, "value", code)), frame.get_close_reason() or "")))
+            code_and_reason = int(getattr(code, "value", code)), frame.get_close_reason() or ""
+            self.frames.put_nowait((frame.msg_type, code_and_reason))
             transport.send_close(picows.WSCloseCode(code))
             transport.disconnect()
         else:
@@ -235,6 +258,11 @@ class Aiohttp(Client):
         )
         return self
 
+    @classmethod
+    def window_offers(cls):
+        for bits in range(9, 15):
+            yield {"server_max_window_bits": bits}
+
     @property
     def subprotocol(self):
         return self.socket.protocol
@@ -249,14 +277,20 @@ class Aiohttp(Client):
     async def send_invalid_text(self, data):
         await self.socket.send_frame(data, aiohttp.WSMsgType.TEXT)
 
+    async def next(self):
+        """The next message, or control frame; the server's heartbeat is answered."""
+        while (message := await self.socket.receive()).type == aiohttp.WSMsgType.PING:
+            await self.socket.pong(message.data)
+        return message
+
     async def receive(self):
-        message = await self.socket.receive()
+        message = await self.next()
         assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
         return message.data
 
     async def ping(self, payload):
         await self.socket.ping(payload)
-        message = await self.socket.receive()
+        message = await self.next()
         assert (message.type, bytes(message.data)) == (aiohttp.WSMsgType.PONG, payload), message
 
     async def pong(self, payload):
@@ -267,7 +301,7 @@ class Aiohttp(Client):
         return self.socket.close_code, None
 
     async def closed(self):
-        message = await self.socket.receive()
+        message = await self.next()
         assert message.type == aiohttp.WSMsgType.CLOSE, message
         return message.data, message.extra
 
@@ -310,8 +344,11 @@ class WebsocketClient(Client):
         await asyncio.to_thread(self.socket.send, data, websocket.ABNF.OPCODE_TEXT)
 
     async def frame(self):
-        """The next message or control frame, and its payload."""
-        return await asyncio.to_thread(self.socket.recv_data, True)
+        """The next message, or control frame that is no heartbeat, and its payload."""
+        while True:
+            opcode, data = await asyncio.to_thread(self.socket.recv_data, True)
+            if opcode != websocket.ABNF.OPCODE_PING:
+                return opcode, data
 
     async def receive(self):
         opcode, data = await self.frame()

@@ -1,7 +1,7 @@
 // Node's WebSocket clients against the echo example on two cores: each meets every case in every mode.
 
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
+import { createCipheriv } from 'node:crypto';
 import { after, before, beforeEach, afterEach, describe, test } from 'node:test';
 
 import { CLIENTS } from './clients.mjs';
@@ -10,12 +10,19 @@ import { relay } from './wire.mjs';
 
 // The largest message that the engine takes unless it is told otherwise.
 const MESSAGE_BYTES_MAX = 1024 * 1024;
+// Messages below it are not compressed by the engine.
+const THRESHOLD_BYTES = 1024;
 // Both sides of the borders between the forms of a frame's length, of the threshold, and of a receive buffer.
 const SIZES = [0, 1, 125, 126, 127, 1023, 1024, 16383, 16384, 65535, 65536, 65537, 1000000, MESSAGE_BYTES_MAX];
 // How long a client's cases may take before one of them counts as hung.
 const PATIENCE_MS = 120_000;
 const CLOSES = [[1000, ''], [3000, 'é'.repeat(61)], [4999, 'x'.repeat(123)]];
 const BEYOND_ASCII = 'κόσμε, 世界, 🦇, \0';
+
+// The bytes are arbitrary, and the same in every run.
+const random = createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16));
+const randomBytes = (size) => random.update(Buffer.alloc(size));
+const choice = (among) => among[randomBytes(4).readUInt32LE() % among.length];
 
 async function echoed(client, message) {
   const answer = client.receive();
@@ -29,13 +36,29 @@ function same(answer, message) {
   assert.ok(equal, `${answer.length} came back, and not what went: ${message.length}`);
 }
 
-/** Text that becomes smaller, of words that are the same in every run. */
+/** Text that becomes much smaller, the same in every run. */
 function prose(words) {
-  return Array.from({ length: words }, (_, at) => ['lorem', 'ipsum', 'dolor', 'sit', 'amet'][(at * at) % 5] + (at % 37)).join(' ');
+  return Array.from({ length: words }, (_, at) => ['lorem', 'ipsum', 'dolor'][(at * at) % 3] + (at % 37)).join(' ');
 }
 
-for (const Client of CLIENTS) {
-  describe(Client.name, { timeout: PATIENCE_MS }, () => {
+/** Text that becomes smaller by half, but has no words to refer back to. */
+function text(size) {
+  return randomBytes(size / 2).toString('hex');
+}
+
+// What the example is told of compression, and the parameters that follow for who offers it.
+const NO_TAKEOVER = { server_no_context_takeover: true, client_no_context_takeover: true };
+const MODES = [
+  { name: 'plain', args: [] },
+  { name: 'compressed', args: ['--compress'], agreed: NO_TAKEOVER },
+  { name: 'takeover', args: ['--compress=takeover'], agreed: {} },
+];
+
+for (const [Client, mode] of CLIENTS.flatMap((Client) => MODES.map((mode) => [Client, mode]))) {
+  // What is agreed on with this client.
+  const agreed = Client.offers ? mode.agreed : undefined;
+
+  describe(`${Client.name}, ${mode.name}`, { timeout: PATIENCE_MS }, () => {
     let server;
     let wire;
     let opened = [];
@@ -47,7 +70,7 @@ for (const Client of CLIENTS) {
     }
 
     before(async () => {
-      server = await serve('examples/echo', ['--cores', '2']);
+      server = await serve('examples/echo', ['--cores', '2', ...mode.args]);
       wire = await relay(server.port);
     });
 
@@ -142,12 +165,86 @@ for (const Client of CLIENTS) {
       assert.equal((await open()).protocol, '');
     });
 
-    test('an offer of compression is passed over', { skip: !Client.offers }, async () => {
+    test('compression is agreed on if both want it', async () => {
       const client = await open();
       await echoed(client, prose(1000));
-      assert.match(wire.connections[0].offer, /permessage-deflate/);
-      assert.equal(wire.connections[0].agreed, undefined);
-      assert.equal(client.extensions, '');
+      const [connection] = wire.connections;
+      assert.equal(/permessage-deflate/.test(connection.offer), Client.offers);
+      assert.deepEqual(connection.agreed, agreed);
+      assert.equal(client.extensions.includes('permessage-deflate'), agreed !== undefined);
+      assert.equal(connection.server.messages[0].rsv, agreed ? 4 : 0);
+      assert.equal(connection.client.messages[0].rsv, agreed && Client.compresses ? 4 : 0);
+    });
+
+    describe('permessage-deflate', { skip: agreed === undefined }, () => {
+      /** The frame by which a message has come back. */
+      async function echoedFrame(client, message) {
+        await echoed(client, message);
+        return wire.connections.at(-1).server.messages.at(-1);
+      }
+
+      test('only what gains by it is compressed', async () => {
+        const client = await open();
+        for (const size of [0, 1, 125, THRESHOLD_BYTES - 1]) {
+          assert.equal((await echoedFrame(client, 'x'.repeat(size))).rsv, 0);
+        }
+        for (const size of [THRESHOLD_BYTES, 65536, MESSAGE_BYTES_MAX]) {
+          assert.equal((await echoedFrame(client, text(size))).rsv, 4);
+          assert.equal((await echoedFrame(client, randomBytes(size))).rsv, 0);
+        }
+      });
+
+      test('messages refer to earlier ones only if that is agreed', async () => {
+        const client = await open();
+        const message = text(3000);
+        const [first, again] = [await echoedFrame(client, message), await echoedFrame(client, message)];
+        // What is not compressed in between is not referred to, and does not matter.
+        await echoed(client, randomBytes(3000));
+        for (const { length } of [again, await echoedFrame(client, message)]) {
+          if (agreed.server_no_context_takeover) assert.equal(length, first.length);
+          else assert.ok(length < first.length / 10, `${length} after ${first.length}`);
+        }
+      });
+
+      /** All kinds of messages, of which many look like earlier ones. */
+      async function exchange(client, count) {
+        const blocks = [text(2000), 'x'.repeat(2000), BEYOND_ASCII.repeat(50)];
+        for (let number = 0; number < 20; number++) blocks.push(text(20));
+        for (let number = 0; number < count; number++) {
+          const message = Array.from({ length: choice([0, 1, 10, 50]) }, () => choice(blocks)).join('');
+          if (number % 4 === 1) await echoed(client, Buffer.from(message));
+          else if (number % 4 === 3) await echoed(client, randomBytes(choice([1, 2000, 70000])));
+          else await echoed(client, message);
+        }
+        const { client: sent, server: heard } = wire.connections.at(-1);
+        assert.ok(heard.messages.some(({ rsv }) => rsv === 4));
+        assert.equal(sent.messages.some(({ rsv }) => rsv === 4), Client.compresses);
+      }
+
+      test('message after message', async () => exchange(await open(), 400));
+
+      test('every window', { skip: !Client.offersWindows }, async () => {
+        for (let bits = 8; bits <= 15; bits++) {
+          for (const flag of [false, true]) {
+            // The smallest window is one that it decompresses, but can't compress.
+            const deflate = {
+              serverMaxWindowBits: bits,
+              clientMaxWindowBits: Math.max(23 - bits, 9),
+              serverNoContextTakeover: flag || undefined,
+              clientNoContextTakeover: flag !== (bits % 2 === 0) || undefined,
+            };
+            const client = await open({ deflate });
+            const is = wire.connections.at(-1).agreed;
+            assert.equal(is.server_max_window_bits, bits);
+            assert.ok((is.client_max_window_bits ?? 15) <= deflate.clientMaxWindowBits);
+            const noTakeover = { ...mode.agreed };
+            if (deflate.serverNoContextTakeover) noTakeover.server_no_context_takeover = true;
+            if (deflate.clientNoContextTakeover) noTakeover.client_no_context_takeover = true;
+            assert.deepEqual({ ...is, ...noTakeover }, is);
+            await exchange(client, 20);
+          }
+        }
+      });
     });
 
     test('many clients at once', async () => {

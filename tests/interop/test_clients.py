@@ -19,9 +19,11 @@ BEYOND_ASCII = "κόσμε, 世界, \N{CRICKET BAT AND BALL}, \0"
 
 
 class Cases:
-    """What every client meets. `client` is its class, `arguments` are those of the example."""
+    """What every client meets. `client` is its class."""
 
+    # What the example is told of compression, and the parameters that follow for who offers it.
     arguments = ()
+    agreed = None
 
     @classmethod
     def setUpClass(cls):
@@ -35,7 +37,9 @@ class Cases:
         self.wire = await self.enterAsyncContext(Wire(self.server.port))
 
     async def open(self, **options):
-        socket = await self.wait(self.client.open(self.wire.url, compress=bool(self.arguments), **options))
+        # Who can is always ready to compress.
+        compress = {"compress": True} if self.client.compresses else {}
+        socket = await self.wait(self.client.open(self.wire.url, **compress, **options))
         self.addAsyncCleanup(socket.leave)
         return socket
 
@@ -136,7 +140,6 @@ class Cases:
         offered = None if self.client.insists_on_subprotocol else ["chat", "superchat"]
         socket = await self.open(subprotocols=offered)
         self.assertIsNone(socket.subprotocol)
-        self.check_agreed(socket, self.wire.connections[0])
 
     async def test_many_clients_at_once(self):
         async def client(number):
@@ -146,39 +149,104 @@ class Cases:
 
         await asyncio.gather(*(client(number) for number in range(60)))
 
-    async def asyncTearDown(self):
-        """What holds on the wire whatever was said."""
-        for connection in self.wire.connections:
-            for direction, masked in [(connection.client, True), (connection.server, False)]:
-                for frame in direction.frames:
-                    may_be_compressed = connection.agreed() is not None and frame.opcode in (0x1, 0x2)
-                    self.assertIn(frame.rsv, (0, 4) if may_be_compressed else (0,), frame)
-                    self.assertEqual(frame.masked, masked, frame)
-                    self.assertTrue(direction is connection.client or frame.fin, frame)
-
-    def check_agreed(self, socket, connection):
-        """That nothing is compressed."""
-        self.assertIsNone(connection.agreed())
-
-
-class Plain(Cases):
-    """Without compression: the server is told nothing of it, and the clients are."""
-
-    async def open(self, **options):
-        compress = {"compress": True} if self.client.compresses else {}
-        socket = await self.wait(self.client.open(self.wire.url, **compress, **options))
-        self.addAsyncCleanup(socket.leave)
-        return socket
-
-    async def test_an_offer_of_compression_is_passed_over(self):
-        if not self.client.compresses:
-            self.skipTest("it does not compress")
+    async def test_compression_is_agreed_on_if_both_want_it(self):
         socket = await self.open()
-        await self.echoed(socket, "plain" * THRESHOLD_BYTES)
-        connection = self.wire.connections[0]
-        self.assertIn("permessage-deflate", connection.offer())
-        self.assertIsNone(connection.agreed())
-        self.assertFalse(socket.compressed)
+        await self.echoed(socket, "compressible " * 1_000)
+        (connection,) = self.wire.connections
+        self.assertEqual("permessage-deflate" in (connection.offer() or ""), self.client.compresses)
+        agreed = self.agreed if self.client.compresses else None
+        self.assertEqual(connection.agreed(), agreed)
+        self.assertEqual(socket.compressed, agreed is not None)
+        for direction in connection.client, connection.server:
+            (frame,) = direction.messages()
+            self.assertEqual((frame.rsv, frame.length < 13_000), (0, False) if agreed is None else (4, True))
+
+    async def asyncTearDown(self):
+        for connection in self.wire.connections:
+            connection.check()
+
+
+class Compressed(Cases):
+    """What those meet that speak permessage-deflate (RFC 7692), too."""
+
+    arguments = ("--compress",)
+    agreed = {"server_no_context_takeover": True, "client_no_context_takeover": True}
+
+    async def echoed_frame(self, socket, message):
+        """The frame by which a message has come back."""
+        await self.echoed(socket, message)
+        return self.wire.connections[-1].server.messages()[-1]
+
+    def text(self, size):
+        """Text that becomes smaller by half, but has no words to refer back to."""
+        return self.random.randbytes(size // 2).hex()
+
+    async def test_only_what_gains_by_it_is_compressed(self):
+        socket = await self.open()
+        for size in [0, 1, 125, THRESHOLD_BYTES - 1]:
+            self.assertEqual((await self.echoed_frame(socket, "x" * size)).rsv, 0)
+        for size in [THRESHOLD_BYTES, 65_536, MESSAGE_BYTES_MAX]:
+            self.assertEqual((await self.echoed_frame(socket, self.text(size))).rsv, 4)
+            self.assertEqual((await self.echoed_frame(socket, self.random.randbytes(size))).rsv, 0)
+        for frame in self.wire.connections[0].client.messages():
+            self.assertEqual(frame.rsv, 4)
+
+    async def test_messages_refer_to_earlier_ones_only_if_agreed(self):
+        socket = await self.open()
+        text = self.text(3_000)
+        first, again = [await self.echoed_frame(socket, text) for _ in range(2)]
+        # What is not compressed in between is not referred to, and does not matter.
+        await self.echoed(socket, self.random.randbytes(3_000))
+        last = await self.echoed_frame(socket, text)
+        for frame in again, last:
+            if self.agreed:
+                self.assertEqual(frame.length, first.length)
+            else:
+                self.assertLess(frame.length, first.length / 10)
+
+    async def exchange(self, socket, count):
+        """All kinds of messages, of which many look like earlier ones."""
+        blocks = [self.text(2_000), "x" * 2_000, BEYOND_ASCII * 50, *(self.text(20) for _ in range(20))]
+        for number in range(count):
+            message = "".join(self.random.choices(blocks, k=self.random.choice([0, 1, 10, 50])))
+            if number % 4 == 1:
+                message = message.encode()
+            if number % 4 == 3:
+                message = self.random.randbytes(self.random.choice([1, 2_000, 70_000]))
+            await self.echoed(socket, message)
+        for direction in self.wire.connections[-1].client, self.wire.connections[-1].server:
+            self.assertIn(4, [frame.rsv for frame in direction.messages()])
+
+    async def test_message_after_message(self):
+        await self.exchange(await self.open(), 400)
+
+    async def test_every_window(self):
+        offers = list(self.client.window_offers())
+        if not offers:
+            self.skipTest("it offers no windows")
+        for offer in offers:
+            with self.subTest(offer=offer):
+                socket = await self.open(**offer)
+                agreed = self.wire.connections[-1].agreed()
+                # What is offered is agreed to, and what the server wants besides.
+                asked = {name: value for name, value in offer.items() if value and name != "client_max_window_bits"}
+                self.assertEqual({**agreed, **self.agreed, **asked}, agreed)
+                self.assertLessEqual(agreed.get("client_max_window_bits", 15), offer.get("client_max_window_bits", 15))
+                await self.exchange(socket, 20)
+
+
+class Takeover(Compressed):
+    """The same where messages refer to earlier ones."""
+
+    arguments = ("--compress=takeover",)
+    agreed = {}
+
+
+class Unasked(Cases):
+    """A server that compresses, but not for who does not ask for it."""
+
+    arguments = ("--compress",)
+    agreed = {}
 
 
 class Closes(unittest.IsolatedAsyncioTestCase):
@@ -205,10 +273,11 @@ class Closes(unittest.IsolatedAsyncioTestCase):
                 await socket.leave()
 
 
-# A class for each client, so that a failure names it.
+# A class for each client and mode, so that a failure names them.
 for client in CLIENTS:
-    name = f"{client.__name__}Plain"
-    globals()[name] = type(name, (Plain, unittest.IsolatedAsyncioTestCase), {"client": client})
+    for mode in (Cases, Compressed, Takeover) if client.compresses else (Cases, Unasked):
+        name = f"{client.__name__}{mode.__name__}"
+        globals()[name] = type(name, (mode, unittest.IsolatedAsyncioTestCase), {"client": client})
 
 
 if __name__ == "__main__":

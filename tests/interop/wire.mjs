@@ -7,7 +7,10 @@ import net from 'node:net';
 /** The bytes from one side: an HTTP head, then frames. */
 class Direction {
   head = null;
-  /** As they were sent: `length` is that of the payload, compressed if `rsv` says so. Control frames of servers have it. */
+  /**
+   * As they were sent: `length` is that of the payload, compressed if `rsv` says so. The payload itself is there for
+   * the control frames of a server.
+   */
   frames = [];
   #buffer = Buffer.alloc(0);
   // Bytes of the last frame that are still to come.
@@ -34,7 +37,7 @@ class Direction {
     const extended = { 126: 2, 127: 8 }[short] ?? 0;
     const start = 2 + extended + (masked ? 4 : 0);
     if (buffer.length < start) return false;
-    const length = { 0: () => short, 2: () => buffer.readUInt16BE(2), 8: () => Number(buffer.readBigUInt64BE(2)) }[extended]();
+    const length = extended === 0 ? short : extended === 2 ? buffer.readUInt16BE(2) : Number(buffer.readBigUInt64BE(2));
     const frame = { fin: buffer[0] >= 0x80, rsv: (buffer[0] >> 4) & 7, opcode: buffer[0] & 0xf, masked, length };
     if (frame.opcode >= 8 && !masked) {
       if (buffer.length < start + length) return false;
@@ -80,9 +83,8 @@ class Connection {
     if (header === undefined) return undefined;
     const [name, ...parameters] = header.split(';').map((part) => part.trim());
     assert.ok(name === 'permessage-deflate' && !header.includes(','), header);
-    const agreed = Object.fromEntries(
-      parameters.map((parameter) => parameter.split('=')).map(([name, value]) => [name, value === undefined || Number(value)]),
-    );
+    const pairs = parameters.map((parameter) => parameter.split('='));
+    const agreed = Object.fromEntries(pairs.map(([name, value]) => [name, value === undefined || Number(value)]));
     assert.equal(Object.keys(agreed).length, parameters.length, `a parameter comes twice: ${header}`);
     return agreed;
   }

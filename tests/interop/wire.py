@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import zlib
 
 DATA_OPCODES = (0x1, 0x2)
 
@@ -10,7 +11,7 @@ DATA_OPCODES = (0x1, 0x2)
 class Frame:
     """A frame as it was sent: `length` is that of its payload, compressed if `rsv` says so.
 
-    `payload` is there for the control frames of a server."""
+    `payload` is there for the control frames and the compressed frames of a server."""
 
     fin: bool
     rsv: int
@@ -56,7 +57,7 @@ class Direction:
         length = int.from_bytes(buffer[2 : 2 + extended], "big") if extended else short
         fin, rsv, opcode = bool(buffer[0] & 0x80), buffer[0] >> 4 & 7, buffer[0] & 0xF
         payload = b""
-        if opcode >= 0x8 and not masked:
+        if (rsv or opcode >= 0x8) and not masked:
             if len(buffer) < start + length:
                 return False
             payload = bytes(buffer[start : start + length])
@@ -104,6 +105,34 @@ class Connection:
         agreed = {name: int(value) if value else True for name, _, value in pairs}
         assert len(agreed) == len(parameters), f"a parameter comes twice: {header}"
         return agreed
+
+    def check(self):
+        """What holds whatever was said."""
+        agreed = self.agreed()
+        for direction, masked in [(self.client, True), (self.server, False)]:
+            for frame in direction.frames:
+                allowed = (0, 4) if agreed is not None and frame.opcode in DATA_OPCODES else (0,)
+                assert frame.rsv in allowed, f"{frame} after {agreed}"
+                assert frame.masked == masked, frame
+                assert masked or frame.fin, "the server sends no fragments"
+        if agreed is not None:
+            self.check_window(agreed.get("server_max_window_bits", 15), "server_no_context_takeover" not in agreed)
+
+    def check_window(self, bits, context_takeover):
+        """That the server refers back no further than it may."""
+        decompressor = None
+        for frame in self.server.messages():
+            if frame.rsv:
+                if decompressor is None or not context_takeover:
+                    decompressor = zlib.decompressobj(wbits=-bits)
+                data, size = frame.payload + b"\x00\x00\xff\xff", 0
+                for start in range(0, len(data), 64):
+                    rest = data[start : start + 64]
+                    # Within one call all output can be referred to; so no call puts out much.
+                    while output := decompressor.decompress(rest, 8):
+                        size += len(output)
+                        rest = decompressor.unconsumed_tail
+                assert size > frame.length, f"{size} bytes were compressed to {frame.length}"
 
 
 class Wire:

@@ -44,6 +44,7 @@
 //! | outbox | what waits for a connection that is still sending |
 //! | lane | a bounded queue from one core to another |
 //! | doorbell | an eventfd that wakes a parked core |
+//! | context takeover | a compressed message may refer to earlier ones of its connection |
 //! | hot | a connection with a multishot receive armed; the others have a one-shot poll |
 //!
 //! # Layers

@@ -76,6 +76,7 @@ impl Server {
         Engine::bind(config.listen)?
             .cores(cores)
             .limits(config.engine)
+            .compression(config.compression.enabled.then_some(config.compression.settings))
             .descriptors(config.descriptors)
             .start(move |_| Session::new(Arc::clone(&shared)))
     }

@@ -163,6 +163,11 @@ mod tests {
         assert!(problem("[[channel]]\npattern = \"a\"").ends_with("the nearest is `channels`"));
         assert_eq!(problem("\nlisten = 8080").split(": expected").next(), Some("crore.toml:2: `listen`"));
         assert!(problem("listen = ").starts_with("crore.toml:1: "));
+        assert_eq!(
+            problem("[compression]\nlevel = 10"),
+            "crore.toml:2: `compression.level`: compression level 10: choose one from 1 (fast) to 9 (small)"
+        );
+        assert!(problem("[compression]\nserver_window_bits = 7").ends_with("7 window bits: choose from 8 to 15"));
         assert!(problem("[limits]\nping_interval = 30").contains("found a whole number"));
     }
 

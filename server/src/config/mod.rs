@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use crore_engine::Compression;
 use crore_engine::limits::Limits;
 use crore_engine::uring::DescriptorSetting;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -44,6 +45,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// What clients may do.
     pub clients: ClientsConfig,
+    /// Compression of messages.
+    pub compression: CompressionConfig,
     /// Bounds of a connection; section `limits`, where `topic_bytes_max` is called `channel_bytes_max`.
     pub engine: Limits,
     /// Bounds of the JSON protocol; section `limits` as well.
@@ -89,6 +92,15 @@ pub struct ClientsConfig {
     pub private: bool,
 }
 
+/// Section `compression`: permessage-deflate (RFC 7692), for clients that offer it.
+#[derive(Clone, Debug)]
+pub struct CompressionConfig {
+    /// Whether offers are taken up. Default true.
+    pub enabled: bool,
+    /// How. Default level 6, from 1,024 bytes up, without context takeover.
+    pub settings: Compression,
+}
+
 /// The part of section `limits` that concerns the JSON protocol.
 #[derive(Clone, Debug)]
 pub struct ProtocolLimits {
@@ -128,6 +140,7 @@ impl Default for Config {
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },
+            compression: CompressionConfig { enabled: true, settings: Compression::default() },
             engine: Limits::default(),
             limits: ProtocolLimits { connections_per_user_max: 64, json_depth_max: 64 },
             log: LogConfig { format: LogFormat::Text, level: Targets::new().with_default(LevelFilter::INFO) },

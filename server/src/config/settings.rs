@@ -1,7 +1,9 @@
 //! The table of settings: each name once, with the place that it writes to.
 
+use crore_engine::Compression;
+
 use super::Config;
-use super::value::Value;
+use super::value::{FromValue, Value};
 use crate::channel::ChannelRule;
 
 /// One setting of a `T`.
@@ -35,6 +37,17 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
     Setting::new("identity.trust_user_header", |c, v| v.read_into(&mut c.identity.trust_user_header)),
     Setting::new("clients.broadcast", |c, v| v.read_into(&mut c.clients.broadcast)),
     Setting::new("clients.private", |c, v| v.read_into(&mut c.clients.private)),
+    Setting::new("compression.enabled", |c, v| v.read_into(&mut c.compression.enabled)),
+    Setting::new("compression.level", |c, v| put_compression(c, v, |s| &mut s.level)),
+    Setting::new("compression.threshold_bytes", |c, v| put_compression(c, v, |s| &mut s.threshold_bytes)),
+    Setting::new("compression.server_context_takeover", |c, v| {
+        put_compression(c, v, |s| &mut s.server_context_takeover)
+    }),
+    Setting::new("compression.client_context_takeover", |c, v| {
+        put_compression(c, v, |s| &mut s.client_context_takeover)
+    }),
+    Setting::new("compression.server_window_bits", |c, v| put_compression(c, v, |s| &mut s.server_window_bits)),
+    Setting::new("compression.client_window_bits", |c, v| put_compression(c, v, |s| &mut s.client_window_bits)),
     Setting::new("limits.connections_per_core_max", |c, v| v.read_into(&mut c.engine.connections_per_core_max)),
     Setting::new("limits.connections_per_user_max", |c, v| v.read_into(&mut c.limits.connections_per_user_max)),
     Setting::new("limits.message_bytes_max", |c, v| v.read_into(&mut c.engine.message_bytes_max)),
@@ -63,6 +76,17 @@ pub(super) const CHANNEL_SETTINGS: &[Setting<ChannelRule>] = &[
     }),
     Setting::new("echo", |rule, v| v.read_into(&mut rule.options.echo)),
 ];
+
+/// Writes a setting of the compression, whose ranges the engine knows.
+fn put_compression<T: FromValue>(
+    config: &mut Config,
+    value: Value<'_>,
+    place: fn(&mut Compression) -> &mut T,
+) -> Result<(), String> {
+    let settings = &mut config.compression.settings;
+    value.read_into(place(settings))?;
+    settings.check().map_err(|error| error.to_string())
+}
 
 /// The key that looks most like an unknown one. A name without its section is recognised too.
 pub(super) fn nearest<'k>(unknown: &str, keys: impl Iterator<Item = &'k str>) -> String {

@@ -92,7 +92,7 @@ macro_rules! bounds {
     )+ };
 }
 
-bounds!(u32, usize);
+bounds!(u8, u32, usize);
 
 impl FromValue for Option<u32> {
     fn from_value(value: Value<'_>) -> Result<Self, String> {

@@ -2,10 +2,16 @@
 //! process, so the tests of this file run one at a time.
 
 use std::sync::mpsc::channel;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crore_engine::{CloseCause, Closed, Context, Delivery, Handler, Limits, Message, MessageKind, MessageStart, Piece};
+use crore_engine::protocol::Opcode;
+use crore_engine::protocol::deflate::{Deflater, Direction, Window};
+use crore_engine::{
+    CloseCause, Closed, Compression, Context, Delivery, Engine, Handler, Limits, Message, MessageKind, MessageStart,
+    Piece,
+};
+use crore_tests::client::REQUEST;
 use crore_tests::frame::{self, BINARY, CLOSE, PING, PONG, TEXT, fragment, header, masked};
 use crore_tests::server::Reports;
 use crore_tests::system::allocated_bytes;
@@ -443,5 +449,90 @@ fn who_does_not_read_what_pieces_cause_is_not_read_from() {
         assert_eq!((received, code), (BYTES, Some(1000)));
         client.send(frame::close(1000, ""));
         client.ended();
+    });
+}
+
+/// Answers each piece, and each message, with noise of the same length.
+struct Noise;
+
+/// Bytes of a message that is taken whole by [`Noise`].
+const WHOLE_BYTES: usize = 80_000;
+
+/// What no compression shortens.
+fn noise() -> &'static [u8] {
+    static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut noise = vec![0; WHOLE_BYTES];
+        fastrand::Rng::with_seed(1).fill(&mut noise);
+        noise
+    });
+    &NOISE
+}
+
+impl Handler for Noise {
+    type Connection = ();
+
+    fn on_begin(&mut self, _: &mut Context<'_>, _: &mut (), start: MessageStart) -> Delivery {
+        assert!(start.compressed);
+        if start.kind == MessageKind::Text { Delivery::Pieces } else { Delivery::Whole }
+    }
+
+    fn on_piece(&mut self, context: &mut Context<'_>, _: &mut (), piece: Piece<'_>) {
+        context.send(&noise()[..piece.bytes.len()]);
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        context.send(&noise()[..message.payload().len()]);
+    }
+}
+
+/// A masked frame with a compressed message.
+fn compressed(opcode: Opcode, message: &[u8]) -> Vec<u8> {
+    let direction = Direction { context_takeover: false, window_bits: 15 };
+    let mut frame = Vec::new();
+    let mut deflater = Deflater::new(&Compression::default());
+    assert!(deflater.append_message(&mut frame, opcode, message, direction, &mut Window::new()));
+    let Frame { first, payload } = Frame::take(&mut frame).expect("a whole frame");
+    masked(first, &payload)
+}
+
+#[test]
+fn what_decompresses_to_much_causes_no_more_than_finds_room() {
+    const BYTES: usize = 24_000_000;
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(1).limits(limits());
+        let engine = engine.descriptors(setup.descriptors).compression(Some(Compression::default()));
+        let running = engine.start(|_| Noise).expect("the engine starts");
+        let request = REQUEST.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
+        // One message of which every piece is answered, or very many of which each is, in little more than one buffer.
+        let one = compressed(Opcode::Text, &vec![b'a'; BYTES]);
+        let many = compressed(Opcode::Binary, &[0; WHOLE_BYTES]).repeat(BYTES / WHOLE_BYTES);
+        assert!(one.len() + many.len() < 100_000);
+        for (name, bytes) in [("one", one), ("many", many)] {
+            let mut client = Client::tcp_with_window(running.address(), 4096);
+            client.send(&request);
+            assert!(client.head().contains("permessage-deflate"));
+            let before = allocated_bytes();
+            client.send(&bytes);
+            // Nothing more of it happens before some is read.
+            let mut sent = 0;
+            wait_until("the server waits", || {
+                std::thread::sleep(Duration::from_millis(100));
+                std::mem::replace(&mut sent, running.handle().stats().messages_sent) == sent && sent > 0
+            });
+            assert!(grown(before) < 3 << 20, "{} bytes more for {name}", grown(before));
+            let mut received = 0;
+            while received < BYTES {
+                let frame = client.frame();
+                assert_eq!(frame.first, BINARY, "{frame:?} after {received} bytes of {name}");
+                received += frame.payload.len();
+            }
+            assert_eq!(received, BYTES);
+            client.close();
+        }
+        let stats = running.handle().stats();
+        assert_eq!((stats.messages_dropped, stats.closed_slow), (0, 0));
+        running.handle().drain(Duration::ZERO);
+        running.join().expect("every worker ends in peace");
     });
 }

@@ -70,8 +70,9 @@ pub trait Handler: 'static {
     /// or decompressed, and is at most [`RECEIVE_BUFFER_BYTES`](crate::limits::RECEIVE_BUFFER_BYTES) long.
     ///
     /// Everything can be done that can be done in [`Self::on_message`]; nothing but pings and pongs comes between
-    /// two pieces. A connection may end within a message: the last piece then never comes, and
-    /// [`Self::on_close`] is the end of the message, too.
+    /// two pieces. While what is sent waits for the peer to read, no more pieces come, as with messages. A connection
+    /// may end within a message: the last piece then never comes, and [`Self::on_close`] is the end of the message,
+    /// too.
     fn on_piece(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, piece: Piece<'_>) {
         let _ = (context, connection, piece);
     }

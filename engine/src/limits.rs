@@ -131,8 +131,8 @@ pub struct Limits {
     /// connection never holds more than twice the bound.
     pub message_bytes_max: usize,
     /// Bytes of one message that the handler takes in pieces ([`Delivery::Pieces`](crate::Delivery::Pieces)).
-    /// Beyond it: close with 1009. Such a message costs less than 512 bytes, whatever its size. 0, the default:
-    /// every message is taken whole, and the handler is not asked.
+    /// Beyond it: close with 1009. Such a message costs less than 512 bytes, whatever its size, and a decompressor
+    /// (48 kB) if it is compressed. 0, the default: every message is taken whole, and the handler is not asked.
     pub pieces_bytes_max: usize,
     /// Fragments of one message, taken whole or in pieces. Beyond it: close with 1009. A message of 64 MiB in
     /// fragments of one byte needs 67,108,864.

@@ -114,6 +114,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     break;
                 }
             };
+            // Whether the payload lies in the input, so that there is no more of it than was received.
+            let mut lies_here = true;
             match event {
                 Event::Message { kind, payload, at } => {
                     let message = Message::received(kind, payload);
@@ -144,6 +146,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         });
                         self.apply(slot, in_place);
                     }
+                    lies_here = at.is_some();
                 }
                 Event::Begin(start) => {
                     position += input.position();
@@ -167,6 +170,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     }
                     position += input.position();
                     self.apply_behind(slot, &mut source, &mut echo);
+                    lies_here = false;
                 }
                 Event::Ping(payload) => {
                     let mut pong = self.corks.buffer();
@@ -199,6 +203,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     self.on_close_frame(slot, code, &reason);
                     break;
                 }
+            }
+            // A few bytes may be decompressed to megabytes: what they cause has to find room as they come.
+            if !lies_here && self.is_behind(slot) {
+                self.hold_rest(slot, &mut source, position..length);
+                break;
             }
         }
         self.finish_echo(slot, source, &echo);

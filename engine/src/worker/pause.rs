@@ -7,7 +7,10 @@
 //! ```
 //!
 //! What is held is bounded by what a multishot receive delivers until the next time that the kernel is
-//! entered, and so by the pool of buffers.
+//! entered, and so by the pool of buffers. Compressed input is held as it came: it is decompressed when there is
+//! room for what it causes.
+
+use std::ops::Range;
 
 use super::Worker;
 use super::connection::{NONE, Phase, Watch};
@@ -39,6 +42,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.driver.release(buffer);
     }
 
+    /// Keeps for later what is not decoded yet of input that is being handled.
+    pub(super) fn hold_rest(&mut self, slot: u32, source: &mut Source, rest: Range<usize>) {
+        let bytes = match source {
+            Source::Buffer(buffer) => &self.driver.bytes(buffer)[rest],
+            Source::Heap(bytes) => &bytes[rest],
+        };
+        let connection = self.connections.at(slot);
+        connection.paused = true;
+        connection.rare_mut().input.extend_from_slice(bytes);
+    }
+
     /// Ends the multishot receive of a connection that is paused. Unlike a demotion this can't wait for
     /// another second: until the receive has ended, input piles up.
     pub(super) fn end_if_paused(&mut self, slot: u32) {
@@ -54,7 +68,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Ends the pause: at once, or after what is held has been handled, still in this turn or in the next.
     pub(super) fn resume(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
-        if connection.rare.as_ref().is_some_and(|rare| !rare.input.is_empty()) {
+        // A decoder may have more to say of input that it has read.
+        let held = connection.rare.as_ref().is_some_and(|rare| !rare.input.is_empty());
+        if held || !connection.decoder.is_idle() {
             self.resumed.push(slot);
         } else {
             connection.paused = false;
@@ -75,20 +91,24 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Handles what is held for a connection whose peer has ended the stream.
     pub(super) fn take_last_input(&mut self, slot: u32) {
-        if std::mem::take(&mut self.connections.at(slot).paused) {
+        while std::mem::take(&mut self.connections.at(slot).paused) {
             self.take_input(slot, true);
         }
     }
 
     /// Handles what is held, as long as there is room for what it causes, or all of it.
     fn take_input(&mut self, slot: u32, all: bool) {
-        let Some(rare) = &mut self.connections.at(slot).rare else { return };
-        let input = std::mem::take(&mut rare.input);
+        let rare = self.connections.at(slot).rare.as_mut();
+        let input = rare.map_or_else(Vec::new, |rare| std::mem::take(&mut rare.input));
+        if input.is_empty() {
+            self.on_bytes(slot, Source::Heap(Vec::new()), 0, 0);
+        }
         for piece in input.chunks(RECEIVE_BUFFER_BYTES) {
             if !matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
                 break;
             }
-            if !all && self.is_behind(slot) {
+            // Behind what is held once more nothing may overtake it.
+            if self.connections.at(slot).paused || !all && self.is_behind(slot) {
                 let connection = self.connections.at(slot);
                 connection.paused = true;
                 connection.rare_mut().input.extend_from_slice(piece);

@@ -118,6 +118,9 @@ for (const [Client, mode] of CLIENTS.flatMap((Client) => MODES.map((mode) => [Cl
       }
       await client.sendFragments(Array(100).fill(Buffer.from(BEYOND_ASCII)), true);
       assert.equal(await client.receive(), BEYOND_ASCII.repeat(100));
+      const begun = wire.connections[0].client.messages;
+      assert.deepEqual(begun.map(({ fin }) => fin), Array(5).fill(false));
+      assert.deepEqual(begun.map(({ rsv }) => rsv), Array(5).fill(agreed && Client.compresses ? 4 : 0));
     });
 
     test('pings of every length', async () => {

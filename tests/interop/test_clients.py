@@ -98,8 +98,11 @@ class Cases:
         for pieces in [[b"", b""], [self.random.randbytes(1_000) for _ in range(300)], [b"twice" * 1_000] * 20]:
             await self.wait(socket.send_fragments(pieces, text=False))
             self.assertEqual(await self.wait(socket.receive()), b"".join(pieces))
-        sent = self.wire.connections[0].client.frames
+        (connection,) = self.wire.connections
+        sent = connection.client.frames
         self.assertGreater(sum(not frame.fin for frame in sent), 300)
+        begun = [frame.rsv for frame in connection.client.messages() if not frame.fin]
+        self.assertEqual(set(begun), {0 if connection.agreed() is None else 4})
 
     async def test_pings_of_every_length(self):
         socket = await self.open()

@@ -12,8 +12,8 @@ const INFLATERS_KEPT_MAX: usize = 16;
 /// Bytes of decompressed output that are handed on at once: as many as of what was received.
 const OUTPUT_BYTES: usize = RECEIVE_BUFFER_BYTES;
 
-/// An empty stored block and another of one byte: behind a whole message they come out as one byte.
-const END_PROBE: [u8; 10] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0x00, 0x01, 0x00, 0xfe, 0xff, 0x00];
+/// A stored block of one byte: where a block may begin it comes out as that byte.
+const END_PROBE: [u8; 6] = [0x00, 0x01, 0x00, 0xfe, 0xff, 0x00];
 
 /// What came is no DEFLATE data, or ends in the middle of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +84,14 @@ impl Inflater {
         }
         let mut output = [0; 2];
         let before = self.inflate.total_out();
-        self.inflate.decompress(&END_PROBE, &mut output, InflateFlush::SyncFlush).map_err(|_| InflateError)?;
-        if self.inflate.total_out() == before + 1 { Ok(()) } else { Err(InflateError) }
+        // Behind a whole message the tail is an empty block; of a cut one it may make the rest.
+        for (input, bytes) in [(&TAIL[..], 0), (&END_PROBE[..], 1)] {
+            let status = self.inflate.decompress(input, &mut output, InflateFlush::SyncFlush);
+            if status != Ok(Status::Ok) || self.inflate.total_out() != before + bytes {
+                return Err(InflateError);
+            }
+        }
+        Ok(())
     }
 
     fn start(&mut self, window: &[u8]) -> Result<(), InflateError> {

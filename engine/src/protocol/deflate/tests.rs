@@ -314,6 +314,8 @@ fn a_message_that_is_cut_or_broken_is_an_error() {
         let came = inflate(&mut inflaters, &compressed[..cut], &[], 4096);
         assert_eq!(came, Err(InflateError), "cut at {cut} of {}", compressed.len());
     }
+    // What ends the message would complete this one, with a character that nobody has sent.
+    assert_eq!(inflate(&mut inflaters, &[0x6b], &[], 100), Err(InflateError));
     // Block type 3 is reserved.
     assert_eq!(inflate(&mut inflaters, &[0x06, 0x00], &[], 100), Err(InflateError));
 }

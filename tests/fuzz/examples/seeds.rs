@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use crore_engine::protocol::deflate::Compression;
 use crore_engine::protocol::handshake::{append_accept, append_client_request};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -11,9 +12,13 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 fn main() -> std::io::Result<()> {
     let directory = std::env::args().nth(1).expect("usage: seeds DIRECTORY");
     let directory = Path::new(&directory);
-    for (target, seeds) in
-        [("handshake", handshake()), ("frames", streams(&[0])), ("assembler", streams(&[0, 1, 3])), ("json", json())]
-    {
+    for (target, seeds) in [
+        ("handshake", handshake()),
+        ("frames", streams(&[0])),
+        ("assembler", streams(&[0, 5, 7, 9, 14, 15])),
+        ("deflate", deflate()),
+        ("json", json()),
+    ] {
         let directory = directory.join(target);
         fs::create_dir_all(&directory)?;
         for (number, seed) in seeds.iter().enumerate() {
@@ -78,17 +83,25 @@ fn handshake() -> Vec<Vec<u8>> {
     seeds.push(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(300)).into_bytes());
     seeds.push([&get("/chat", &proper)[..], b"\x81\x80\0\0\0\0more"].concat());
     let mut request = Vec::new();
-    append_client_request(&mut request, "a:1", "/ws?a", KEY, Some("chat"));
+    append_client_request(&mut request, "a:1", "/ws?a", KEY, Some("chat"), Some(&Compression::default()));
     seeds.push(request);
     for subprotocol in [None, Some("chat")] {
         let mut answer = Vec::new();
-        append_accept(&mut answer, KEY, subprotocol);
+        append_accept(&mut answer, KEY, subprotocol, None);
         let answer = String::from_utf8(answer).expect("text");
         for (from, to) in [("", ""), ("101", "200"), ("websocket", "h2c"), ("s3pP", "S3pP"), ("n: Upgrade", "n: x")] {
             seeds.push(answer.replace(from, to).into_bytes());
         }
-        let extended = format!("\r\nSec-WebSocket-Extensions: {}\r\n\r\n", "permessage-deflate");
-        seeds.push(answer.replacen("\r\n\r\n", &extended, 1).into_bytes());
+        for chosen in [
+            "permessage-deflate",
+            "permessage-deflate; server_max_window_bits=10; client_max_window_bits=9",
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=8",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate, permessage-deflate",
+        ] {
+            let extended = format!("\r\nSec-WebSocket-Extensions: {chosen}\r\n\r\n");
+            seeds.push(answer.replacen("\r\n\r\n", &extended, 1).into_bytes());
+        }
     }
     seeds
 }
@@ -97,7 +110,13 @@ fn handshake() -> Vec<Vec<u8>> {
 fn streams(choices: &[u8]) -> Vec<Vec<u8>> {
     let euro = "€".as_bytes();
     // Records as `build` reads them: the first byte, the length's, a flaw or the byte that is repeated, the payload.
-    let built: [&[&[u8]]; 29] = [
+    let built: [&[&[u8]]; 34] = [
+        // "Hello" compressed, and again by reference to itself; in fragments; stored; a final block in the middle.
+        &[b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xc1\x05\xf2\x00\x11\x00\x00"],
+        &[b"\x41\x03\xf2\x48\xcd", b"\x89\x01?", b"\x00\x00", b"\x80\x04\xc9\xc9\x07\x00"],
+        &[b"\xc2\x0b\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00", b"\xc2\x00", b"\xc1\x01\x00"],
+        &[b"\xc2\x08\xf3\x48\xcd\xc9\xc9\x07\x00\x00", b"\xc2\x0d\xf2\x48\x05\0\0\0\xff\xff\xca\xc9\xc9\x07\0"],
+        &[b"\xc1\x02\x06\x00"],
         &[b"\x81\x05Hello"],
         &[b"\x82\x00", b"\x81\x01a", b"\x89\x02hi", b"\x8a\x00"],
         &[b"\x01\x03Hel", b"\x89\x01?", b"\x80\x02lo"],
@@ -150,6 +169,38 @@ fn streams(choices: &[u8]) -> Vec<Vec<u8>> {
                 seeds.push([&[head], &seed[..], &stream].concat());
             }
         }
+    }
+    seeds
+}
+
+/// Settings, and messages as [`crore_fuzz::deflate`] reads them.
+fn deflate() -> Vec<Vec<u8>> {
+    let compressed: [&[&[u8]]; 9] = [
+        &[b"\x07\xf2\x48\xcd\xc9\xc9\x07\x00", b"\x05\xf2\x00\x11\x00\x00", b"\x05\xf2\x00\x11\x00\x00"],
+        &[b"\x0b\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00", b"\x00", b"\x01\x00"],
+        &[b"\x08\xf3\x48\xcd\xc9\xc9\x07\x00\x00", b"\x07\xf3\x48\xcd\xc9\xc9\x07\x00"],
+        &[b"\x0d\xf2\x48\x05\0\0\0\xff\xff\xca\xc9\xc9\x07\0"],
+        &[b"\x02\x06\x00"],
+        &[b"\x03\xf2\x48\xcd"],
+        // Five thousand times the same letter, with Huffman codes of its own.
+        &[b"\x13\xec\xc1\x01\x0d\0\0\0\xc2\xa0\xf7\x4f\x6d\x0e\x37\xa0\0\0\0\0"],
+        &[b"\x04\x4a\x1c\x05\xa3", b"\x10\x4a\x1c\x05\xa3\x60\x14\x8c\x82\x51\x30\x0a\x86\x3b\0\0"],
+        &[b"\x0d\x05\xc0\x81\x08\0\0\0\0\x20\x7f\xeb\x03"],
+    ];
+    let plain: [&[u8]; 6] = [
+        b"\x14Hello, hello, hello!\x14Hello, hello, hello!",
+        b"\x00\x01a\x03abc",
+        b"\xfeab\xffaab\xfdab",
+        b"\xf9 to be or not to be",
+        b"\xf0\0\xf1\x01\xf2\x02\xf3\x03",
+        b"\x08\x8a\x13\xfe\x77\x01\xc0\xde\x99\xfa\0",
+    ];
+    let mut seeds = Vec::new();
+    for head in 0..=u8::MAX {
+        let number = usize::from(head);
+        let split = [[0, 0], [0, 1], [0, 18], [0, 20]][number % 4];
+        let body = if head & 1 == 0 { compressed[number / 2 % 9].concat() } else { plain[number / 2 % 6].to_vec() };
+        seeds.push([&[head, (number % 11) as u8], &split[..], &body].concat());
     }
     seeds
 }

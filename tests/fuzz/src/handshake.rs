@@ -1,11 +1,13 @@
 //! Whatever comes in place of a request or of its answer is refused or read, and what is read is what stands
 //! there, to a reader of our own and to tungstenite's.
 
-use crore_engine::protocol::HandshakeError;
+use crore_engine::protocol::deflate::{Compression, DeflateAgreement, parse_answer};
+use crore_engine::protocol::extensions::ExtensionOffer;
 use crore_engine::protocol::handshake::{
     ClientAccept, Upgrade, accept_key, append_accept, append_refusal, is_upgrade, parse_client_response, validate,
 };
 use crore_engine::protocol::http::{HEADERS_MAX, HeadLimits, Request, parse_request};
+use crore_engine::protocol::{HandshakeError, Role};
 use tungstenite::handshake::machine::TryParse as _;
 use tungstenite::handshake::server;
 
@@ -17,6 +19,20 @@ const NARROW: HeadLimits = HeadLimits { head_bytes_max: 300, headers_max: 8 };
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Heads up to this length are cut everywhere, longer ones at as many places.
 const CUTS_MAX: usize = 48;
+
+/// What a server may be ready for: everything, or little.
+const OURS: [Compression; 3] = [ready_for(false, 15, 15), ready_for(true, 15, 15), ready_for(true, 10, 9)];
+
+const fn ready_for(context_takeover: bool, server_window_bits: u8, client_window_bits: u8) -> Compression {
+    Compression {
+        level: 6,
+        threshold_bytes: 1024,
+        server_context_takeover: context_takeover,
+        client_context_takeover: context_takeover,
+        server_window_bits,
+        client_window_bits,
+    }
+}
 
 type Parsed<'a> = Result<Option<(Request<'a>, usize)>, HandshakeError>;
 
@@ -156,10 +172,59 @@ fn check_upgrade(request: &Request<'_>, upgrade: &Upgrade<'_>) {
     // A client that has asked with this key takes the answer.
     for subprotocol in [None, subprotocols.last().copied()] {
         let mut answer = Vec::new();
-        append_accept(&mut answer, upgrade.key, subprotocol);
-        let expected = ClientAccept { subprotocol };
-        assert_eq!(parse_client_response(&answer, upgrade.key), Ok(Some((expected, answer.len()))));
+        append_accept(&mut answer, upgrade.key, subprotocol, None);
+        let expected = ClientAccept { subprotocol, deflate: DeflateAgreement::NONE };
+        assert_eq!(parse_client_response(&answer, upgrade.key, None), Ok(Some((expected, answer.len()))));
     }
+    OURS.iter().for_each(|ours| check_negotiation(ours, upgrade));
+}
+
+/// The first offer that can be met is agreed to, within what both ends want, and the client understands it alike.
+fn check_negotiation(ours: &Compression, upgrade: &Upgrade<'_>) {
+    let theirs = upgrade.extensions().find_map(|offer| offered(&offer));
+    let Some((negotiated, theirs)) = ours.negotiate(upgrade.extensions()).zip(theirs) else {
+        assert!(ours.negotiate(upgrade.extensions()).is_none() && theirs.is_none());
+        return;
+    };
+    let (server, client) = (negotiated.agreement.outbound(Role::Server), negotiated.agreement.outbound(Role::Client));
+    assert!(server.window_bits <= ours.server_window_bits.min(theirs.server_window_bits));
+    assert!(client.window_bits <= theirs.client_window_bits);
+    assert_eq!(server.context_takeover, ours.server_context_takeover && theirs.server_context_takeover);
+    assert!(!client.context_takeover || (ours.client_context_takeover && theirs.client_context_takeover));
+    // Without takeover nothing of the window is kept, however large it is.
+    assert!(client.window_bytes() <= 1 << ours.client_window_bits);
+    assert_eq!(parse_answer(&negotiated.answer, &theirs), Some(negotiated.agreement));
+    let mut answer = Vec::new();
+    append_accept(&mut answer, upgrade.key, None, Some(&negotiated.answer));
+    let expected = ClientAccept { subprotocol: None, deflate: negotiated.agreement };
+    assert_eq!(parse_client_response(&answer, upgrade.key, Some(&theirs)), Ok(Some((expected, answer.len()))));
+}
+
+/// What a client wants that makes this offer; `None` if it is no proper one of permessage-deflate (RFC 7692,
+/// section 7.1).
+fn offered(offer: &ExtensionOffer<'_>) -> Option<Compression> {
+    offer.name.eq_ignore_ascii_case("permessage-deflate").then_some(())?;
+    let mut theirs = ready_for(true, 15, 15);
+    let mut seen = Vec::new();
+    for parameter in offer.parameters() {
+        let name = parameter.name.to_ascii_lowercase();
+        let bits = match parameter.value {
+            None => None,
+            Some("8") => Some(8),
+            Some("9") => Some(9),
+            Some(value) => Some((10..=15).find(|bits: &u8| bits.to_string() == value)?),
+        };
+        match (name.as_str(), bits) {
+            ("server_no_context_takeover", None) => theirs.server_context_takeover = false,
+            ("client_no_context_takeover", None) => theirs.client_context_takeover = false,
+            ("server_max_window_bits", Some(bits)) => theirs.server_window_bits = bits,
+            ("client_max_window_bits", bits) => theirs.client_window_bits = bits.unwrap_or(15),
+            _ => return None,
+        }
+        (!seen.contains(&name)).then_some(())?;
+        seen.push(name);
+    }
+    Some(theirs)
 }
 
 fn is_token(text: &str) -> bool {
@@ -221,9 +286,15 @@ fn check_refusal(error: &HandshakeError) {
 
 /// The same bytes as the answer to a request of ours.
 fn check_answer(data: &[u8]) {
-    let whole = parse_client_response(data, KEY);
+    for offered in [None, Some(&OURS[2])] {
+        check_answer_to(data, offered);
+    }
+}
+
+fn check_answer_to(data: &[u8], offered: Option<&Compression>) {
+    let whole = parse_client_response(data, KEY, offered);
     for end in cuts(data) {
-        match (parse_client_response(&data[..end], KEY), &whole) {
+        match (parse_client_response(&data[..end], KEY, offered), &whole) {
             (Ok(Some(cut)), Ok(Some(whole))) => assert_eq!(cut, *whole),
             (Ok(None), Ok(Some((_, head_bytes)))) => assert!(end < *head_bytes),
             (Ok(None), _) | (Err(_), Err(_)) => {}
@@ -234,5 +305,9 @@ fn check_answer(data: &[u8]) {
         let accepted = data[..head_bytes].windows(28).any(|window| window == accept_key(KEY));
         assert!(accepted, "without the value that belongs to the key");
         assert!(accept.subprotocol.is_none_or(|name| !name.contains(['\r', '\n'])));
+        assert!(offered.is_some() || !accept.deflate.is_agreed());
+        if accept.deflate.is_agreed() {
+            assert!(accept.deflate.outbound(Role::Client).window_bits <= OURS[2].client_window_bits);
+        }
     }
 }

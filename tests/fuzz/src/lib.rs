@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembler;
+pub mod deflate;
 pub mod frames;
 pub mod handshake;
 pub mod json;

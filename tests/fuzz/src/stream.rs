@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crore_engine::protocol::frame::{HEADER_BYTES_MAX, encode_header};
+use crore_engine::protocol::assembler::POOLED_PAYLOAD_BYTES_MAX;
+use crore_engine::protocol::deflate::DeflateAgreement;
+use crore_engine::protocol::frame::{HEADER_BYTES_MAX, encode_header, server_header_bytes};
 use crore_engine::protocol::mask::apply_mask;
 use crore_engine::protocol::{
     CloseFrame, Decoder, DecoderConfig, Event, Input, MessageKind, Opcode, PartialPool, ProtocolError, Role,
@@ -24,7 +26,7 @@ const PIECES_MAX: usize = 512;
 /// An input of the targets that read frames.
 ///
 /// The first byte chooses: bit 0 the role (1: client), bits 1 and 2 the limit on messages, bit 3 whether the
-/// stream is spelled out (0) or built from [records](build), bits 4 and 5 what the target likes. The next two
+/// stream is spelled out (0) or built from [records](build), the other four what the target likes. The next two
 /// bytes are the seed of the split; the rest is the stream.
 pub struct Case {
     /// Who receives the stream, and within which limits.
@@ -45,9 +47,15 @@ impl Case {
         let role = if head & 1 == 0 { Role::Server } else { Role::Client };
         let limit = usize::from(head >> 1 & 3) % MESSAGE_BYTES_MAX.len();
         let message_bytes_max = MESSAGE_BYTES_MAX[limit];
-        let config = DecoderConfig { role, message_bytes_max, fragments_max: u32::MAX };
+        let config = DecoderConfig {
+            role,
+            message_bytes_max,
+            pieces_bytes_max: 0,
+            fragments_max: u32::MAX,
+            deflate: DeflateAgreement::NONE,
+        };
         let stream = if head & 8 == 0 { rest.to_vec() } else { build(rest, role) };
-        Some(Self { config, choice: head >> 4 & 3, seed: u16::from_be_bytes([high, low]), stream })
+        Some(Self { config, choice: head >> 4, seed: u16::from_be_bytes([high, low]), stream })
     }
 
     /// The pieces in which the stream comes: each begins where the one before has ended.
@@ -152,23 +160,15 @@ pub enum Owned {
     Close(Option<u16>, String),
 }
 
-impl From<&Event<'_>> for Owned {
-    fn from(event: &Event<'_>) -> Self {
-        match event {
-            Event::Message { kind, payload, .. } => Self::Message(*kind, payload.to_vec()),
-            Event::Ping(payload) => Self::Ping(payload.to_vec()),
-            Event::Pong(payload) => Self::Pong(payload.to_vec()),
-            Event::Close(CloseFrame { code, reason }) => Self::Close(*code, (*reason).to_owned()),
-        }
-    }
-}
-
 /// The engine at the receiving end of a stream: all events so far, and what ended it.
 pub struct Receiver<'p> {
     decoder: Decoder,
     pool: &'p mut PartialPool,
     config: DecoderConfig,
     received_bytes: usize,
+    messages: usize,
+    /// What has come of a message that is taken in pieces.
+    pieces: Option<Vec<u8>>,
     /// What has come.
     pub events: Vec<Owned>,
     /// What is wrong with the stream.
@@ -178,13 +178,18 @@ pub struct Receiver<'p> {
 /// Heap that a decoder takes beside a message's payload, in bytes.
 const PARTIAL_BYTES_MAX: usize = 512;
 
+/// Heap that a decompressor takes, with the window of what it refers to and the buffer for its output, in bytes.
+const INFLATE_BYTES_MAX: usize = 128 * 1024;
+
 /// The smallest buffer that a decoder takes for a payload in parts, in bytes.
 const PAYLOAD_CAPACITY_MIN: usize = 512;
 
 impl<'p> Receiver<'p> {
-    /// A connection of which nothing has been received.
+    /// A connection of which nothing has been received. If `config` allows pieces, every other message is taken
+    /// in pieces.
     pub fn new(config: DecoderConfig, pool: &'p mut PartialPool) -> Self {
-        Self { decoder: Decoder::default(), pool, config, received_bytes: 0, events: Vec::new(), error: None }
+        let (decoder, events) = (Decoder::default(), Vec::new());
+        Self { decoder, pool, config, received_bytes: 0, messages: 0, pieces: None, events, error: None }
     }
 
     /// Whether nothing more may be received.
@@ -202,13 +207,39 @@ impl<'p> Receiver<'p> {
         let mut input = Input::new(piece);
         while !self.is_over() {
             match self.decoder.next(&self.config, self.pool, &mut input) {
-                Ok(Some(event)) => {
-                    self.events.push(Owned::from(&event));
-                    if let Event::Message { payload, at: Some(at), .. } = event {
-                        let payload_bytes = payload.len();
+                Ok(Some(Event::Message { kind, payload, at })) => {
+                    let payload_bytes = payload.len();
+                    self.events.push(Owned::Message(kind, payload.to_vec()));
+                    self.messages += 1;
+                    assert!(self.pieces.is_none() && payload_bytes <= self.config.message_bytes_max);
+                    if let Some(at) = at {
                         assert_eq!(input.position(), at + payload_bytes, "it ends where reading goes on");
-                        self.assert_room_for_a_header(at, payload_bytes);
+                        // An answer of the same length can be written over it.
+                        let mask_bytes = if self.config.role == Role::Server { 4 } else { 0 };
+                        assert!(at >= server_header_bytes(payload_bytes) + mask_bytes);
                     }
+                }
+                Ok(Some(Event::Begin(_))) => {
+                    assert!(self.config.pieces_bytes_max > 0 && self.pieces.is_none());
+                    if self.messages % 2 == 1 {
+                        self.decoder.deliver_in_pieces();
+                        self.pieces = Some(Vec::new());
+                    }
+                }
+                Ok(Some(Event::Piece { kind, bytes, last })) => {
+                    assert!(last || !bytes.is_empty());
+                    let pieces = self.pieces.as_mut().expect("a message that is taken in pieces");
+                    pieces.extend_from_slice(bytes);
+                    assert!(pieces.len() <= self.config.pieces_bytes_max);
+                    if last {
+                        self.messages += 1;
+                        self.events.push(Owned::Message(kind, self.pieces.take().unwrap_or_default()));
+                    }
+                }
+                Ok(Some(Event::Ping(payload))) => self.events.push(Owned::Ping(payload.to_vec())),
+                Ok(Some(Event::Pong(payload))) => self.events.push(Owned::Pong(payload.to_vec())),
+                Ok(Some(Event::Close(CloseFrame { code, reason }))) => {
+                    self.events.push(Owned::Close(code, reason.to_owned()));
                 }
                 Ok(None) => {
                     assert_eq!(input.remaining(), 0, "all has been read");
@@ -220,20 +251,18 @@ impl<'p> Receiver<'p> {
         }
     }
 
-    /// An answer of the same length can be written over the message.
-    fn assert_room_for_a_header(&self, at: usize, payload_bytes: usize) {
-        let mask_bytes = if self.config.role == Role::Server { 4 } else { 0 };
-        assert!(at >= crore_engine::protocol::frame::server_header_bytes(payload_bytes) + mask_bytes);
-    }
-
     fn assert_bounded(&self) {
-        use crore_engine::protocol::assembler::POOLED_PAYLOAD_BYTES_MAX;
         let kept = self.decoder.buffered_bytes();
         assert_eq!(kept == 0, self.decoder.is_idle());
-        let most = self.config.message_bytes_max.min(2 * self.received_bytes);
-        // What comes from the pool may have its buffer already.
-        let most = most.max(PAYLOAD_CAPACITY_MIN).max(POOLED_PAYLOAD_BYTES_MAX);
-        assert!(kept <= PARTIAL_BYTES_MAX + most, "{kept} bytes are kept of {}", self.received_bytes);
+        let (come, deflate) = if self.config.deflate.is_agreed() {
+            (usize::MAX, INFLATE_BYTES_MAX)
+        } else {
+            (2 * self.received_bytes, 0)
+        };
+        // What comes from the pool may have its buffer already; what is taken in pieces needs none.
+        let payload = self.config.message_bytes_max.min(come).max(PAYLOAD_CAPACITY_MIN).max(POOLED_PAYLOAD_BYTES_MAX);
+        let most = PARTIAL_BYTES_MAX + deflate + if self.pieces.is_some() { 0 } else { payload };
+        assert!(kept <= most, "{kept} bytes are kept of {}", self.received_bytes);
     }
 
     /// Ends the connection, and says what came of it.
@@ -241,12 +270,13 @@ impl<'p> Receiver<'p> {
     /// # Panics
     /// If anything is still held, or the pool keeps more than it may.
     pub fn end(mut self) -> (Vec<Owned>, Option<ProtocolError>) {
-        use crore_engine::protocol::assembler::POOLED_PAYLOAD_BYTES_MAX;
         self.decoder.release(self.pool);
         assert!(self.decoder.is_idle());
         assert_eq!(self.decoder.buffered_bytes(), 0);
+        let deflate = if self.config.deflate.is_agreed() { INFLATE_BYTES_MAX } else { 0 };
         let pooled = self.pool.heap_bytes();
-        assert!(pooled <= PARTIAL_BYTES_MAX + POOLED_PAYLOAD_BYTES_MAX, "{pooled} bytes for one connection at a time");
+        let most = PARTIAL_BYTES_MAX + POOLED_PAYLOAD_BYTES_MAX + deflate;
+        assert!(pooled <= most, "{pooled} bytes for one connection at a time");
         (self.events, self.error)
     }
 }

@@ -1,24 +1,44 @@
 //! The only reader of time.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Time of one worker: read once a turn, the same for everything that happens in it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
-    start: Instant,
+    source: Source,
     now: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// The kernel's monotonic clock, from this moment on.
+    Monotonic(Instant),
+    /// Whatever somebody has set.
+    Set(Rc<Cell<Duration>>),
 }
 
 impl Clock {
     /// A clock that starts at zero.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now(), now: Duration::ZERO }
+        Self { source: Source::Monotonic(Instant::now()), now: Duration::ZERO }
+    }
+
+    /// A clock that shows what `time` is set to: for simulations, whose time stands, runs and jumps as they
+    /// like, but never back.
+    #[must_use]
+    pub fn set_by(time: &Rc<Cell<Duration>>) -> Self {
+        Self { source: Source::Set(Rc::clone(time)), now: time.get() }
     }
 
     /// Reads the time.
     pub fn read(&mut self) {
-        self.now = self.start.elapsed();
+        self.now = match &self.source {
+            Source::Monotonic(start) => start.elapsed(),
+            Source::Set(time) => time.get(),
+        };
     }
 
     /// Time from the start to the last read.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use crate::clock::Clock;
 use crate::handle::{CoreLink, EngineHandle};
 use crate::handler::Handler;
 use crate::host;
@@ -253,6 +254,7 @@ impl Engine {
                     port,
                     interest,
                     stats,
+                    clock: Clock::start(),
                 };
                 host::run(kind, Worker::new(parts), &doorbells[core.index()])
                     .map_err(|source| Error::Worker { core, source })?;

@@ -56,7 +56,7 @@
 //! | `protocol` `mesh` `topics` | `limits` `id` `message` |
 //! | `uring` | `limits` `id` `driver` |
 //! | `worker` | every module but `uring`, which it sees only as [`driver::Driver`] |
-//! | `engine` `host` | everything: they put the parts together |
+//! | `engine` `host` `simulation` | everything: they put the parts together |
 //!
 //! A message is encoded once, where it is sent from; so `handler` and `handle`, which belong to the
 //! foundation, know the frame encoder, and a request head is shown to a handler as the protocol's own
@@ -73,6 +73,8 @@ pub mod limits;
 pub mod mesh;
 pub mod message;
 pub mod protocol;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod stats;
 pub mod topics;
 pub mod uring;

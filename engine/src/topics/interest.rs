@@ -34,14 +34,20 @@ pub const INTEREST_BUCKETS: usize = 1 << 16;
 /// How names of topics are hashed: alike on all cores, differently in each process, because clients
 /// choose the names.
 #[derive(Clone, Debug)]
-pub struct TopicHash(foldhash::quality::RandomState);
+pub struct TopicHash(foldhash::quality::SeedableRandomState);
 
 impl TopicHash {
     /// With a random seed.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "two of them differ: there is no default one")]
     pub fn new() -> Self {
-        Self(foldhash::quality::RandomState::default())
+        Self(foldhash::quality::SeedableRandomState::random())
+    }
+
+    /// Without a seed: the same in each process. For simulations, which must not depend on chance.
+    #[must_use]
+    pub fn fixed() -> Self {
+        Self(foldhash::quality::SeedableRandomState::fixed())
     }
 
     /// The hash of `name`.
@@ -68,10 +74,20 @@ impl Interest {
     /// If there are no cores.
     #[must_use]
     pub fn new(cores: usize) -> Self {
+        Self::with_hash(cores, TopicHash::new())
+    }
+
+    /// As [`Self::new`], with a hash function of the caller's choice.
+    ///
+    /// # Panics
+    ///
+    /// If there are no cores.
+    #[must_use]
+    pub fn with_hash(cores: usize, hash: TopicHash) -> Self {
         assert!(cores > 0, "an engine has at least one core");
         let words = cores.div_ceil(64);
         let masks = (0..INTEREST_BUCKETS * words).map(|_| AtomicU64::new(0)).collect();
-        Self { hash: TopicHash::new(), masks, words }
+        Self { hash, masks, words }
     }
 
     /// The hash of a topic's name, as this table and all cores' [`Topics`](super::Topics) use it.

@@ -195,6 +195,9 @@ impl<S> Connection<S> {
         }
         if let Some(rare) = &mut self.rare {
             topics.extend(rare.topics.drain().map(TopicId));
+            // The set is hashed with a random seed. In the order of their numbers, so that the same input
+            // always has the same outcome.
+            topics.sort_unstable_by_key(|topic| topic.0);
         }
         topics
     }

@@ -16,6 +16,8 @@
 
 mod apply;
 mod broadcast;
+#[cfg(feature = "simulation")]
+mod census;
 mod connection;
 mod connections;
 mod ending;
@@ -24,8 +26,6 @@ mod heartbeat;
 mod inbound;
 mod outbox;
 mod pause;
-#[cfg(test)]
-mod simulation;
 mod timers;
 mod upgrade;
 mod variants;
@@ -54,6 +54,8 @@ use crate::protocol::{DecoderConfig, PartialPool, Role};
 use crate::stats::{CoreStats, Stats};
 use crate::topics::{Interest, InterestCounts, Topics};
 
+#[cfg(feature = "simulation")]
+pub use census::Census;
 pub(crate) use event_loop::Progress;
 
 /// What a handler sees of a connection. Put together from single fields, since what it is told about borrows
@@ -89,6 +91,7 @@ pub(crate) struct WorkerParts<D, H> {
     pub(crate) port: Port<Batch>,
     pub(crate) interest: Arc<Interest>,
     pub(crate) stats: Arc<CoreStats>,
+    pub(crate) clock: Clock,
 }
 
 /// One core.
@@ -151,6 +154,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             port,
             interest,
             stats,
+            clock,
         } = parts;
         driver.accept();
         // What was compressed with the window of another message can't be dropped without that one's
@@ -190,7 +194,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             batches: (0..handle.cores()).map(|_| Batch::new()).collect(),
             port,
             handle,
-            clock: Clock::start(),
+            clock,
             ticking: false,
             expired: Vec::new(),
             cancels: CancelBudget::default(),

@@ -1,0 +1,60 @@
+//! What a worker holds, counted: for a simulation, which wants all of it back.
+
+use super::Worker;
+use super::connection::{NONE, Phase};
+use crate::driver::Driver;
+use crate::handler::Handler;
+
+/// What a worker holds at one moment, between two turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Census {
+    /// Slots in use.
+    pub connections: usize,
+    /// Connections that are upgraded and have not begun to end.
+    pub open: usize,
+    /// Connections whose input is not asked for because they do not read.
+    pub paused: usize,
+    /// Connections that have more than the slot itself.
+    pub with_rare: usize,
+    /// Bytes of input that are kept for later: heads that have come in part, and what came during a pause.
+    pub input_bytes: usize,
+    /// Bytes that wait in outboxes.
+    pub outbox_bytes: usize,
+    /// Bytes of heap that decoders keep for messages and frames that have come in part.
+    pub partial_bytes: usize,
+    /// Topics that have a subscriber.
+    pub topics: usize,
+    /// Whether any deadline is set.
+    pub deadlines: bool,
+    /// Output, held input and ended connections that wait for the next turn: none if the worker is idle.
+    pub left_behind: usize,
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// Counts what the worker holds.
+    pub(crate) fn census(&mut self) -> Census {
+        let mut census = Census {
+            connections: self.connections.len(),
+            topics: self.topics.len(),
+            deadlines: !self.timers.is_empty(),
+            left_behind: self.corks.list.len()
+                + self.too_slow.len()
+                + self.ended.len()
+                + self.resumed.len()
+                + self.batches.iter().map(Vec::len).sum::<usize>(),
+            ..Census::default()
+        };
+        for slot in self.connections.slots() {
+            let connection = self.connections.at(slot);
+            census.open += usize::from(connection.phase == Phase::Open);
+            census.paused += usize::from(connection.paused);
+            census.with_rare += usize::from(connection.rare.is_some());
+            census.input_bytes += connection.rare.as_ref().map_or(0, |rare| rare.input.len());
+            census.outbox_bytes += connection.outbox_bytes();
+            census.partial_bytes += connection.decoder.buffered_bytes();
+            census.left_behind += usize::from(connection.cork != NONE) + usize::from(connection.excepted);
+        }
+        census
+    }
+}

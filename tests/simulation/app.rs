@@ -1,0 +1,321 @@
+//! The application: it does what messages ask for, and writes down for the oracle what must come of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crore_engine::{
+    Answer, CloseCause, Closed, ConnectionId, Context, CoreId, Handler, Message, OwnedMessage, Request, Response,
+    SubscribeError,
+};
+
+use super::message::{DIRECT, EMPTY, HEAD_BYTES, Label, Wish, empty_stream, stream, topic_stream};
+use super::oracle::{Outside, Phase};
+use super::peer::kind_of;
+use super::plan::{Pace, Room};
+use super::world::World;
+
+/// Names of topics, by their numbers: longer and longer, so that some are too long.
+pub(crate) const TOPIC_NAMES: [&str; 6] = ["a", "bb", "c", "dddd", "ee", "ffffff"];
+
+/// What a page request is answered with.
+pub(crate) const PAGE: &str = "a page";
+
+pub(crate) struct Application {
+    world: Rc<RefCell<World>>,
+}
+
+/// The peer of a connection, once it has said who it is.
+#[derive(Default)]
+pub(crate) struct Guest(Option<usize>);
+
+impl Guest {
+    fn peer(&self) -> usize {
+        self.0.expect("the request has named the peer")
+    }
+}
+
+impl Application {
+    pub(crate) fn new(world: Rc<RefCell<World>>) -> Self {
+        Self { world }
+    }
+
+    /// Sends the peer a message of the application's own.
+    fn say(&self, context: &mut Context<'_>, peer: usize, bytes: usize) {
+        let world = &mut *self.world.borrow_mut();
+        let number = world.oracle.number();
+        let label = Label { stream: stream(0, DIRECT), number, wish: Wish::Ignore, argument: 0 };
+        context.send(&label.message(bytes));
+        world.oracle.send(peer, label.stream, number);
+    }
+
+    fn subscribe(&self, context: &mut Context<'_>, peer: usize, topic: u8) {
+        let name = TOPIC_NAMES[usize::from(topic)];
+        let outcome = context.subscribe(name);
+        let world = &mut *self.world.borrow_mut();
+        let (limits, connection) = (&world.plan.limits, &mut world.oracle.connections[peer]);
+        let expected = if name.len() > limits.topic_bytes_max {
+            Err(SubscribeError::NameTooLong(limits.topic_bytes_max))
+        } else if connection.topics & 1 << topic == 0 && connection.topics.count_ones() >= limits.subscriptions_max {
+            Err(SubscribeError::TooMany(limits.subscriptions_max))
+        } else {
+            connection.topics |= 1 << topic;
+            Ok(())
+        };
+        if connection.phase == Phase::Open {
+            assert_eq!(outcome, expected, "peer {peer} subscribes to `{name}`");
+            assert_eq!(context.is_subscribed(name), outcome.is_ok(), "peer {peer}, `{name}`");
+        } else {
+            connection.topics = 0;
+        }
+    }
+
+    fn forward(&self, context: &mut Context<'_>, from: usize, label: Label, message: Message<'_>) {
+        let world = &mut *self.world.borrow_mut();
+        let to = usize::from(label.argument) % world.oracle.connections.len();
+        let Some(id) = world.oracle.connections[to].id else { return };
+        world.trace.note("forwards", from, to as u64);
+        if label.wish == Wish::Forward {
+            context.send_to(id, message);
+            world.oracle.send(to, label.stream, label.number);
+        } else {
+            let outcome = context.handle().send(id, message);
+            assert_eq!(outcome.is_ok(), world.oracle.has_room(), "the inbox takes what it has room for");
+            if outcome.is_ok() {
+                world.oracle.inbox.push_back(Outside::Send { to: id, stream: label.stream, number: label.number });
+            }
+        }
+    }
+
+    fn obey(&self, context: &mut Context<'_>, peer: usize, label: Label, message: Message<'_>) {
+        let Label { number, wish, argument, .. } = label;
+        let oracle_of = |world: &mut World| world.oracle.send(peer, label.stream, number);
+        match wish {
+            Wish::Ignore => {}
+            Wish::Echo => {
+                context.send(message);
+                oracle_of(&mut self.world.borrow_mut());
+            }
+            Wish::EchoTwice => {
+                for _ in 0..2 {
+                    context.send(message);
+                    oracle_of(&mut self.world.borrow_mut());
+                }
+            }
+            Wish::EchoAround => {
+                context.send(message);
+                oracle_of(&mut self.world.borrow_mut());
+                let topic = argument % self.world.borrow().plan.topics;
+                let number = self.world.borrow_mut().oracle.number();
+                let other = Label { stream: topic_stream(0, topic), number, wish: Wish::Ignore, argument: 0 };
+                context.publish(TOPIC_NAMES[usize::from(topic)], &other.message(HEAD_BYTES));
+                self.world.borrow_mut().oracle.publish(topic, number, None);
+                context.send(message);
+                oracle_of(&mut self.world.borrow_mut());
+            }
+            Wish::Publish => {
+                context.publish(TOPIC_NAMES[usize::from(argument)], message);
+                self.world.borrow_mut().oracle.publish(argument, number, None);
+            }
+            Wish::PublishToOthers => {
+                context.publish_to_others(TOPIC_NAMES[usize::from(argument)], message);
+                self.world.borrow_mut().oracle.publish(argument, number, Some(peer));
+            }
+            Wish::Subscribe => {
+                self.subscribe(context, peer, argument);
+                self.say(context, peer, HEAD_BYTES);
+            }
+            Wish::Unsubscribe => {
+                context.unsubscribe(TOPIC_NAMES[usize::from(argument)]);
+                self.world.borrow_mut().oracle.connections[peer].topics &= !(1 << argument);
+                self.say(context, peer, HEAD_BYTES);
+            }
+            Wish::Forward | Wish::ForwardByHandle => self.forward(context, peer, label, message),
+            Wish::ForwardToCore => {
+                // One more than there are: an identifier that the engine did not make.
+                let core = 1 + u16::from(argument) % 3;
+                context.send_to(ConnectionId::new(CoreId(core), 1, 1), message);
+                if let Some(neighbour) = self.world.borrow_mut().oracle.neighbours.get_mut(usize::from(core) - 1) {
+                    neighbour.by_lane.push_back(number);
+                }
+            }
+            Wish::Broadcast => {
+                context.broadcast(message);
+                self.world.borrow_mut().oracle.broadcast(number, None);
+            }
+            Wish::BroadcastToOthers => {
+                context.broadcast_to_others(message);
+                self.world.borrow_mut().oracle.broadcast(number, Some(peer));
+            }
+            Wish::Burst => {
+                for count in 0..usize::from(argument) {
+                    self.say(context, peer, HEAD_BYTES + count * 8);
+                }
+            }
+            Wish::Close => {
+                context.send(message);
+                oracle_of(&mut self.world.borrow_mut());
+                context.close(4000, "as you wish");
+                self.world.borrow_mut().oracle.leaves(peer);
+                context.send(message);
+            }
+            Wish::Terminate => {
+                self.world.borrow_mut().oracle.leaves(peer);
+                context.terminate();
+            }
+            Wish::Spawn => {
+                let (handle, id, world) = (context.handle().clone(), context.id(), Rc::clone(&self.world));
+                let message = OwnedMessage::from(message);
+                context.spawn(async move {
+                    let world = &mut *world.borrow_mut();
+                    let outcome = handle.send(id, message);
+                    assert_eq!(outcome.is_ok(), world.oracle.has_room(), "the inbox takes what it has room for");
+                    if outcome.is_ok() {
+                        world.oracle.inbox.push_back(Outside::Send { to: id, stream: label.stream, number });
+                    }
+                });
+            }
+        }
+    }
+
+    /// Whether this was a reason to end the connection.
+    fn judge(&self, peer: usize, cause: CloseCause) {
+        let world = self.world.borrow();
+        let connection = &world.oracle.connections[peer];
+        let reasons = connection.reasons;
+        let justified = match cause {
+            CloseCause::Peer => reasons.peer,
+            CloseCause::Application => reasons.application,
+            CloseCause::Protocol => reasons.protocol,
+            CloseCause::Lost => reasons.lost || reasons.half_closed,
+            CloseCause::Drain => reasons.drain,
+            CloseCause::SlowConsumer => world.plan.disconnects(),
+            // Who answers every ping is not cut, whatever the clock does.
+            CloseCause::PingTimeout => world.plan.pace != Pace::Still && !world.is_quiet(peer),
+        };
+        assert!(justified, "peer {peer} is cut as {cause:?} without a reason: {reasons:?}");
+        let only_by_its_own_word = match cause {
+            CloseCause::Peer => true,
+            CloseCause::Lost => !reasons.lost,
+            _ => false,
+        };
+        if only_by_its_own_word && connection.phase == Phase::Open {
+            assert!(
+                connection.spoken.is_empty(),
+                "peer {peer} has said more than was handled: {:?}",
+                connection.spoken
+            );
+        }
+    }
+}
+
+impl Handler for Application {
+    type Connection = Guest;
+
+    fn on_request(&mut self, context: &mut Context<'_>, guest: &mut Guest, request: &Request<'_>) -> Answer {
+        let peer: usize = request.path.trim_start_matches('/').parse().expect("the number of a peer");
+        let world = &mut *self.world.borrow_mut();
+        world.trace.note("on_request", peer, context.id().as_u64());
+        guest.0 = Some(peer);
+        if request.query.is_some() {
+            return Answer::Respond(Response::text(200, PAGE));
+        }
+        if request.header("upgrade").is_none() {
+            // It is refused whatever the application says, and hears nothing of this.
+            context.send("too early");
+            let _ = context.subscribe("a");
+            return Answer::upgrade();
+        }
+        let connection = &mut world.oracle.connections[peer];
+        connection.id = Some(context.id());
+        connection.phase = Phase::Open;
+        if world.plan.room != Room::OwnEchoes && world.plan.topics > 3 {
+            let number = world.oracle.number();
+            let label = Label { stream: stream(0, DIRECT), number, wish: Wish::Ignore, argument: 0 };
+            context.send(&label.message(HEAD_BYTES));
+            world.oracle.send(peer, label.stream, number);
+        }
+        Answer::upgrade()
+    }
+
+    fn on_open(&mut self, context: &mut Context<'_>, guest: &mut Guest) {
+        let peer = guest.peer();
+        {
+            let world = &mut *self.world.borrow_mut();
+            world.trace.note("on_open", peer, 0);
+            world.oracle.sums.opened += 1;
+            let connection = &mut world.oracle.connections[peer];
+            assert_eq!(connection.id, Some(context.id()));
+            assert!(!std::mem::replace(&mut connection.announced, true), "opened twice");
+        }
+        if self.world.borrow().plan.room == Room::OwnEchoes {
+            return;
+        }
+        let topics = self.world.borrow().plan.topics;
+        for topic in 0..topics / 2 {
+            self.subscribe(context, peer, topic);
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, guest: &mut Guest, message: Message<'_>) {
+        let peer = guest.peer();
+        if message.payload().is_empty() {
+            self.world.borrow_mut().oracle.given(peer, EMPTY);
+            context.send(message);
+            self.world.borrow_mut().oracle.send(peer, empty_stream(), EMPTY);
+            return;
+        }
+        let label = Label::read(message.payload());
+        {
+            let world = &mut *self.world.borrow_mut();
+            world.trace.note("on_message", peer, u64::from(label.number));
+            world.oracle.given(peer, label.number);
+            assert_eq!(world.oracle.connections[peer].phase, Phase::Open, "who leaves is not listened to");
+            assert_eq!(message.kind(), kind_of(label.number, Wish::Echo), "the kind is what it was");
+        }
+        self.obey(context, peer, label, message);
+    }
+
+    fn on_ping(&mut self, context: &mut Context<'_>, guest: &mut Guest, payload: &[u8]) {
+        let peer = guest.peer();
+        assert_eq!(payload, b"still there?");
+        self.world.borrow_mut().trace.note("on_ping", peer, 0);
+        let talkative = self.world.borrow().plan.topics == 6 && self.world.borrow().plan.room != Room::OwnEchoes;
+        if talkative {
+            self.say(context, peer, HEAD_BYTES);
+        }
+    }
+
+    fn on_pong(&mut self, _: &mut Context<'_>, guest: &mut Guest, round_trip: Duration) {
+        let world = &mut *self.world.borrow_mut();
+        assert!(round_trip <= world.now.get());
+        world.trace.note("on_pong", guest.peer(), u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn on_writable(&mut self, context: &mut Context<'_>, guest: &mut Guest) {
+        let peer = guest.peer();
+        self.world.borrow_mut().trace.note("on_writable", peer, context.outbox_bytes() as u64);
+        assert_eq!(context.outbox_bytes(), 0, "all has left");
+        // Whoever says more each time never comes to an end.
+        let more = self.world.borrow_mut().chance(100);
+        if more && self.world.borrow().plan.room != Room::OwnEchoes {
+            self.say(context, peer, HEAD_BYTES);
+        }
+    }
+
+    fn on_close(&mut self, context: &mut Context<'_>, guest: &mut Guest, closed: Closed<'_>) {
+        let peer = guest.peer();
+        self.judge(peer, closed.cause);
+        let world = &mut *self.world.borrow_mut();
+        world.trace.note("on_close", peer, u64::from(closed.code));
+        let connection = &mut world.oracle.connections[peer];
+        assert!(std::mem::take(&mut connection.announced), "closed twice, or never opened");
+        world.oracle.leaves(peer);
+        let connection = &mut world.oracle.connections[peer];
+        connection.phase = Phase::Closed;
+        connection.cause = Some(closed.cause);
+        // Nobody hears that, and nothing of it is kept.
+        context.send("too late");
+        let _ = context.subscribe("a");
+    }
+}

@@ -1,0 +1,175 @@
+//! What must be true when the world has come to rest, and when the worker has ended.
+
+use crore_engine::{CloseCause, CoreId};
+
+use super::app::TOPIC_NAMES;
+use super::oracle::Phase;
+use super::peer::Kind;
+use super::plan::{Pace, Room};
+use super::run::Run;
+use super::socket::Watch;
+use super::world::Accept;
+
+impl Run {
+    /// Nothing moves: all that was said has been heard, and nobody has gone without a reason.
+    pub(crate) fn check_rest(&mut self) {
+        for peer in 0..self.peers.len() {
+            self.check_peer(peer);
+        }
+        self.check_neighbours();
+        let census = self.worker.census();
+        let stats = self.worker.handle().stats_by_core()[0];
+        let world = self.world.borrow();
+        let (oracle, plan) = (&world.oracle, &world.plan);
+
+        assert_eq!(census.left_behind, 0, "an idle worker has left nothing behind: {census:?}");
+        assert_eq!((census.outbox_bytes, census.paused), (0, 0), "everyone has read everything: {census:?}");
+        assert_eq!(world.buffers_free, usize::from(plan.buffers), "receive buffers are missing");
+        let announced = oracle.connections.iter().filter(|connection| connection.announced).count();
+        let open = (census.open, stats.connections_open, stats.connections);
+        assert_eq!(open, (self.count(Phase::Open), announced as u64, world.live.len() as u64), "{census:?}");
+        let topics = oracle.connections.iter().fold(0, |topics, connection| topics | connection.topics);
+        let topics = topics.count_ones();
+        assert_eq!((census.topics, stats.topics), (topics as usize, u64::from(topics)));
+        let is_hot = |peer: &&usize| matches!(world.connections[**peer].watch, Watch::Multishot { .. });
+        assert_eq!(stats.connections_hot, world.live.iter().filter(is_hot).count() as u64);
+
+        let room = world.live.len() < plan.descriptors_max;
+        assert!(!room || world.accept != Accept::Unarmed, "nothing is accepted, although there is room");
+        assert!(!room || world.backlog.is_empty(), "connections wait to be accepted");
+        if self.all_stay() {
+            let missed = oracle.sums.missed + self.outstanding();
+            assert_eq!(stats.messages_dropped, missed, "what is missing is what was dropped, and counted");
+        }
+        if plan.room != Room::Scarce {
+            assert_eq!(stats.closed_slow, 0, "someone is too slow for what it has caused itself");
+        }
+    }
+
+    fn count(&self, phase: Phase) -> usize {
+        self.world.borrow().oracle.connections.iter().filter(|connection| connection.phase == phase).count()
+    }
+
+    fn outstanding(&self) -> u64 {
+        let world = self.world.borrow();
+        world.oracle.connections.iter().map(|connection| connection.outstanding() as u64).sum()
+    }
+
+    /// Whether everyone who has come in is still there.
+    fn all_stay(&self) -> bool {
+        let world = self.world.borrow();
+        let mut connections = world.oracle.connections.iter();
+        connections.all(|connection| matches!(connection.phase, Phase::Unknown | Phase::Open))
+    }
+
+    fn check_peer(&self, number: usize) {
+        let world = self.world.borrow();
+        let (peer, connection) = (&self.peers[number], &world.oracle.connections[number]);
+        let timed_out = self.worker.handle().stats_by_core()[0].closed_timeout > 0;
+        if connection.reasons.any() {
+            let reasons = connection.reasons;
+            let orderly = !(reasons.lost || reasons.half_closed || reasons.application || reasons.drain);
+            if orderly && !timed_out && peer.status == Some(101) && connection.cause != Some(CloseCause::PingTimeout) {
+                assert!(peer.heard_close.is_some(), "peer {number} is not answered before the end: {reasons:?}");
+                assert!(peer.ended.is_some(), "peer {number}: the connection stays open after the close handshake");
+            }
+            if let (Some(expected), Some(heard)) = (peer.breach, peer.heard_close)
+                && !reasons.application
+                && connection.cause == Some(CloseCause::Protocol)
+                && orderly
+            {
+                // It may have been too slow before.
+                let slow = world.plan.disconnects() && heard == 1013;
+                assert!(slow || heard == expected, "peer {number}: {heard} instead of {expected} for its breach");
+            }
+            return;
+        }
+        match connection.phase {
+            Phase::Open if peer.ended.is_none() && peer.heard_close.is_none() => {
+                assert!(connection.announced, "peer {number} is open, and the application does not know");
+                assert!(connection.spoken.is_empty(), "peer {number}: {:?} is lost on its way in", connection.spoken);
+                let lost = connection.outstanding();
+                assert!(
+                    lost == 0 || world.oracle.drops,
+                    "peer {number}: {lost} messages are lost: {:?}",
+                    connection.expected
+                );
+                assert!(!peer.is_within_frame(), "peer {number} has half a frame");
+            }
+            Phase::Closed => {
+                let known = matches!(connection.cause, Some(CloseCause::PingTimeout | CloseCause::SlowConsumer));
+                assert!(known, "peer {number} has gone without a reason: {:?}", connection.cause);
+                if connection.cause == Some(CloseCause::SlowConsumer) && !timed_out {
+                    assert_eq!(peer.heard_close, Some(1013), "peer {number} is told that it is too slow");
+                }
+            }
+            Phase::Unknown if peer.ended.is_none() && peer.kind == Kind::Speaker => {
+                let waits = world.backlog.contains(&number);
+                assert!(waits, "peer {number} has sent its request and is neither open nor refused");
+            }
+            Phase::Unknown => {
+                let answered = match peer.kind {
+                    Kind::Visitor => Some(200),
+                    Kind::Babbler { status } => Some(status),
+                    Kind::Speaker | Kind::Staller => None,
+                };
+                // Before it was accepted, or while it was, it may have been turned away.
+                let turned_away = peer.ended.is_some() && peer.status.is_none();
+                let waits = world.backlog.contains(&number);
+                assert!(turned_away || waits || peer.status == answered, "peer {number}: {:?}", peer.status);
+                let may_end = timed_out || world.plan.connections_max < 64 || world.plan.descriptors_max < 64;
+                assert!(!turned_away || may_end || world.plan.pace != Pace::Still, "peer {number} is turned away");
+            }
+            phase => panic!("peer {number} is {phase:?}, and has heard {:?}, {:?}", peer.heard_close, peer.ended),
+        }
+    }
+
+    fn check_neighbours(&self) {
+        let stats = self.worker.handle().stats_by_core()[0];
+        let world = self.world.borrow();
+        let missed = |neighbour: &super::oracle::Neighbour| neighbour.missed + neighbour.by_lane.len() as u64;
+        let refused: u64 = world.oracle.neighbours.iter().map(missed).sum();
+        assert_eq!(stats.mesh_refused, refused, "what other cores have not heard was refused, and counted");
+        for neighbour in &world.oracle.neighbours {
+            assert!(neighbour.by_inbox.is_empty(), "an inbox has lost {:?}", neighbour.by_inbox);
+            assert!(neighbour.batches.is_empty(), "the worker has not taken {:?}", neighbour.batches);
+        }
+    }
+
+    /// Everyone has left: without a drain the worker holds nothing more of them.
+    pub(crate) fn check_all_left(&mut self) {
+        let census = self.worker.census();
+        assert_eq!((census.connections, census.topics, census.deadlines), (0, 0, false), "all have left");
+    }
+
+    /// The drain is complete: everything has come back.
+    pub(crate) fn check_end(&mut self) {
+        let census = self.worker.census();
+        let stats = self.worker.handle().stats_by_core()[0];
+        let world = self.world.borrow();
+        let sums = world.oracle.sums;
+        assert!(world.live.is_empty(), "sockets are still open: {:?}", world.live);
+        assert_eq!(census, Default::default(), "the worker has ended and holds something");
+        assert_eq!(world.buffers_free, usize::from(world.plan.buffers), "receive buffers are missing");
+        for connection in &world.oracle.connections {
+            assert!(!connection.announced, "{:?} was not announced as closed", connection.id);
+        }
+        for topic in TOPIC_NAMES {
+            assert!(!self.worker.is_interested(CoreId(0), topic), "nobody is left to be interested in `{topic}`");
+        }
+        assert_eq!((stats.connections, stats.connections_open, stats.connections_hot, stats.topics), (0, 0, 0, 0));
+        assert_eq!((stats.accepted, stats.turns), (world.accepted, self.turns));
+        assert_eq!((stats.upgrades, stats.messages_received), (sums.opened, sums.received));
+        assert_eq!((stats.bytes_received, stats.bytes_sent), (world.bytes_received, world.bytes_sent));
+        let by_cause =
+            |cause| world.oracle.connections.iter().filter(|connection| connection.cause == Some(cause)).count() as u64;
+        assert_eq!(stats.closed_protocol, by_cause(CloseCause::Protocol));
+        assert_eq!(stats.closed_ping_timeout, by_cause(CloseCause::PingTimeout));
+        if world.plan.disconnects() {
+            assert!(stats.closed_slow >= by_cause(CloseCause::SlowConsumer));
+        } else {
+            assert_eq!(stats.messages_sent, sums.sent);
+            assert_eq!(stats.closed_slow, 0);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What must come of what is said: every message that the application or anyone else sends is written down
+//! here for each peer that is to hear it, when it is sent, and crossed off when it is heard.
+
+use std::collections::VecDeque;
+
+use crore_engine::{CloseCause, ConnectionId};
+
+use super::message::{BROADCAST, STREAMS, TOPICS_FROM, stream};
+
+/// What a connection is to the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing yet.
+    Unknown,
+    /// `on_open` has been called, or is about to be.
+    Open,
+    /// It will be closed, or has been: nothing is sent to it any more.
+    Leaving,
+    /// `on_close` has been called.
+    Closed,
+}
+
+/// What may end a connection, because somebody has done it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reasons {
+    pub(crate) peer: bool,
+    pub(crate) application: bool,
+    pub(crate) protocol: bool,
+    pub(crate) lost: bool,
+    pub(crate) half_closed: bool,
+    pub(crate) drain: bool,
+    pub(crate) refused: bool,
+}
+
+impl Reasons {
+    pub(crate) fn any(&self) -> bool {
+        self.peer || self.application || self.protocol || self.lost || self.half_closed || self.drain || self.refused
+    }
+}
+
+/// One peer's connection.
+pub(crate) struct Connection {
+    pub(crate) id: Option<ConnectionId>,
+    pub(crate) phase: Phase,
+    pub(crate) announced: bool,
+    pub(crate) topics: u32,
+    /// By stream: the numbers of the messages that it has been sent and has not heard.
+    pub(crate) expected: Vec<VecDeque<u32>>,
+    /// Numbers of the messages that it has said and the application has not been given.
+    pub(crate) spoken: VecDeque<u32>,
+    pub(crate) reasons: Reasons,
+    pub(crate) cause: Option<CloseCause>,
+}
+
+impl Connection {
+    fn new() -> Self {
+        let expected = (0..STREAMS).map(|_| VecDeque::new()).collect();
+        Self {
+            id: None,
+            phase: Phase::Unknown,
+            announced: false,
+            topics: 0,
+            expected,
+            spoken: VecDeque::new(),
+            reasons: Reasons::default(),
+            cause: None,
+        }
+    }
+
+    /// Messages that it has been sent and has not heard.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.expected.iter().map(VecDeque::len).sum()
+    }
+}
+
+/// What other cores and threads have asked of the worker, which takes it in its next turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outside {
+    Publish { stream: u8, topic: u8, number: u32 },
+    Broadcast { stream: u8, number: u32 },
+    Send { to: ConnectionId, stream: u8, number: u32 },
+    Close { to: ConnectionId },
+    Terminate { to: ConnectionId },
+    Drain,
+}
+
+/// What a neighbour must hear.
+#[derive(Default)]
+pub(crate) struct Neighbour {
+    /// Topics that it has subscribers of.
+    pub(crate) topics: u32,
+    /// What it has sent, by batches; the last ones may wait with it for room in the lane.
+    pub(crate) batches: VecDeque<Vec<Outside>>,
+    pub(crate) waiting: usize,
+    /// Numbers of what the worker has sent it by the mesh.
+    pub(crate) by_lane: VecDeque<u32>,
+    /// Numbers of what has gone straight into its inbox.
+    pub(crate) by_inbox: VecDeque<u32>,
+    /// How much lies in the inbox.
+    pub(crate) inbox: usize,
+    /// What it has missed.
+    pub(crate) missed: u64,
+}
+
+/// The sums that the worker's counters must come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) sent: u64,
+    pub(crate) heard: u64,
+    pub(crate) missed: u64,
+    pub(crate) received: u64,
+    pub(crate) opened: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) neighbours: Vec<Neighbour>,
+    pub(crate) sums: Sums,
+    /// What lies in the worker's own inbox.
+    pub(crate) inbox: VecDeque<Outside>,
+    pub(crate) inbox_commands: usize,
+    /// Messages may be missing where the policy drops them.
+    pub(crate) drops: bool,
+    pub(crate) draining: bool,
+    numbers: u32,
+}
+
+impl Oracle {
+    pub(crate) fn new(neighbours: usize, inbox_commands: usize, drops: bool) -> Self {
+        let neighbours = std::iter::repeat_with(Neighbour::default).take(neighbours).collect();
+        Self { neighbours, inbox_commands, drops, ..Self::default() }
+    }
+
+    pub(crate) fn add_peer(&mut self) {
+        self.connections.push(Connection::new());
+    }
+
+    /// A number that no other message has.
+    pub(crate) fn number(&mut self) -> u32 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// The peer that has the connection with this identifier.
+    pub(crate) fn peer_of(&self, id: ConnectionId) -> Option<usize> {
+        self.connections.iter().position(|connection| connection.id == Some(id))
+    }
+
+    // ---- What is said
+
+    /// The peer has said something.
+    pub(crate) fn says(&mut self, peer: usize, number: u32) {
+        self.connections[peer].spoken.push_back(number);
+    }
+
+    /// The application is given a message.
+    pub(crate) fn given(&mut self, peer: usize, number: u32) {
+        self.sums.received += 1;
+        let next = self.connections[peer].spoken.pop_front();
+        assert_eq!(
+            Some(number),
+            next,
+            "peer {peer}: the application is given {number}, but the peer has said {next:?}"
+        );
+    }
+
+    /// A message is sent to one peer.
+    pub(crate) fn send(&mut self, peer: usize, stream: u8, number: u32) {
+        let connection = &mut self.connections[peer];
+        if connection.phase == Phase::Open {
+            connection.expected[usize::from(stream)].push_back(number);
+            self.sums.sent += 1;
+        }
+    }
+
+    /// A message is sent to all subscribers of a topic on the worker's core.
+    pub(crate) fn publish_here(&mut self, stream: u8, topic: u8, number: u32, except: Option<usize>) {
+        for peer in 0..self.connections.len() {
+            if self.connections[peer].topics & 1 << topic != 0 && Some(peer) != except {
+                self.send(peer, stream, number);
+            }
+        }
+    }
+
+    /// The application publishes: to this core, and to those that have subscribers.
+    pub(crate) fn publish(&mut self, topic: u8, number: u32, except: Option<usize>) {
+        self.publish_here(stream(0, TOPICS_FROM + topic), topic, number, except);
+        for neighbour in &mut self.neighbours {
+            if neighbour.topics & 1 << topic != 0 {
+                neighbour.by_lane.push_back(number);
+            }
+        }
+    }
+
+    /// A message is sent to everyone on the worker's core.
+    pub(crate) fn broadcast_here(&mut self, stream: u8, number: u32, except: Option<usize>) {
+        for peer in 0..self.connections.len() {
+            if Some(peer) != except {
+                self.send(peer, stream, number);
+            }
+        }
+    }
+
+    /// The application sends to everyone.
+    pub(crate) fn broadcast(&mut self, number: u32, except: Option<usize>) {
+        self.broadcast_here(stream(0, BROADCAST), number, except);
+        for neighbour in &mut self.neighbours {
+            neighbour.by_lane.push_back(number);
+        }
+    }
+
+    /// Nothing is sent to this peer any more.
+    pub(crate) fn leaves(&mut self, peer: usize) {
+        let connection = &mut self.connections[peer];
+        if connection.phase == Phase::Open {
+            connection.phase = Phase::Leaving;
+            connection.topics = 0;
+        }
+    }
+
+    // ---- What comes from outside
+
+    /// Room for one more command in the worker's inbox.
+    pub(crate) fn has_room(&self) -> bool {
+        self.inbox.len() < self.inbox_commands
+    }
+
+    /// The worker takes what lies in its inbox and its lanes: after the completions of its turn.
+    pub(crate) fn worker_takes_commands(&mut self) {
+        for outside in std::mem::take(&mut self.inbox) {
+            self.obey(outside);
+        }
+        for index in 0..self.neighbours.len() {
+            let waiting = self.neighbours[index].waiting;
+            while self.neighbours[index].batches.len() > waiting {
+                let batch = self.neighbours[index].batches.pop_front().expect("more than wait");
+                for outside in batch {
+                    self.obey(outside);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, outside: Outside) {
+        match outside {
+            Outside::Publish { stream, topic, number } => self.publish_here(stream, topic, number, None),
+            Outside::Broadcast { stream, number } => self.broadcast_here(stream, number, None),
+            Outside::Send { to, stream, number } => {
+                if let Some(peer) = self.peer_of(to) {
+                    self.send(peer, stream, number);
+                }
+            }
+            Outside::Close { to } | Outside::Terminate { to } => {
+                if let Some(peer) = self.peer_of(to) {
+                    self.leaves(peer);
+                }
+            }
+            Outside::Drain => {
+                self.draining = true;
+                for peer in 0..self.connections.len() {
+                    self.connections[peer].reasons.drain = true;
+                    self.leaves(peer);
+                }
+            }
+        }
+    }
+
+    // ---- What is heard
+
+    /// The peer has heard a message.
+    pub(crate) fn hears(&mut self, peer: usize, stream: u8, number: u32) {
+        self.sums.heard += 1;
+        let expected = &mut self.connections[peer].expected[usize::from(stream)];
+        let place = expected.iter().position(|other| *other == number);
+        match place {
+            Some(0) => {}
+            Some(missed) if self.drops => self.sums.missed += missed as u64,
+            Some(missed) => panic!(
+                "peer {peer}, stream {stream}: {missed} messages are lost or overtaken: heard {number}, expected {:?}",
+                expected.front()
+            ),
+            None => panic!("peer {peer}, stream {stream}: heard {number}, which it was not sent, or heard before"),
+        }
+        expected.drain(..=place.unwrap_or(0));
+    }
+
+    /// The neighbour has heard a message: batches that were refused are missing.
+    pub(crate) fn neighbour_hears(&mut self, neighbour: usize, by_lane: bool, number: u32) {
+        let neighbour = &mut self.neighbours[neighbour];
+        let expected = if by_lane { &mut neighbour.by_lane } else { &mut neighbour.by_inbox };
+        let place = expected.iter().position(|other| *other == number);
+        let missed = place.unwrap_or_else(|| panic!("a neighbour heard {number}, which it was not sent"));
+        assert!(by_lane || missed == 0, "what is in an inbox comes in order");
+        neighbour.missed += missed as u64;
+        expected.drain(..=missed);
+    }
+}

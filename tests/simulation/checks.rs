@@ -8,7 +8,6 @@ use super::peer::Kind;
 use super::plan::{Pace, Room};
 use super::run::Run;
 use super::socket::Watch;
-use super::world::Accept;
 
 impl Run {
     /// Nothing moves: all that was said has been heard, and nobody has gone without a reason.
@@ -35,7 +34,6 @@ impl Run {
         assert_eq!(stats.connections_hot, world.live.iter().filter(is_hot).count() as u64);
 
         let room = world.live.len() < plan.descriptors_max;
-        assert!(!room || world.accept != Accept::Unarmed, "nothing is accepted, although there is room");
         assert!(!room || world.backlog.is_empty(), "connections wait to be accepted");
         if self.all_stay() {
             let missed = oracle.sums.missed + self.outstanding();

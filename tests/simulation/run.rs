@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crore_engine::LocalFuture;
+use crore_engine::limits::TICK_MS;
 use crore_engine::mesh::Capacity;
 use crore_engine::simulation::{Neighbour, Setup, Turn, Worker};
 use fastrand::Rng;
@@ -24,6 +25,10 @@ const HOT_TURNS_MAX: u32 = 2;
 
 /// Rounds in which the world comes to rest, if it ever does.
 const ROUNDS_MAX: u32 = 50_000;
+
+/// Ticks that pass at rest, and those that pass if an accept that has failed is tried again in each.
+const TICKS: u32 = 3;
+const TICKS_MAX: u32 = 64;
 
 /// What a run has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,11 +153,14 @@ impl Run {
         for peer in &mut self.peers {
             peer.reading = Reading::AtOnce;
         }
-        for _ in 0..3 {
+        for tick in 0..TICKS_MAX {
             self.move_all();
-            self.pass(Duration::from_millis(100));
+            if tick >= TICKS && !self.world.borrow().will_accept() {
+                return;
+            }
+            self.pass(Duration::from_millis(TICK_MS));
         }
-        self.move_all();
+        panic!("nothing is accepted, although there is room");
     }
 
     /// Lets everything move that can, without any time passing.

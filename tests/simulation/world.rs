@@ -199,6 +199,11 @@ impl World {
         connection.shutdown.as_ref().is_some_and(|shutdown| shutdown.done) || connection.is_ready()
     }
 
+    /// Whether an accept has failed that would succeed now: the worker tries it again with the next tick.
+    pub(crate) fn will_accept(&self) -> bool {
+        self.accept == Accept::Unarmed && self.live.len() < self.plan.descriptors_max
+    }
+
     /// Whether peer and worker have nothing on its way to the other, so that neither can wait for the other.
     pub(crate) fn is_quiet(&self, peer: usize) -> bool {
         let connection = &self.connections[peer];

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crore_engine::{
-    Answer, CloseCause, Closed, ConnectionId, Context, CoreId, Handler, Message, OwnedMessage, Request, Response,
-    SubscribeError,
+    Answer, CloseCause, Closed, ConnectionId, Context, CoreId, Delivery, Handler, Message, MessageKind, MessageStart,
+    OwnedMessage, Piece, Request, Response, SubscribeError,
 };
 
 use super::message::{DIRECT, EMPTY, HEAD_BYTES, Label, Wish, empty_stream, stream, topic_stream};
@@ -25,13 +25,17 @@ pub(crate) struct Application {
     world: Rc<RefCell<World>>,
 }
 
-/// The peer of a connection, once it has said who it is.
+/// The peer of a connection, once it has said who it is, and what has come of a message that it is given in
+/// pieces.
 #[derive(Default)]
-pub(crate) struct Guest(Option<usize>);
+pub(crate) struct Guest {
+    peer: Option<usize>,
+    pieces: Vec<u8>,
+}
 
 impl Guest {
     fn peer(&self) -> usize {
-        self.0.expect("the request has named the peer")
+        self.peer.expect("the request has named the peer")
     }
 }
 
@@ -178,6 +182,25 @@ impl Application {
         }
     }
 
+    /// A whole message.
+    fn take(&self, context: &mut Context<'_>, peer: usize, message: Message<'_>) {
+        if message.payload().is_empty() {
+            self.world.borrow_mut().oracle.given(peer, EMPTY);
+            context.send(message);
+            self.world.borrow_mut().oracle.send(peer, empty_stream(), EMPTY);
+            return;
+        }
+        let label = Label::read(message.payload());
+        {
+            let world = &mut *self.world.borrow_mut();
+            world.trace.note("on_message", peer, u64::from(label.number));
+            world.oracle.given(peer, label.number);
+            assert_eq!(world.oracle.connections[peer].phase, Phase::Open, "who leaves is not listened to");
+            assert_eq!(message.kind(), kind_of(label.number, Wish::Echo), "the kind is what it was");
+        }
+        self.obey(context, peer, label, message);
+    }
+
     /// Whether this was a reason to end the connection.
     fn judge(&self, peer: usize, cause: CloseCause) {
         let world = self.world.borrow();
@@ -216,7 +239,7 @@ impl Handler for Application {
         let peer: usize = request.path.trim_start_matches('/').parse().expect("the number of a peer");
         let world = &mut *self.world.borrow_mut();
         world.trace.note("on_request", peer, context.id().as_u64());
-        guest.0 = Some(peer);
+        guest.peer = Some(peer);
         if request.query.is_some() {
             return Answer::Respond(Response::text(200, PAGE));
         }
@@ -258,22 +281,31 @@ impl Handler for Application {
     }
 
     fn on_message(&mut self, context: &mut Context<'_>, guest: &mut Guest, message: Message<'_>) {
-        let peer = guest.peer();
-        if message.payload().is_empty() {
-            self.world.borrow_mut().oracle.given(peer, EMPTY);
-            context.send(message);
-            self.world.borrow_mut().oracle.send(peer, empty_stream(), EMPTY);
-            return;
+        self.take(context, guest.peer(), message);
+    }
+
+    fn on_begin(&mut self, _: &mut Context<'_>, guest: &mut Guest, start: MessageStart) -> Delivery {
+        let world = &mut *self.world.borrow_mut();
+        assert!(world.plan.limits.pieces_bytes_max > 0, "nobody has asked for pieces");
+        assert!(guest.pieces.is_empty(), "a message begins within another");
+        world.trace.note("on_begin", guest.peer(), start.frame_bytes);
+        if world.rng.bool() { Delivery::Pieces } else { Delivery::Whole }
+    }
+
+    fn on_piece(&mut self, context: &mut Context<'_>, guest: &mut Guest, piece: Piece<'_>) {
+        self.world.borrow_mut().trace.note("on_piece", guest.peer(), piece.bytes.len() as u64);
+        assert!(piece.last || !piece.bytes.is_empty(), "only the last piece is empty");
+        guest.pieces.extend_from_slice(piece.bytes);
+        if piece.last {
+            let message = std::mem::take(&mut guest.pieces);
+            match piece.kind {
+                MessageKind::Text => {
+                    let text = std::str::from_utf8(&message).expect("text is checked");
+                    self.take(context, guest.peer(), Message::text(text));
+                }
+                MessageKind::Binary => self.take(context, guest.peer(), Message::binary(&message)),
+            }
         }
-        let label = Label::read(message.payload());
-        {
-            let world = &mut *self.world.borrow_mut();
-            world.trace.note("on_message", peer, u64::from(label.number));
-            world.oracle.given(peer, label.number);
-            assert_eq!(world.oracle.connections[peer].phase, Phase::Open, "who leaves is not listened to");
-            assert_eq!(message.kind(), kind_of(label.number, Wish::Echo), "the kind is what it was");
-        }
-        self.obey(context, peer, label, message);
     }
 
     fn on_ping(&mut self, context: &mut Context<'_>, guest: &mut Guest, payload: &[u8]) {

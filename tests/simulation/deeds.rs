@@ -159,13 +159,15 @@ impl Run {
         let fragments_max = world.plan.limits.fragments_max;
         let mut written = Vec::new();
         let number = if bytes == 0 {
-            write_message(rng, &mut written, kind_of(0, Wish::Echo), &[], fragments_max);
+            let payload = self.peers[peer].payload(rng, Vec::new());
+            write_message(rng, &mut written, kind_of(0, Wish::Echo), &payload, fragments_max);
             EMPTY
         } else {
             let number = world.oracle.number();
             let message = Label { stream, number, wish, argument }.message(bytes.min(world.plan.long_bytes));
             // What the application is to ignore is text or binary like the rest.
-            write_message(rng, &mut written, kind_of(number, Wish::Echo), &message, fragments_max);
+            let payload = self.peers[peer].payload(rng, message);
+            write_message(rng, &mut written, kind_of(number, Wish::Echo), &payload, fragments_max);
             number
         };
         world.oracle.says(peer, number);

@@ -50,7 +50,15 @@ const SHIFTS: usize = 509;
 /// ASCII without a period.
 static FILLING: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut random = Rng::with_seed(1);
-    (0..SHIFTS + MESSAGE_BYTES_MAX).map(|_| random.u8(..128)).collect()
+    // In parts the same byte again and again, for those who compress.
+    let mut run = 0;
+    let next = |_| {
+        if random.u8(..) < 128 || run == 0 {
+            run = random.u8(1..128);
+        }
+        run
+    };
+    (0..SHIFTS + MESSAGE_BYTES_MAX).map(next).collect()
 });
 
 /// What a peer asks the application to do with its message.

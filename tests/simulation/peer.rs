@@ -3,6 +3,7 @@
 use crore_engine::MessageKind;
 use crore_engine::protocol::Opcode;
 use crore_engine::protocol::frame::append_masked_fragment;
+use crore_tests::deflate::{Contexts, RSV1};
 use fastrand::Rng;
 
 use super::message::{EMPTY, Label, Wish, empty_stream};
@@ -37,6 +38,8 @@ pub(crate) struct Peer {
     /// What it has still to write of its request.
     pub(crate) request: Vec<u8>,
     reader: Reader,
+    /// Of permessage-deflate, once it is agreed on.
+    compression: Option<Contexts>,
     /// It has sent its close frame: it says nothing more.
     pub(crate) has_closed: bool,
     /// The code of the server's close frame, 0 if it had none.
@@ -52,14 +55,26 @@ pub(crate) struct Peer {
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
+/// What clients offer: what is not compressed by our side may use any window.
+const OFFERS: [&str; 6] = [
+    "",
+    "permessage-deflate",
+    "permessage-deflate; server_no_context_takeover",
+    "permessage-deflate; client_no_context_takeover",
+    "permessage-deflate; server_max_window_bits=9",
+    "permessage-deflate; server_no_context_takeover; server_max_window_bits=8",
+];
+
 /// What belongs to the key (RFC 6455, section 1.3).
 const ACCEPT: &[u8] = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
 impl Peer {
     pub(crate) fn new(rng: &mut Rng, number: usize, head_bytes_max: usize) -> Self {
+        let offer = OFFERS[rng.usize(..OFFERS.len())];
+        let offer = if offer.is_empty() { String::new() } else { format!("Sec-WebSocket-Extensions: {offer}\r\n") };
         let upgrade = format!(
             "GET /{number} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
         );
         let (kind, request) = match rng.u8(..40) {
             0 => (Kind::Visitor, format!("GET /{number}?page HTTP/1.1\r\nHost: a\r\n\r\n")),
@@ -77,6 +92,7 @@ impl Peer {
             reading: Reading::AtOnce,
             request: request.into_bytes(),
             reader: Reader::default(),
+            compression: None,
             has_closed: false,
             heard_close: None,
             status: None,
@@ -98,7 +114,8 @@ impl Peer {
     /// The next whole thing that has come.
     pub(crate) fn next(&mut self) -> Option<Heard> {
         if self.status.is_none() {
-            let (status, upgraded) = self.reader.head()?;
+            let (status, upgraded, compression) = self.reader.head()?;
+            self.compression = compression;
             assert!(upgraded || self.kind != Kind::Speaker || status != 101, "the accept value is another's");
             self.status = Some(status);
             return Some(Heard::Answer(status));
@@ -107,12 +124,20 @@ impl Peer {
             self.reader.bytes.clear();
             return None;
         }
-        let heard = self.reader.frame()?;
+        let heard = self.reader.frame(self.compression.as_mut())?;
         assert!(self.heard_close.is_none(), "something follows the close frame: {heard:?}");
         if let Heard::Close(code) = heard {
             self.heard_close = Some(code);
         }
         Some(heard)
+    }
+
+    /// What a message of this peer is sent as, and whether that is compressed.
+    pub(crate) fn payload(&mut self, rng: &mut Rng, message: Vec<u8>) -> (Vec<u8>, bool) {
+        match &mut self.compression {
+            Some(contexts) if rng.bool() => (contexts.compress(&message), true),
+            _ => (message, false),
+        }
     }
 
     /// Whether it has been sent part of something. A connection that ends so has been cut.
@@ -143,18 +168,20 @@ struct Reader {
 }
 
 impl Reader {
-    /// The status of the answer, and whether it has the right accept value.
-    fn head(&mut self) -> Option<(u16, bool)> {
+    /// The status of the answer, whether it has the right accept value, and what it agrees to.
+    fn head(&mut self) -> Option<(u16, bool, Option<Contexts>)> {
         let end = self.bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
         let head = &self.bytes[..end];
         assert!(head.starts_with(b"HTTP/1.1 "), "an answer is HTTP: {}", String::from_utf8_lossy(head));
         let status = std::str::from_utf8(&head[9..12]).ok().and_then(|digits| digits.parse().ok()).expect("a status");
         let upgraded = head.windows(ACCEPT.len()).any(|line| line == ACCEPT);
+        let text = String::from_utf8_lossy(head);
+        let agreed = text.lines().find(|line| line.contains("permessage-deflate")).map(Contexts::new);
         self.position = end;
-        Some((status, upgraded))
+        Some((status, upgraded, agreed))
     }
 
-    fn frame(&mut self) -> Option<Heard> {
+    fn frame(&mut self, compression: Option<&mut Contexts>) -> Option<Heard> {
         let rest = &self.bytes[self.position..];
         let [first, second, ..] = *rest else {
             if rest.is_empty() {
@@ -171,7 +198,17 @@ impl Reader {
             short => (usize::from(short), 2),
         };
         let payload = rest.get(header..header + length)?;
-        assert_eq!(first & 0xf0, 0x80, "a whole frame, without reserved bits");
+        let decompressed;
+        let payload = match compression {
+            Some(contexts) if first & RSV1 != 0 => {
+                decompressed = contexts.decompress(payload.to_vec());
+                &decompressed
+            }
+            _ => {
+                assert_eq!(first & 0xf0, 0x80, "a whole frame, without reserved bits");
+                payload
+            }
+        };
         let heard = match first & 0x0f {
             1 => message(MessageKind::Text, payload),
             2 => message(MessageKind::Binary, payload),
@@ -200,7 +237,14 @@ pub(crate) const fn kind_of(number: u32, wish: Wish) -> MessageKind {
 }
 
 /// Writes a message as a client may: whole, or in fragments, with pings between them.
-pub(crate) fn write_message(rng: &mut Rng, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], fragments_max: u32) {
+pub(crate) fn write_message(
+    rng: &mut Rng,
+    out: &mut Vec<u8>,
+    kind: MessageKind,
+    (payload, compressed): &(Vec<u8>, bool),
+    fragments_max: u32,
+) {
+    let begin = out.len();
     let fragments = if rng.u8(..) < 60 { rng.usize(1..=fragments_max as usize) } else { 1 };
     let size = payload.len().div_ceil(fragments).max(1);
     let last = payload.len().div_ceil(size).max(1) - 1;
@@ -211,6 +255,9 @@ pub(crate) fn write_message(rng: &mut Rng, out: &mut Vec<u8>, kind: MessageKind,
         if rng.u8(..) < 20 {
             append_masked_fragment(out, Opcode::Ping, true, b"still there?", rng.u32(..).to_be_bytes());
         }
+    }
+    if *compressed {
+        out[begin] |= RSV1;
     }
 }
 
@@ -258,7 +305,7 @@ pub(crate) fn write_breach(rng: &mut Rng, out: &mut Vec<u8>, message_bytes_max: 
 /// The number of the message in a frame of the server.
 pub(crate) fn parcel_number(frame: &[u8]) -> u32 {
     let mut reader = Reader { bytes: frame.to_vec(), position: 0 };
-    match reader.frame() {
+    match reader.frame(None) {
         Some(Heard::Message { number, .. }) => number,
         other => panic!("{other:?} is no message"),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crore_engine::limits::RECEIVE_BUFFER_BYTES;
-use crore_engine::{Limits, SlowConsumer};
+use crore_engine::{Compression, Limits, SlowConsumer};
 use fastrand::Rng;
 
 use super::message::MESSAGE_BYTES_MAX;
@@ -76,6 +76,7 @@ pub(crate) struct Plan {
     pub(crate) peers: usize,
     pub(crate) room: Room,
     pub(crate) limits: Limits,
+    pub(crate) compression: Option<Compression>,
     pub(crate) connections_max: u32,
     /// Descriptors that the process may have open for connections.
     pub(crate) descriptors_max: usize,
@@ -159,6 +160,7 @@ impl Plan {
             peers: scaled(rng, 1, 16),
             room,
             limits: limits(rng, room, long_bytes, everyone_stays),
+            compression: compression(rng),
             connections_max,
             descriptors_max,
             direct: rng.bool(),
@@ -196,6 +198,18 @@ impl Plan {
     }
 }
 
+fn compression(rng: &mut Rng) -> Option<Compression> {
+    // Compressors are large: most worlds do without.
+    (rng.u8(..4) == 0).then(|| Compression {
+        level: rng.u8(1..=9),
+        threshold_bytes: scaled(rng, 1, 300),
+        server_context_takeover: rng.bool(),
+        client_context_takeover: rng.bool(),
+        server_window_bits: rng.u8(8..=15),
+        client_window_bits: rng.u8(8..=15),
+    })
+}
+
 fn limits(rng: &mut Rng, room: Room, long_bytes: usize, everyone_stays: bool) -> Limits {
     let message_bytes_max = long_bytes + rng.usize(..100);
     let (outbox_bytes_max, outbox_messages_max) = match room {
@@ -210,6 +224,7 @@ fn limits(rng: &mut Rng, room: Room, long_bytes: usize, everyone_stays: bool) ->
     Limits {
         connections_per_core_max: None,
         message_bytes_max,
+        pieces_bytes_max: if rng.bool() { message_bytes_max } else { 0 },
         fragments_max: rng.u32(4..12),
         head_bytes_max: rng.usize(300..2000),
         outbox_bytes_max,

@@ -61,7 +61,7 @@ pub(crate) fn run(seed: u64, shown: bool) -> Outcome {
     }
     let setup = Setup {
         limits: plan.limits.clone(),
-        compression: None,
+        compression: plan.compression,
         connections_max: plan.connections_max,
         cores: plan.cores,
         inbox_commands: plan.inbox_commands,

@@ -17,6 +17,13 @@ pub struct DeflateClient {
     pub client: Client,
     /// What the server has agreed to.
     pub answer: String,
+    contexts: Contexts,
+}
+
+/// Both directions of permessage-deflate at a client's end.
+pub struct Contexts {
+    client_takeover: bool,
+    server_takeover: bool,
     deflate: Compress,
     inflate: Decompress,
 }
@@ -32,7 +39,8 @@ impl DeflateClient {
         let (client, answer) = client.upgraded_with(&format!("Sec-WebSocket-Extensions: {offer}\r\n"));
         let answer = answer.header("Sec-WebSocket-Extensions").expect("the server agrees to an extension").to_owned();
         assert!(answer.starts_with("permessage-deflate"), "{answer}");
-        Self { client, answer, deflate: Compress::new(Compression::new(6), false), inflate: Decompress::new(false) }
+        let contexts = Contexts::new(&answer);
+        Self { client, answer, contexts }
     }
 
     /// Sends a message, compressed.
@@ -41,23 +49,7 @@ impl DeflateClient {
     /// If the server has gone.
     #[track_caller]
     pub fn say(&mut self, text: &str) {
-        if self.answer.contains("client_no_context_takeover") {
-            self.deflate.reset();
-        }
-        let mut compressed = Vec::with_capacity(text.len() + 100);
-        let mut rest = text.as_bytes();
-        loop {
-            let before = self.deflate.total_in();
-            compressed.reserve(4096);
-            let flush = FlushCompress::Sync;
-            self.deflate.compress_vec(rest, &mut compressed, flush).expect("compressing does not fail");
-            rest = &rest[usize::try_from(self.deflate.total_in() - before).expect("no more than there is")..];
-            if rest.is_empty() && compressed.len() < compressed.capacity() {
-                break;
-            }
-        }
-        assert!(compressed.ends_with(&TAIL));
-        compressed.truncate(compressed.len() - TAIL.len());
+        let compressed = self.contexts.compress(text.as_bytes());
         self.client.send(frame::masked(frame::TEXT | RSV1, &compressed));
     }
 
@@ -70,12 +62,53 @@ impl DeflateClient {
         let Frame { first, payload } = self.client.frame();
         assert_eq!(first & !RSV1, frame::TEXT, "a text message was expected");
         let compressed = first & RSV1 != 0;
-        let message = if compressed { self.decompress(payload) } else { payload };
+        let message = if compressed { self.contexts.decompress(payload) } else { payload };
         (String::from_utf8(message).expect("text is UTF-8"), compressed)
     }
+}
 
-    fn decompress(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
-        if self.answer.contains("server_no_context_takeover") {
+impl Contexts {
+    /// Contexts as the server's answer wants them.
+    #[must_use]
+    pub fn new(answer: &str) -> Self {
+        Self {
+            client_takeover: !answer.contains("client_no_context_takeover"),
+            server_takeover: !answer.contains("server_no_context_takeover"),
+            deflate: Compress::new(Compression::new(6), false),
+            inflate: Decompress::new(false),
+        }
+    }
+
+    /// The payload that a message is sent as, with [`RSV1`].
+    ///
+    /// # Panics
+    /// If the implementation of DEFLATE is broken.
+    pub fn compress(&mut self, mut message: &[u8]) -> Vec<u8> {
+        if !self.client_takeover {
+            self.deflate.reset();
+        }
+        let mut compressed = Vec::with_capacity(message.len() + 100);
+        loop {
+            let before = self.deflate.total_in();
+            compressed.reserve(4096);
+            let flush = FlushCompress::Sync;
+            self.deflate.compress_vec(message, &mut compressed, flush).expect("compressing does not fail");
+            message = &message[usize::try_from(self.deflate.total_in() - before).expect("no more than there is")..];
+            if message.is_empty() && compressed.len() < compressed.capacity() {
+                break;
+            }
+        }
+        assert!(compressed.ends_with(&TAIL));
+        compressed.truncate(compressed.len() - TAIL.len());
+        compressed
+    }
+
+    /// The message that was sent as this payload, with [`RSV1`].
+    ///
+    /// # Panics
+    /// If it was not compressed, or with another context.
+    pub fn decompress(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
+        if !self.server_takeover {
             self.inflate.reset(false);
         }
         payload.extend_from_slice(&TAIL);

@@ -160,7 +160,7 @@ impl FrameContext {
 ///
 /// Every byte is judged as soon as it is there, so that a wrong one is refused even if nothing ever
 /// follows it: FIN, RSV and opcode on the first byte, the mask bit and a control frame's length on
-/// the second, a length on its own last byte (before the key).
+/// the second, a length on the first of its bytes behind which it can't become right any more.
 ///
 /// # Errors
 /// The first rule of section 5 that is broken, or [`ProtocolError::MessageTooBig`].
@@ -175,18 +175,16 @@ pub fn decode_header(bytes: &[u8], role: Role, context: &FrameContext) -> Result
     };
     judge_second_byte(second, role, opcode)?;
 
-    let Some((payload_bytes, length_end)) = decode_length(bytes, second)? else {
-        return Ok(None);
-    };
+    let length = decode_length(&bytes[2..], second)?;
     let starts_compressed = first & RSV1_BIT != 0;
     let left = context.payload_bytes_left;
     let left = if starts_compressed { compressed_bytes_max(left) } else { left };
-    let fits = usize::try_from(payload_bytes).is_ok_and(|n| n <= left);
+    let fits = usize::try_from(length.least).is_ok_and(|n| n <= left);
     if !opcode.is_control() && !fits {
         return Err(ProtocolError::MessageTooBig { bytes_max: context.message_bytes_max });
     }
 
-    let header_bytes = length_end + role.received_mask_bytes();
+    let header_bytes = 2 + length.bytes + role.received_mask_bytes();
     if bytes.len() < header_bytes {
         return Ok(None);
     }
@@ -194,8 +192,8 @@ pub fn decode_header(bytes: &[u8], role: Role, context: &FrameContext) -> Result
         fin: first & FIN_BIT != 0,
         rsv1: first & RSV1_BIT != 0,
         opcode,
-        mask: bytes[length_end..header_bytes].first_chunk().copied(),
-        payload_bytes,
+        mask: bytes[2 + length.bytes..header_bytes].first_chunk().copied(),
+        payload_bytes: length.least,
         header_bytes,
     }))
 }
@@ -239,30 +237,37 @@ fn judge_second_byte(byte: u8, role: Role, opcode: Opcode) -> Result<(), Protoco
     Ok(())
 }
 
-/// The length of the payload and the position after it in the header.
-fn decode_length(bytes: &[u8], second: u8) -> Result<Option<(u64, usize)>, ProtocolError> {
-    let (length, end, minimum) = match second & !MASK_BIT {
-        LENGTH_16 => {
-            let Some(length) = bytes[2..].first_chunk() else {
-                return Ok(None);
-            };
-            (u64::from(u16::from_be_bytes(*length)), 4, PAYLOAD_BYTES_MAX_7)
-        }
-        LENGTH_64 => {
-            if bytes.get(2).is_some_and(|byte| byte & 0x80 != 0) {
-                return Err(ProtocolError::LengthOver63Bits);
-            }
-            let Some(length) = bytes[2..].first_chunk() else {
-                return Ok(None);
-            };
-            (u64::from_be_bytes(*length), SERVER_HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX_16)
-        }
-        short => return Ok(Some((u64::from(short), 2))),
+/// What is known of a payload's length.
+struct Length {
+    /// The length itself if all its bytes have come; otherwise the smallest that begins like this.
+    least: u64,
+    /// How many bytes behind the second one it has, come or not.
+    bytes: usize,
+}
+
+/// Reads the length from what has come behind the second byte.
+fn decode_length(rest: &[u8], second: u8) -> Result<Length, ProtocolError> {
+    let (bytes, minimum) = match second & !MASK_BIT {
+        LENGTH_16 => (2, PAYLOAD_BYTES_MAX_7),
+        LENGTH_64 => (8, PAYLOAD_BYTES_MAX_16),
+        short => return Ok(Length { least: u64::from(short), bytes: 0 }),
     };
-    if usize::try_from(length).is_ok_and(|length| length <= minimum) {
+    let come = &rest[..rest.len().min(bytes)];
+    let filled = |filler| {
+        let mut length = [0; 8];
+        let place = &mut length[8 - bytes..];
+        place.fill(filler);
+        place[..come.len()].copy_from_slice(come);
+        u64::from_be_bytes(length)
+    };
+    let (least, most) = (filled(0), filled(0xff));
+    if least >> 63 != 0 {
+        return Err(ProtocolError::LengthOver63Bits);
+    }
+    if usize::try_from(most).is_ok_and(|most| most <= minimum) {
         return Err(ProtocolError::LengthNotMinimal);
     }
-    Ok(Some((length, end)))
+    Ok(Length { least, bytes })
 }
 
 /// A single-frame message of which every byte is in the buffer.

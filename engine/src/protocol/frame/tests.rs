@@ -114,6 +114,10 @@ fn a_length_is_minimal_and_has_63_bits() {
     assert_eq!(server(&long(65_535)), Err(ProtocolError::LengthNotMinimal));
     assert_eq!(server(&long(65_536)), Ok(None));
     assert_eq!(server(b"\x82\xff\x80"), Err(ProtocolError::LengthOver63Bits));
+    // Six bytes of eight are zero: whatever the last two are, 16 bits are enough.
+    assert_eq!(server(&long(0)[..7]), Ok(None));
+    assert_eq!(server(&long(0)[..8]), Err(ProtocolError::LengthNotMinimal));
+    assert_eq!(server(&short(0)[..3]), Ok(None), "it may become 126");
     assert_eq!(server(&long(u64::MAX)), Err(ProtocolError::LengthOver63Bits));
 }
 
@@ -126,6 +130,12 @@ fn a_length_over_the_limit_is_refused_before_the_key_comes() {
     assert_eq!(limited(b"\x82\xfe\x01\x01", 256), too_big(256));
     assert_eq!(limited(b"\x82\xfe\x01\x00", 256), Ok(None));
     assert_eq!(limited(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", 1 << 20), too_big(1 << 20));
+    // The first bytes alone are over it.
+    assert_eq!(limited(b"\x82\xff\x00\x00\x00\x00\x00\x10", 1 << 20), Ok(None));
+    assert_eq!(limited(b"\x82\xff\x00\x00\x00\x00\x00\x11", 1 << 20), too_big(1 << 20));
+    assert_eq!(limited(b"\x82\xff\x00\x01", 1 << 20), too_big(1 << 20));
+    assert_eq!(limited(b"\x82\xfe\x02", 256), too_big(256));
+    assert_eq!(limited(b"\x82\xfe\x01", 256), Ok(None));
     assert_eq!(limited(b"\x89\x8b", 10), Ok(None), "control frames have their own limit");
 }
 

@@ -2,7 +2,9 @@
 //! a failure shows (RFC 6455; RFC 9110 and 9112 for the HTTP before it; RFC 7692 for compression).
 
 mod close_codes;
+mod compressed;
 mod control;
+mod extensions;
 mod fail_fast;
 mod handshake;
 mod text;

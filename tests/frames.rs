@@ -233,9 +233,7 @@ fn violations() -> Vec<(String, Vec<u8>, u16)> {
     add("too many fragments", 1009, fragments);
 
     add("half a status code", 1002, masked(CLOSE, b"\x03"));
-    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
-        add(&format!("close code {code}"), 1002, frame::close(code, ""));
-    }
+    add("a close code that is never sent", 1002, frame::close(1005, ""));
     add("a reason that is not UTF-8", 1007, masked(CLOSE, b"\x03\xe8\xff"));
     all
 }

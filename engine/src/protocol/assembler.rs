@@ -41,8 +41,8 @@ impl DecoderConfig {
 
 /// A received buffer and how far it has been read.
 ///
-/// The bytes before [`Self::position`] are done with: unmasked where they lay, and free to be
-/// overwritten by the answer.
+/// The bytes before [`Self::position`] are done with, and free to be overwritten by the answer. What an event borrows
+/// was unmasked where it lay.
 pub struct Input<'a> {
     bytes: &'a mut [u8],
     position: usize,

@@ -9,8 +9,9 @@ use super::frame::{
     CONTROL_PAYLOAD_BYTES_MAX, FrameContext, FrameHeader, HEADER_BYTES_MAX, MessageKind, Opcode, compressed_bytes_max,
     decode_header,
 };
-use super::mask::{apply_mask, rotate};
+use super::mask::{append_unmasked, apply_mask, rotate};
 use super::utf8::Utf8Validator;
+use crate::limits::RECEIVE_BUFFER_BYTES;
 
 /// The smallest buffer of a message in parts: below it, growing costs more than it saves.
 const PAYLOAD_CAPACITY_MIN: usize = 512;
@@ -255,8 +256,13 @@ impl Partial {
         }
         let range = input.advance(frame.missing_bytes.min(input.remaining()));
         let chunk = input.at(range.clone());
+        let kept = !opcode.is_control() && !self.in_pieces;
+        let mask = frame.mask;
         if let Some(mask) = &mut frame.mask {
-            apply_mask(chunk, *mask, 0);
+            // What is kept is unmasked on its way there.
+            if !kept {
+                apply_mask(chunk, *mask, 0);
+            }
             *mask = rotate(*mask, chunk.len());
         }
         frame.missing_bytes -= chunk.len();
@@ -272,8 +278,12 @@ impl Partial {
             self.handed_out = complete;
             return Ok(if complete { Progress::Control(opcode) } else { Progress::Starved });
         }
-        let length_max = if fin { self.message_bytes + chunk.len() + missing_bytes } else { bytes_max };
-        self.take_payload(chunk, length_max)?;
+        if kept {
+            let length_max = if fin { self.message_bytes + chunk.len() + missing_bytes } else { bytes_max };
+            self.keep_payload(chunk, mask, length_max)?;
+        } else {
+            self.check_payload(chunk)?;
+        }
         let (kind, last) = (self.message, complete && fin);
         if last {
             self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
@@ -331,10 +341,10 @@ impl Partial {
             }
             self.window.slide(output, window_bytes);
             let in_one_piece = last && self.payload.is_empty();
-            if in_one_piece {
+            if in_one_piece || self.in_pieces {
                 self.check_payload(output)?;
             } else {
-                self.take_payload(output, bytes_max)?;
+                self.keep_payload(output, None, bytes_max)?;
             }
             if last {
                 self.end_compressed(inflaters)?;
@@ -364,16 +374,26 @@ impl Partial {
         Ok(())
     }
 
-    /// Makes unmasked payload bytes of the message, which can reach `length_max`: checks and counts them, and
-    /// keeps them unless they are handed out from where they lie.
-    fn take_payload(&mut self, chunk: &[u8], length_max: usize) -> Result<(), ProtocolError> {
-        self.check_payload(chunk)?;
-        if !self.in_pieces {
-            append(&mut self.payload, chunk, length_max);
+    /// Appends payload bytes to the message, which can reach `length_max`, and checks and counts them.
+    fn keep_payload(&mut self, chunk: &[u8], mask: Option<[u8; 4]>, length_max: usize) -> Result<(), ProtocolError> {
+        make_room(&mut self.payload, chunk.len(), length_max);
+        let start = self.payload.len();
+        let known_as_ascii = match mask {
+            Some(mask) => append_unmasked(&mut self.payload, chunk, mask),
+            None => {
+                self.payload.extend_from_slice(chunk);
+                false
+            }
+        };
+        let is_checked = known_as_ascii && self.utf8.is_between_letters();
+        if self.message == Some(MessageKind::Text) && !is_checked {
+            self.utf8.feed(&self.payload[start..]).map_err(|_| ProtocolError::InvalidUtf8)?;
         }
+        self.message_bytes += chunk.len();
         Ok(())
     }
 
+    /// The same for bytes that are handed out from where they lie.
     fn check_payload(&mut self, chunk: &[u8]) -> Result<(), ProtocolError> {
         if self.message == Some(MessageKind::Text) {
             self.utf8.feed(chunk).map_err(|_| ProtocolError::InvalidUtf8)?;
@@ -399,16 +419,17 @@ impl From<InflateError> for ProtocolError {
     }
 }
 
-/// Appends, growing the buffer by what has come and never by what is announced: it at most doubles,
-/// up to the length that the message can reach.
-fn append(payload: &mut Vec<u8>, chunk: &[u8], message_bytes_max: usize) {
-    let needed = payload.len() + chunk.len();
+/// Makes room for `more` bytes. The buffer grows by what has come and never by what is announced, up to the length that
+/// the message can reach: what came in one receive may come four times without another allocation; then it doubles.
+fn make_room(payload: &mut Vec<u8>, more: usize, length_max: usize) {
+    let needed = payload.len() + more;
     if needed > payload.capacity() {
-        let doubled = needed.max(2 * payload.capacity()).min(message_bytes_max);
-        let capacity = doubled.max(PAYLOAD_CAPACITY_MIN);
+        let factor = if needed <= RECEIVE_BUFFER_BYTES { 4 } else { 2 };
+        // The first receive has a header besides, which the others have not.
+        let ample = factor * (needed + HEADER_BYTES_MAX);
+        let capacity = ample.min(length_max).max(needed).max(PAYLOAD_CAPACITY_MIN);
         payload.reserve_exact(capacity - payload.len());
     }
-    payload.extend_from_slice(chunk);
 }
 
 /// A bounded stock of partial states and decompressors, one per worker, so that traffic which is cut at

@@ -48,6 +48,12 @@ impl Utf8Validator {
         cut.iter().try_for_each(|&byte| self.step(byte))
     }
 
+    /// Whether what has come ends between two letters: then ASCII can follow without being looked at.
+    #[inline]
+    pub(super) const fn is_between_letters(&self) -> bool {
+        self.missing == 0
+    }
+
     /// Ends the text; the validator is then ready for another one.
     ///
     /// # Errors

@@ -155,6 +155,49 @@ mod tests {
         }
     }
 
+    /// Pieces of any length, at any alignment and in any order of lengths, are unmasked as the whole is.
+    #[test]
+    fn a_payload_in_pieces_is_unmasked_as_a_whole_is() {
+        let mut random = Random::from_environment();
+        for _ in 0..300 {
+            let alignment = random.below(64);
+            let length = random.below(5000);
+            let source = random.bytes(alignment + length);
+            let mask = random.mask();
+            let mut bytes = source.clone();
+            let (mut rest, mut offset) = (&mut bytes[alignment..], 0);
+            while !rest.is_empty() {
+                let scale = *random.choose(&[1, 8, 70, 3000]);
+                let piece = rest.split_off_mut(..rest.len().min(1 + random.below(scale))).expect("not longer");
+                apply_mask(piece, mask, offset);
+                offset += piece.len();
+            }
+            assert_eq!(bytes[alignment..], masked_bytewise(&source[alignment..], mask, 0));
+            assert_eq!(bytes[..alignment], source[..alignment]);
+        }
+    }
+
+    #[test]
+    fn ascii_is_told_from_other_text_at_every_alignment() {
+        let mut random = Random::from_environment();
+        for length in (0..130).chain([1000, 4099]) {
+            for alignment in 0..16 {
+                let mask = random.mask();
+                let mut plain = random.bytes(length);
+                if random.below(2) == 0 {
+                    plain.iter_mut().for_each(|byte| *byte &= 0x7f);
+                }
+                let mut bytes = vec![0xa5; alignment];
+                bytes.extend_from_slice(&masked_bytewise(&plain, mask, 0));
+                bytes.push(0xa5);
+                let end = alignment + length;
+                assert_eq!(unmask_is_ascii(&mut bytes[alignment..end], mask), plain.is_ascii());
+                assert_eq!(bytes[alignment..end], plain, "{length} bytes at {alignment}");
+                assert!(bytes[..alignment].iter().chain(&bytes[end..]).all(|&byte| byte == 0xa5));
+            }
+        }
+    }
+
     #[test]
     fn appending_agrees_with_the_definition() {
         let mut random = Random::from_environment();

@@ -212,6 +212,34 @@ fn what_is_compressed_comes_back_with_every_window_and_without() {
     }
 }
 
+#[test]
+fn every_level_gives_the_same_message_back() {
+    let mut random = Random::from_environment();
+    for level in 1..=LEVEL_MAX {
+        let direction = Direction { context_takeover: true, window_bits: *random.choose(&[8, 9, 12, 15]) };
+        let mut deflater = Deflater::new(&Compression { threshold_bytes: 0, level, ..TAKEOVER });
+        let (mut ours, mut theirs, mut inflaters) = (Window::new(), Window::new(), Inflaters::new());
+        for message in [
+            vec![0; 100_000],
+            text(&mut random, 40_000),
+            random.bytes(300),
+            [random.bytes(20_000), vec![7; 20_000]].concat(),
+            (0..=255).cycle().take(70_000).collect(),
+            text(&mut random, 600),
+        ] {
+            let mut frame = Vec::new();
+            deflater.append_message(&mut frame, Opcode::Binary, &message, direction, &mut ours);
+            let (rsv1, payload) = payload_of(&frame);
+            let came =
+                if rsv1 { inflate(&mut inflaters, payload, theirs.as_slice(), 5000) } else { Ok(payload.to_vec()) };
+            assert!(came.as_ref() == Ok(&message), "level {level}, {direction:?}, {} bytes", message.len());
+            if rsv1 {
+                theirs.slide(&message, direction.context_bytes());
+            }
+        }
+    }
+}
+
 /// Our own decompressor has a large window whatever is agreed on, and would not notice.
 #[test]
 fn nothing_refers_back_beyond_the_window_that_was_agreed_on() {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::random::Random;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1024, headers_max: 16 };
 
@@ -100,6 +101,66 @@ fn a_head_is_bounded_in_bytes_and_fields() {
     assert_eq!(request(&head(15)).headers().len(), 16);
     let too_many = HandshakeError::TooManyHeaders { headers_max: 16 };
     assert_eq!(parse(&head(16)).map(drop), Err(too_many));
+}
+
+/// Pieces of heads, joined at random: what is a head and what is none does not depend on how much has come, and
+/// what was read is read again from what is written of it.
+#[test]
+fn a_damaged_head_is_judged_alike_however_it_is_cut() {
+    let mut random = Random::from_environment();
+    let pieces = [
+        "GET ",
+        "/a?b",
+        "ws://h/x",
+        "*",
+        " HTTP/1.1\r\n",
+        " HTTP/1.0\r\n",
+        "Host: a\r\n",
+        "X: y\r\n",
+        "x:\t z \r\n",
+        ": ",
+        "\r",
+        "\n",
+        "\r\n",
+        "\r\n\r\n",
+        " ",
+        "\t",
+        "\0",
+        "é",
+        "Connection: Upgrade\r\n",
+        "M",
+        "#",
+    ];
+    let mut heads = 0;
+    for _ in 0..5000 {
+        let mut text = "GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n".to_owned();
+        for _ in 0..random.below(4) {
+            let at = text.floor_char_boundary(random.below(text.len() + 1));
+            let end = text.floor_char_boundary((at + random.below(12)).min(text.len()));
+            let piece = *random.choose(&pieces);
+            text.replace_range(at..end, piece);
+        }
+        let whole = parse(&text);
+        for end in (0..text.len()).filter(|&end| text.is_char_boundary(end)) {
+            match (parse(&text[..end]), &whole) {
+                (Ok(None), Ok(Some((_, head_bytes)))) => assert!(end < *head_bytes, "{text:?} at {end}"),
+                (Ok(Some((_, cut_bytes))), Ok(Some((_, head_bytes)))) => assert_eq!(cut_bytes, *head_bytes),
+                (Ok(None), _) | (Err(_), Err(_)) => {}
+                (cut, whole) => panic!("{text:?}: {cut:?} at {end}, {whole:?} as a whole"),
+            }
+        }
+        if let Ok(Some((request, _))) = whole {
+            heads += 1;
+            let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
+            let fields = request.headers().iter().map(|header| format!("{}: {}\r\n", header.name, header.value));
+            let (method, path, minor) = (request.method, request.path, request.version_minor);
+            let written = format!("{method} {path}{query} HTTP/1.{minor}\r\n{}\r\n", fields.collect::<String>());
+            let again = self::request(&written);
+            assert_eq!((again.method, again.path, again.query), (method, path, request.query));
+            assert_eq!(again.headers(), request.headers());
+        }
+    }
+    assert!(heads > 500, "only {heads} heads were left whole");
 }
 
 #[test]

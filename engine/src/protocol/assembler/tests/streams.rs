@@ -61,6 +61,71 @@ pub(super) fn random_ends(random: &mut Random, length: usize) -> Vec<usize> {
     ends
 }
 
+/// Lengths up to and around every border: of the forms of a length, and of what a partial state allocates.
+fn lengths() -> impl Iterator<Item = usize> {
+    (0..=130).chain([511, 512, 513, 1023, 1024, 1025, 16_383, 16_384, 16_385, 65_534, 65_535, 65_536, 65_537])
+}
+
+#[test]
+fn a_message_of_every_kind_and_length_comes_back_at_either_end() {
+    let mut random = Random::from_environment();
+    for length in lengths() {
+        for kind in [MessageKind::Text, MessageKind::Binary] {
+            let payload = match kind {
+                MessageKind::Text => "äbc".chars().cycle().take(length).collect::<String>().into_bytes(),
+                MessageKind::Binary => random.bytes(length),
+            };
+            for fragments in 1..=3 {
+                let (mut as_client, mut as_server) = (Vec::new(), Vec::new());
+                let mut rest = &payload[..];
+                for fragment in 1..=fragments {
+                    let last = fragment == fragments;
+                    let opcode = if fragment == 1 { Opcode::from(kind) } else { Opcode::Continuation };
+                    let bytes = if last { rest.len() } else { random.below(rest.len() + 1) };
+                    let part = rest.split_off(..bytes).expect("not longer");
+                    append_masked_fragment(&mut as_client, opcode, last, part, random.mask());
+                    let mut header = [0; 10];
+                    let header_bytes = encode_header(opcode, last, part.len(), &mut header);
+                    as_server.extend_from_slice(&header[..header_bytes]);
+                    as_server.extend_from_slice(part);
+                }
+                for (config, stream) in [(SERVER, as_client), (CLIENT, as_server)] {
+                    let expected = (vec![Owned::Message(kind, payload.clone())], None);
+                    let ends = random_ends(&mut random, stream.len());
+                    assert!(feed(&config, &stream, &[]) == expected, "{kind:?}, {length} bytes in {fragments}");
+                    assert!(feed(&config, &stream, &ends) == expected, "{kind:?}, {length} bytes cut at {ends:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_control_frame_of_every_kind_and_length_comes_back_at_either_end() {
+    let mut random = Random::from_environment();
+    for length in 0..=125 {
+        let reason = "é".repeat(length / 2) + &"x".repeat(length % 2);
+        let code = *random.choose(&[1000, 1003, 1007, 1014, 3000, 4999]);
+        let close = [&u16::to_be_bytes(code)[..], reason.as_bytes()].concat();
+        let body = random.bytes(length);
+        let mut frames = vec![
+            (Opcode::Ping, body.clone(), Owned::Ping(body.clone())),
+            (Opcode::Pong, body.clone(), Owned::Pong(body)),
+        ];
+        if close.len() <= 125 {
+            frames.push((Opcode::Close, close, Owned::Close(Some(code), reason)));
+        }
+        for (opcode, body, event) in frames {
+            let (mut as_client, mut as_server) = (Vec::new(), Vec::new());
+            append_masked_frame(&mut as_client, opcode, &body, random.mask());
+            append_frame(&mut as_server, opcode, &body);
+            for (config, stream) in [(SERVER, as_client), (CLIENT, as_server)] {
+                assert_eq!(feed_all_ways(&config, &stream), (vec![event.clone()], None));
+            }
+        }
+    }
+}
+
 #[test]
 fn random_streams_are_read_alike_however_they_are_cut() {
     let mut random = Random::from_environment();

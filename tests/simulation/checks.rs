@@ -1,5 +1,6 @@
 //! What must be true when the world has come to rest, and when the worker has ended.
 
+use crore_engine::simulation::Census;
 use crore_engine::{CloseCause, CoreId};
 
 use super::app::TOPIC_NAMES;
@@ -23,7 +24,7 @@ impl Run {
 
         assert_eq!(census.left_behind, 0, "an idle worker has left nothing behind: {census:?}");
         assert_eq!((census.outbox_bytes, census.paused), (0, 0), "everyone has read everything: {census:?}");
-        assert_eq!(world.buffers_free, usize::from(plan.buffers), "receive buffers are missing");
+        self.check_memory(census);
         let announced = oracle.connections.iter().filter(|connection| connection.announced).count();
         let open = (census.open, stats.connections_open, stats.connections);
         assert_eq!(open, (self.count(Phase::Open), announced as u64, world.live.len() as u64), "{census:?}");
@@ -41,6 +42,25 @@ impl Run {
         }
         if plan.room != Room::Scarce {
             assert_eq!(stats.closed_slow, 0, "someone is too slow for what it has caused itself");
+        }
+    }
+
+    /// At rest a connection has its slot, its topics, and the contexts of its compression.
+    fn check_memory(&self, census: Census) {
+        let world = self.world.borrow();
+        let plan = &world.plan;
+        assert_eq!(world.buffers_free, usize::from(plan.buffers), "receive buffers are missing");
+        if plan.compression.is_none_or(|it| !it.client_context_takeover) {
+            assert_eq!(census.partial_bytes, 0, "no message has come in part: {census:?}");
+        }
+        let unknown = |peer: &&usize| world.oracle.connections[**peer].phase == Phase::Unknown;
+        let heads = world.live.iter().filter(unknown).count();
+        assert!(census.input_bytes <= heads * plan.limits.head_bytes_max, "input is held for nobody: {census:?}");
+        let has_topics = |peer: &&usize| world.oracle.connections[**peer].topics != 0;
+        let leaving = world.live.len() - census.open;
+        if plan.compression.is_none_or(|it| !it.server_context_takeover) {
+            let with_topics = world.live.iter().filter(has_topics).count();
+            assert!(census.with_rare <= with_topics + leaving, "what is rare is kept for nothing: {census:?}");
         }
     }
 

@@ -189,7 +189,9 @@ impl Run {
         } else if falls(losses.half_close) {
             self.half_close(peer);
         } else if falls(losses.close) {
-            self.close(peer);
+            if self.can_write(peer) {
+                self.close(peer);
+            }
         } else if falls(losses.break_rules) && self.peers[peer].may_speak() && self.can_write(peer) {
             let world = &mut *self.world.borrow_mut();
             let limits = &world.plan.limits;
@@ -218,7 +220,7 @@ impl Run {
     }
 
     fn close(&mut self, peer: usize) {
-        if self.peers[peer].may_speak() && self.can_write(peer) {
+        if self.peers[peer].may_speak() {
             let code = self.rng(|rng| [None, Some(1000_u16), Some(1001), Some(4999)][rng.usize(..4)]);
             self.world.borrow_mut().oracle.connections[peer].reasons.peer = true;
             self.write_close(peer, code.map(u16::to_be_bytes).as_ref().map_or(&[], |code| code));
@@ -254,12 +256,8 @@ impl Run {
         match self.rng(|rng| rng.u8(..4)) {
             0 => self.reset(peer),
             1 => self.half_close(peer),
-            _ if self.peers[peer].kind == Kind::Speaker => self.close(peer),
-            _ => self.half_close(peer),
-        }
-        // Who can't close any more, or does not wait for the answer.
-        if self.peers[peer].breach.is_some() || !self.peers[peer].request.is_empty() {
-            self.reset(peer);
+            _ if self.peers[peer].may_speak() && !self.has_ended(peer) => self.close(peer),
+            _ => self.reset(peer),
         }
     }
 

@@ -245,13 +245,17 @@ impl Run {
             self.leave(peer);
         }
         let limits = self.world.borrow().plan.limits.clone();
-        let patience = limits.handshake_timeout + 2 * limits.close_timeout + Duration::from_secs(1);
-        let until = self.world.borrow().now.get() + patience;
+        let each = limits.handshake_timeout + 2 * limits.close_timeout + Duration::from_secs(1);
+        // Who waits to be accepted comes in when somebody has gone.
+        let rounds = self.world.borrow().backlog.len() + 1;
+        let until = self.world.borrow().now.get() + each * u32::try_from(rounds).expect("few");
         self.move_all();
-        while self.world.borrow().now.get() < until {
+        while self.world.borrow().now.get() < until && !self.world.borrow().is_deserted() {
             self.pass(Duration::from_millis(500));
             self.move_all();
         }
+        self.pass(Duration::from_millis(TICK_MS));
+        self.move_all();
         self.check_all_left();
     }
 

@@ -199,6 +199,11 @@ impl World {
         connection.shutdown.as_ref().is_some_and(|shutdown| shutdown.done) || connection.is_ready()
     }
 
+    /// Whether nobody is there, and nobody wants to come in.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.live.is_empty() && self.backlog.is_empty()
+    }
+
     /// Whether an accept has failed that would succeed now: the worker tries it again with the next tick.
     pub(crate) fn will_accept(&self) -> bool {
         self.accept == Accept::Unarmed && self.live.len() < self.plan.descriptors_max

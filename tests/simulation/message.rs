@@ -53,7 +53,7 @@ static FILLING: LazyLock<Vec<u8>> = LazyLock::new(|| {
     // In parts the same byte again and again, for those who compress.
     let mut run = 0;
     let next = |_| {
-        if random.u8(..) < 128 || run == 0 {
+        if random.u8(..) < 30 || run == 0 {
             run = random.u8(1..128);
         }
         run

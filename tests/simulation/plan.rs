@@ -202,7 +202,7 @@ fn compression(rng: &mut Rng) -> Option<Compression> {
     // Compressors are large: most worlds do without.
     (rng.u8(..4) == 0).then(|| Compression {
         level: rng.u8(1..=9),
-        threshold_bytes: scaled(rng, 1, 300),
+        threshold_bytes: scaled(rng, 1, 3000),
         server_context_takeover: rng.bool(),
         client_context_takeover: rng.bool(),
         server_window_bits: rng.u8(8..=15),

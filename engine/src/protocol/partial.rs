@@ -322,9 +322,7 @@ impl Partial {
                 Some(inflater) => inflater,
                 empty => empty.insert(inflaters.take(self.window.as_slice())?),
             };
-            // A stream that starts anew within the message can refer to what is still at hand.
-            let restart = if window_bytes > 0 { self.window.as_slice() } else { self.payload.as_slice() };
-            let step = inflater.step(chunk, inflaters.output(), restart)?;
+            let step = inflater.step(chunk, inflaters.output())?;
             input.advance(step.read);
             frame.missing_bytes -= step.read;
             frame.unmasked_bytes = chunk_bytes - step.read;

@@ -50,18 +50,14 @@ impl Inflater {
     /// Decompresses on. It is to be called with the rest of the input until all is read and the output is
     /// not full.
     ///
-    /// `window` is what a stream that starts anew within the message can refer back to.
-    pub(in crate::protocol) fn step(
-        &mut self,
-        input: &[u8],
-        output: &mut [u8],
-        window: &[u8],
-    ) -> Result<Inflated, InflateError> {
+    /// What follows a block that calls itself the last one starts anew and refers to nothing before it, as a
+    /// compressor does that has finished: two bytes are such a block, and must not cost us a window's copy.
+    pub(in crate::protocol) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Inflated, InflateError> {
         if self.ended {
             if input.is_empty() {
                 return Ok(Inflated { read: 0, written: 0, is_full: false });
             }
-            self.start(window)?;
+            self.start(&[])?;
         }
         self.begun |= !input.is_empty();
         let before = (self.inflate.total_in(), self.inflate.total_out());

@@ -146,7 +146,7 @@ fn inflate(inflaters: &mut Inflaters, compressed: &[u8], window: &[u8], room: us
     let mut output = vec![0; room];
     let mut position = 0;
     loop {
-        let step = inflater.step(&compressed[position..], &mut output, &[])?;
+        let step = inflater.step(&compressed[position..], &mut output)?;
         message.extend_from_slice(&output[..step.written]);
         position += step.read;
         if position == compressed.len() && !step.is_full {
@@ -324,6 +324,12 @@ fn the_examples_of_the_rfc_are_understood() {
     let again = inflate(&mut inflaters, &[0xf2, 0x00, 0x11, 0x00, 0x00], b"Hello", 100);
     assert_eq!(again.as_deref(), Ok(b"Hello".as_slice()));
     assert_eq!(inflate(&mut inflaters, &[0xf2, 0x00, 0x11, 0x00, 0x00], b"", 100), Err(InflateError));
+    // Behind a last block there is nothing to refer to, however much was said before.
+    let finished = [&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..]; 3].concat();
+    let thrice = inflate(&mut inflaters, &finished, b"Hello", 100);
+    assert_eq!(thrice.as_deref(), Ok(b"HelloHelloHello".as_slice()));
+    let beyond = [&finished[..], &[0xf2, 0x00, 0x11, 0x00, 0x00]].concat();
+    assert_eq!(inflate(&mut inflaters, &beyond, b"Hello", 100), Err(InflateError));
     assert_eq!(inflate(&mut inflaters, &[0x00], b"", 100).as_deref(), Ok(b"".as_slice()));
     assert_eq!(inflate(&mut inflaters, &[], b"", 100).as_deref(), Ok(b"".as_slice()));
 }

@@ -1,6 +1,9 @@
-//! Every client hears what any client says: `cargo run --release --example broadcast -- [ADDRESS] [--cores N]`.
+//! Every client hears what any client says: `cargo run --release --example broadcast -- [ADDRESS] [--cores N]
+//! [--compress[=takeover]]`.
 
 use crore_engine::{Context, Engine, Handler, Message};
+
+mod support;
 
 /// The topic that everyone is subscribed to.
 const EVERYONE: &str = "everyone";
@@ -26,5 +29,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(flag) = arguments.iter().position(|argument| argument == "--cores") {
         engine = engine.cores(arguments.get(flag + 1).ok_or("--cores needs a number")?.parse()?);
     }
+    engine = engine.compression(support::compression(&arguments)?);
     Ok(engine.run(|_core| Broadcast)?)
 }

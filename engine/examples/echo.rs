@@ -2,7 +2,9 @@
 //! [--message-bytes-max N] [--fragments-max N] [--compress[=takeover]]`.
 
 use crore_engine::limits::RECEIVE_BUFFER_BYTES;
-use crore_engine::{Compression, Context, Engine, Handler, Limits, Message};
+use crore_engine::{Context, Engine, Handler, Limits, Message};
+
+mod support;
 
 struct Echo;
 
@@ -35,15 +37,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(fragments) = number("--fragments-max")? {
         limits.fragments_max = fragments.try_into()?;
     }
-    if let Some(mode) = arguments.iter().find_map(|argument| argument.strip_prefix("--compress")) {
-        let takeover = match mode {
-            "" => false,
-            "=takeover" => true,
-            _ => return Err("--compress is given alone or as --compress=takeover".into()),
-        };
-        let (server_context_takeover, client_context_takeover) = (takeover, takeover);
-        let default = Compression::default();
-        engine = engine.compression(Some(Compression { server_context_takeover, client_context_takeover, ..default }));
-    }
+    engine = engine.compression(support::compression(&arguments)?);
     Ok(engine.limits(limits).run(|_core| Echo)?)
 }

@@ -9,8 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crore_engine::uring::DescriptorSetting;
 use serde::Serialize;
 
-use crate::client::Wait;
 use crate::client::frame::{Shape, opcode};
+use crate::client::payload::Payload;
+use crate::client::{Takeover, Wait};
 use crate::compare::{ExtraServer, Places};
 use crate::cores::CoreList;
 use values::{as_debug, as_seconds, duration, rate, size};
@@ -80,6 +81,9 @@ pub(crate) struct TrafficOptions {
     /// Send text instead of binary messages
     #[arg(long)]
     pub(crate) text: bool,
+    /// What the payload is, behind its number and its time
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) payload: Payload,
     /// Time that is measured, such as 5s or 500ms
     #[arg(long, default_value = "5s", value_parser = duration)]
     #[serde(serialize_with = "as_seconds")]
@@ -93,7 +97,8 @@ pub(crate) struct TrafficOptions {
 impl TrafficOptions {
     /// The messages of this traffic.
     pub(crate) fn shape(&self) -> Shape {
-        Shape { opcode: if self.text { opcode::TEXT } else { opcode::BINARY }, payload_bytes: self.size }
+        let opcode = if self.text { opcode::TEXT } else { opcode::BINARY };
+        Shape { opcode, payload_bytes: self.size, payload: self.payload }
     }
 }
 
@@ -150,6 +155,9 @@ pub(crate) struct FanoutOptions {
     /// Who publishes, and whether it receives
     #[arg(long, value_enum, default_value_t)]
     pub(crate) publisher: Publisher,
+    /// Offer permessage-deflate and have it agreed, without context takeover or with it; what is published is sent as it is
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "none")]
+    pub(crate) compress: Option<Takeover>,
     /// Writes the result there
     #[arg(long)]
     #[serde(skip)]
@@ -175,6 +183,12 @@ pub(crate) struct IdleOptions {
     /// Connections with both ends in the client, by which the client's share of kernel memory is measured; 0 leaves it out
     #[arg(long, default_value_t = CALIBRATION_CONNECTIONS)]
     pub(crate) calibration: u32,
+    /// Every connection sends a message of 4 KiB and gets it back before it is idle
+    #[arg(long)]
+    pub(crate) exchange: bool,
+    /// Offer permessage-deflate and have it agreed, without context takeover or with it; what is exchanged is compressed
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "none")]
+    pub(crate) compress: Option<Takeover>,
     /// Writes the result there
     #[arg(long)]
     #[serde(skip)]

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use crore_engine::driver::{Completion, Driver, Errno, Outgoing, Shutdown, Token};
 
-use super::connection::{Connection, Inbound, State};
-use super::error::ClientError;
-use super::frame::{self, Stamp, opcode};
+use super::connection::{Connection, Inbound, Life, State};
+use super::deflate::Compressed;
+use super::error::{ClientError, ProtocolError};
+use super::frame::{self, FIN, RSV1, Stamp, opcode};
 use super::load::{Actions, Load};
 use super::{Client, nanoseconds_since};
 
@@ -34,7 +35,9 @@ impl Client {
                 self.receives += 1;
                 let connection = &mut self.connections[slot as usize];
                 let bytes = &self.ring.bytes(&buffer)[..bytes as usize];
-                let nonce = connection.nonce(slot);
+                let (shape, compress) = (self.config.shape, self.config.compress);
+                let sampled = Compressed::is_sampled(slot);
+                let life = Life { nonce: connection.nonce(slot), shape, compress, sampled };
                 let mut context = Context {
                     slot,
                     now,
@@ -45,10 +48,12 @@ impl Client {
                     last_opened: &mut self.last_opened,
                     lingering: &mut self.lingering,
                     unsolicited: &mut self.unsolicited,
+                    compressed: self.compressed.as_mut(),
+                    failure: None,
                 };
-                connection
-                    .receive(bytes, nonce, self.config.shape, |connection, inbound| context.take(connection, inbound))
-                    .map_err(|source| ClientError::Protocol { slot, source })?;
+                let received = connection.receive(bytes, life, |connection, inbound| context.take(connection, inbound));
+                let result = context.failure.map_or(received, Err);
+                result.map_err(|source| ClientError::Protocol { slot, source })?;
                 if !armed {
                     self.ring.receive_multishot(connection.socket, token);
                 }
@@ -103,10 +108,20 @@ impl Client {
             let mut frames = std::mem::take(&mut connection.frames);
             let first = connection.sent;
             let count = std::mem::take(&mut connection.due);
-            self.config.shape.write(&mut frames, count as usize, mask(slot), |index| {
+            let stamp = |index: usize| {
                 let sequence = first.wrapping_add(u32::try_from(index).unwrap_or(u32::MAX));
                 Stamp { sequence: sequence & Stamp::SEQUENCE_MASK, time_ns: load.stamp_ns(slot, sequence, now) }
-            });
+            };
+            match self.compressed.as_mut().filter(|_| self.config.sends_compressed) {
+                Some(compressed) => {
+                    frames.clear();
+                    let first_byte = FIN | RSV1 | self.config.shape.opcode;
+                    for index in 0..count as usize {
+                        frame::append(&mut frames, first_byte, &compressed.compress(stamp(index)), mask(slot));
+                    }
+                }
+                None => self.config.shape.write(&mut frames, count as usize, mask(slot), stamp),
+            }
             connection.sent = first.wrapping_add(count);
             frames
         } else {
@@ -210,6 +225,9 @@ struct Context<'turn, L> {
     last_opened: &'turn mut Instant,
     lingering: &'turn mut VecDeque<(u64, u32, u16)>,
     unsolicited: &'turn mut u64,
+    compressed: Option<&'turn mut Compressed>,
+    /// What is wrong with a message that was looked into.
+    failure: Option<ProtocolError>,
 }
 
 impl<L: Load> Context<'_, L> {
@@ -222,6 +240,18 @@ impl<L: Load> Context<'_, L> {
                 self.load.opened(self.slot, self.now - connection.time_ns, self.actions);
             }
             Inbound::Message(stamp) => self.load.message(self.slot, stamp, self.now, self.actions),
+            Inbound::Compressed(expected, payload) => {
+                let Some(compressed) = &mut self.compressed else { return };
+                match compressed.decompress(self.slot, payload) {
+                    Ok(stamp) if stamp.sequence == expected => {
+                        self.load.message(self.slot, stamp, self.now, self.actions);
+                    }
+                    Ok(Stamp { sequence: came, .. }) => {
+                        self.failure = Some(ProtocolError::Sequence { expected, came });
+                    }
+                    Err(error) => self.failure = Some(error),
+                }
+            }
             Inbound::Unsolicited => *self.unsolicited += 1,
             Inbound::Ping(payload) => {
                 connection.queue_control(|frames| frame::control(frames, opcode::PONG, payload, mask(self.slot)))

@@ -3,6 +3,7 @@
 use crore_engine::driver::Socket;
 
 use super::ProtocolError;
+use super::deflate::Takeover;
 use super::frame::{Header, STAMP_BYTES, Shape, Stamp, opcode};
 use super::upgrade;
 
@@ -59,6 +60,19 @@ struct Rare {
     outbound: Vec<u8>,
 }
 
+/// What is known of a connection besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// See [`Connection::nonce`].
+    pub(crate) nonce: u64,
+    /// The messages of the load.
+    pub(crate) shape: Shape,
+    /// Whether the server has to agree to compression.
+    pub(crate) compress: Option<Takeover>,
+    /// Whether compressed messages are looked into.
+    pub(crate) sampled: bool,
+}
+
 /// What came from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inbound<'bytes> {
@@ -66,6 +80,8 @@ pub(crate) enum Inbound<'bytes> {
     Opened,
     /// A message of the load came back, all of it.
     Message(Stamp),
+    /// A compressed message that is to be looked into: its number and its payload.
+    Compressed(u32, &'bytes [u8]),
     /// A message that the load did not send, such as a welcome.
     Unsolicited,
     /// A ping, to be answered.
@@ -110,19 +126,18 @@ impl Connection {
     pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
-        nonce: u64,
-        shape: Shape,
+        life: Life,
         mut handle: impl FnMut(&mut Self, Inbound<'_>),
     ) -> Result<(), ProtocolError> {
         let Some(mut kept) = self.take_inbound() else {
-            let rest = self.parse(bytes, nonce, shape, &mut handle)?;
+            let rest = self.parse(bytes, life, &mut handle)?;
             if !rest.is_empty() {
                 self.rare().inbound.extend_from_slice(rest);
             }
             return Ok(());
         };
         kept.extend_from_slice(bytes);
-        let rest = self.parse(&kept, nonce, shape, &mut handle)?.len();
+        let rest = self.parse(&kept, life, &mut handle)?.len();
         kept.drain(..kept.len() - rest);
         if !kept.is_empty() {
             self.rare().inbound = kept;
@@ -162,12 +177,12 @@ impl Connection {
     fn parse<'bytes>(
         &mut self,
         mut bytes: &'bytes [u8],
-        nonce: u64,
-        shape: Shape,
+        life: Life,
         handle: &mut impl FnMut(&mut Self, Inbound<'_>),
     ) -> Result<&'bytes [u8], ProtocolError> {
+        let shape = life.shape;
         if self.state == State::Opening {
-            let Some(length) = upgrade::response(bytes, nonce)? else { return Ok(bytes) };
+            let Some(length) = upgrade::response(bytes, life.nonce, life.compress)? else { return Ok(bytes) };
             self.state = State::Open;
             handle(self, Inbound::Opened);
             bytes = &bytes[length..];
@@ -185,6 +200,23 @@ impl Connection {
             let Some(header) = Header::decode(bytes)? else { return Ok(bytes) };
             let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
             let payload = &bytes[header.bytes..];
+            if header.compressed {
+                if life.compress.is_none() || header.opcode != shape.opcode {
+                    return Err(ProtocolError::Extension);
+                }
+                if life.sampled {
+                    let Some(whole) = payload.get(..payload_bytes) else { return Ok(bytes) };
+                    let sequence = self.received & Stamp::SEQUENCE_MASK;
+                    self.received = self.received.wrapping_add(1);
+                    handle(self, Inbound::Compressed(sequence, whole));
+                    bytes = &payload[payload_bytes..];
+                } else {
+                    self.time_ns = Stamp::UNSEEN_NS;
+                    self.payload_left = u32::try_from(payload_bytes).map_err(|_| ProtocolError::Changed)?;
+                    bytes = payload;
+                }
+                continue;
+            }
             // Of a message of the load its stamp has to be there, of anything else all of it.
             let expected = header.opcode == shape.opcode && payload_bytes == shape.payload_bytes;
             let needed = if expected { STAMP_BYTES } else { payload_bytes };
@@ -242,8 +274,9 @@ const UNSOLICITED_BYTES_MAX: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::payload::Payload;
 
-    const SHAPE: Shape = Shape { opcode: opcode::BINARY, payload_bytes: 64 };
+    const SHAPE: Shape = Shape { opcode: opcode::BINARY, payload_bytes: 64, payload: Payload::Filler };
 
     /// What a server would answer to `count` messages of `shape`.
     fn echo(shape: Shape, count: u32) -> Vec<u8> {
@@ -275,7 +308,8 @@ mod tests {
     ) -> Result<Vec<String>, ProtocolError> {
         let mut seen = Vec::new();
         for part in bytes.chunks(piece) {
-            connection.receive(part, 0, shape, |_, inbound| seen.push(format!("{inbound:?}")))?;
+            let life = Life { nonce: 0, shape, compress: None, sampled: false };
+            connection.receive(part, life, |_, inbound| seen.push(format!("{inbound:?}")))?;
         }
         Ok(seen)
     }
@@ -330,5 +364,26 @@ mod tests {
         connection.queue_control(|frames| frames.push(2));
         assert_eq!(connection.take_control(), Some(vec![1, 2]));
         assert_eq!(connection.take_control(), None);
+    }
+
+    #[test]
+    fn compressed_messages_are_counted_and_those_of_a_sample_handed_out() {
+        let bytes = [&[0xC2, 3, 1, 2, 3, 0xC2, 126, 0, 200][..], &[7; 200], &[0x82, 0]].concat();
+        for sampled in [false, true] {
+            for piece in [1, 5, 1000] {
+                let (mut connection, mut seen) = (open(), Vec::new());
+                let life = Life { nonce: 0, shape: SHAPE, compress: Some(Takeover::None), sampled };
+                for part in bytes.chunks(piece) {
+                    let handle = |_: &mut Connection, inbound: Inbound<'_>| match inbound {
+                        Inbound::Compressed(sequence, payload) => seen.push((sequence, payload.len())),
+                        Inbound::Message(Stamp { sequence, time_ns: Stamp::UNSEEN_NS }) => seen.push((sequence, 0)),
+                        other => assert_eq!(other, Inbound::Unsolicited),
+                    };
+                    connection.receive(part, life, handle).expect("it was agreed on");
+                }
+                assert_eq!(seen, if sampled { [(0, 3), (1, 200)] } else { [(0, 0), (1, 0)] });
+            }
+        }
+        assert_eq!(feed(&mut open(), &bytes, 1000, SHAPE), Err(ProtocolError::Extension));
     }
 }

@@ -29,6 +29,17 @@ pub(crate) enum ProtocolError {
     /// A reserved bit is set.
     #[error("the server uses an extension that was not negotiated (RFC 6455, section 5.2)")]
     Extension,
+    /// Compression was not agreed on, or of another kind.
+    #[error(
+        "the server does not agree to permessage-deflate of this kind; was it started with --compress, or --compress=takeover?"
+    )]
+    NotCompressed,
+    /// A compressed message that can't be read.
+    #[error("the server sends a message that is not DEFLATE data (RFC 7692, section 7.2.2)")]
+    Deflate,
+    /// A compressed message that was not sent like this.
+    #[error("the server sends a compressed message that is not of the load; does it echo (or broadcast) unchanged?")]
+    Changed,
     /// An opcode that is not defined.
     #[error("the server sends opcode {0}, which RFC 6455 does not define")]
     Opcode(u8),

@@ -4,6 +4,7 @@
 //! answered by the same fault here.
 
 use super::ProtocolError;
+use super::payload::Payload;
 
 /// Bytes of a [`Stamp`] at the start of every payload: the smallest message of a load.
 pub(crate) const STAMP_BYTES: usize = 12;
@@ -29,16 +30,19 @@ pub(crate) mod opcode {
 pub(crate) struct Stamp {
     /// Number of the message on its connection, 28 bits.
     pub(crate) sequence: u32,
-    /// Nanoseconds of the client's clock, 56 bits.
+    /// Nanoseconds of the client's clock, 56 bits; or [`Self::UNSEEN_NS`].
     pub(crate) time_ns: u64,
 }
 
 impl Stamp {
+    /// The time of a compressed message that was only counted.
+    pub(crate) const UNSEEN_NS: u64 = u64::MAX;
+
     /// Sequence numbers run up to this and start again.
     pub(crate) const SEQUENCE_MASK: u32 = (1 << 28) - 1;
 
     #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time are what is wanted")]
-    fn encode(self) -> [u8; STAMP_BYTES] {
+    pub(crate) fn encode(self) -> [u8; STAMP_BYTES] {
         std::array::from_fn(|at| {
             if at < 4 {
                 (self.sequence >> (7 * at)) as u8 & 0x7F
@@ -64,9 +68,16 @@ pub(crate) struct Shape {
     pub(crate) opcode: u8,
     /// Bytes of the payload, at least [`STAMP_BYTES`].
     pub(crate) payload_bytes: usize,
+    /// What the payload is.
+    pub(crate) payload: Payload,
 }
 
 impl Shape {
+    /// What follows the stamp.
+    pub(crate) fn body(self) -> Vec<u8> {
+        self.payload.bytes(self.payload_bytes.saturating_sub(STAMP_BYTES))
+    }
+
     /// Makes `frames` hold exactly `count` frames masked with `mask`, and stamps the first of them with what
     /// `stamp` gives for it, and so on. Frames that are there already are kept: only stamps are written.
     pub(crate) fn write(
@@ -79,9 +90,11 @@ impl Shape {
         let header_bytes = self.header_bytes();
         let frame_bytes = header_bytes + self.payload_bytes;
         frames.truncate(count * frame_bytes);
-        while frames.len() < count * frame_bytes {
-            write_header(frames, self.opcode, self.payload_bytes, mask);
-            frames.extend((0..self.payload_bytes).map(|at| b'x' ^ mask[at % 4]));
+        if frames.len() < count * frame_bytes {
+            let payload = [&[0; STAMP_BYTES][..], &self.body()].concat();
+            while frames.len() < count * frame_bytes {
+                append(frames, FIN | self.opcode, &payload, mask);
+            }
         }
         for (index, frame) in frames.chunks_exact_mut(frame_bytes).enumerate() {
             let bytes = stamp(index).encode();
@@ -103,14 +116,25 @@ impl Shape {
 /// A masked control frame with a payload of up to 125 bytes.
 pub(crate) fn control(frames: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
     debug_assert!(payload.len() <= 125, "RFC 6455, section 5.5");
-    write_header(frames, opcode, payload.len(), mask);
+    append(frames, FIN | opcode, payload, mask);
+}
+
+/// A masked frame with this first byte.
+pub(crate) fn append(frames: &mut Vec<u8>, first: u8, payload: &[u8], mask: [u8; 4]) {
+    write_header(frames, first, payload.len(), mask);
     frames.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
 }
 
-/// RFC 6455, section 5.2: FIN, the shortest form of the length, the mask.
+/// A frame that is a whole message.
+pub(crate) const FIN: u8 = 0x80;
+
+/// A message that is compressed (RFC 7692, section 6).
+pub(crate) const RSV1: u8 = 0x40;
+
+/// RFC 6455, section 5.2: the first byte, the shortest form of the length, the mask.
 #[expect(clippy::cast_possible_truncation, reason = "each arm has looked at the size")]
-fn write_header(frames: &mut Vec<u8>, opcode: u8, payload_bytes: usize, mask: [u8; 4]) {
-    frames.push(0x80 | opcode);
+fn write_header(frames: &mut Vec<u8>, first: u8, payload_bytes: usize, mask: [u8; 4]) {
+    frames.push(first);
     match payload_bytes {
         0..126 => frames.push(0x80 | payload_bytes as u8),
         126..65_536 => {
@@ -130,6 +154,8 @@ fn write_header(frames: &mut Vec<u8>, opcode: u8, payload_bytes: usize, mask: [u
 pub(crate) struct Header {
     /// Type of the frame.
     pub(crate) opcode: u8,
+    /// Whether the message is compressed.
+    pub(crate) compressed: bool,
     /// Bytes of the header itself.
     pub(crate) bytes: usize,
     /// Bytes of the payload behind it.
@@ -145,7 +171,7 @@ impl Header {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         let opcode = first & 0x0F;
         match first & 0xF0 {
-            0x80 => {}
+            0x80 | 0xC0 => {}
             0x00 => return Err(ProtocolError::Fragmented),
             _ => return Err(ProtocolError::Extension),
         }
@@ -166,7 +192,7 @@ impl Header {
             },
             short => (2, u64::from(short)),
         };
-        Ok(Some(Self { opcode, bytes, payload_bytes }))
+        Ok(Some(Self { opcode, compressed: first & RSV1 != 0, bytes, payload_bytes }))
     }
 }
 
@@ -196,7 +222,7 @@ mod tests {
     fn frames_have_the_shortest_header_and_a_stamp_each() {
         let mask = [1, 0x82, 3, 0x44];
         for (size, header_bytes) in [(12, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)] {
-            let shape = Shape { opcode: opcode::TEXT, payload_bytes: size };
+            let shape = Shape { opcode: opcode::TEXT, payload_bytes: size, payload: Payload::Filler };
             let mut frames = Vec::new();
             let stamp = |index: usize| Stamp { sequence: u32::try_from(index).expect("small"), time_ns: 7 };
             shape.write(&mut frames, 3, mask, stamp);
@@ -220,7 +246,7 @@ mod tests {
         for (bytes, payload_bytes) in [(&wide[..2], None), (&wide, Some(256)), (&widest[..9], None)] {
             assert_eq!(Header::decode(bytes).unwrap().map(|header| header.payload_bytes), payload_bytes);
         }
-        let expected = Header { opcode: opcode::BINARY, bytes: 10, payload_bytes: 65_536 };
+        let expected = Header { opcode: opcode::BINARY, compressed: false, bytes: 10, payload_bytes: 65_536 };
         assert_eq!(Header::decode(&widest), Ok(Some(expected)));
         assert_eq!(Header::decode(&[0x82]), Ok(None));
     }
@@ -230,6 +256,6 @@ mod tests {
         assert_eq!(Header::decode(&[0x82, 0x85]), Err(ProtocolError::Masked));
         assert_eq!(Header::decode(&[0x02, 0x05]), Err(ProtocolError::Fragmented));
         assert_eq!(Header::decode(&[0x80, 0x05]), Err(ProtocolError::Fragmented));
-        assert_eq!(Header::decode(&[0xC2, 0x05]), Err(ProtocolError::Extension));
+        assert_eq!(Header::decode(&[0xA2, 0x05]), Err(ProtocolError::Extension));
     }
 }

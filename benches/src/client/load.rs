@@ -3,6 +3,7 @@
 use crore_engine::uring::DescriptorSetting;
 
 use super::address::Target;
+use super::deflate::Takeover;
 use super::frame::{Shape, Stamp};
 
 /// What a load wants to be done next. Collected while it handles what came, done right after.
@@ -29,7 +30,8 @@ pub(crate) trait Load {
     /// Connection `slot` is open, `latency_ns` after its connect began.
     fn opened(&mut self, _slot: u32, _latency_ns: u64, _actions: &mut Actions) {}
 
-    /// A message of the load has come on connection `slot`.
+    /// A message of the load has come on connection `slot`. Of most compressed ones the time is not known:
+    /// [`Stamp::UNSEEN_NS`].
     fn message(&mut self, _slot: u32, _stamp: Stamp, _now_ns: u64, _actions: &mut Actions) {}
 
     /// Connection `slot`, which this client closed, is gone.
@@ -63,6 +65,10 @@ pub(crate) struct ClientConfig {
     pub(crate) window: u32,
     /// The message of the load.
     pub(crate) shape: Shape,
+    /// Whether permessage-deflate has to be agreed on.
+    pub(crate) compress: Option<Takeover>,
+    /// Whether the client compresses what it sends.
+    pub(crate) sends_compressed: bool,
     /// Direct descriptors or regular ones.
     pub(crate) descriptors: DescriptorSetting,
     /// How to wait.

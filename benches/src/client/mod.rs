@@ -7,9 +7,11 @@
 mod address;
 mod completions;
 mod connection;
+mod deflate;
 mod error;
 pub(crate) mod frame;
 mod load;
+pub(crate) mod payload;
 mod upgrade;
 
 use std::collections::VecDeque;
@@ -23,6 +25,8 @@ use crore_engine::uring::{DescriptorKind, Ring, RingConfig, descriptor_limit, pr
 pub(crate) use address::{Target, TargetError};
 use completions::token;
 use connection::Connection;
+use deflate::Compressed;
+pub(crate) use deflate::Takeover;
 use error::STALL;
 pub(crate) use error::{ClientError, ProtocolError};
 pub(crate) use load::{Actions, ClientConfig, Load, Wait};
@@ -40,6 +44,7 @@ pub(crate) struct Client {
     config: ClientConfig,
     connections: Vec<Connection>,
     actions: Actions,
+    compressed: Option<Compressed>,
     /// Slots that wait for their connect.
     to_open: VecDeque<u32>,
     opening: u32,
@@ -85,6 +90,7 @@ impl Client {
             turns: 0,
             receives: 0,
             actions: Actions::default(),
+            compressed: config.compress.map(|takeover| Compressed::new(takeover, config.shape)),
             epoch: Instant::now(),
             config,
         })
@@ -191,7 +197,7 @@ impl Client {
             self.opening += 1;
             let connection = &mut self.connections[slot as usize];
             connection.open(socket, now);
-            let bytes = upgrade::request(&self.config.target, connection.nonce(slot));
+            let bytes = upgrade::request(&self.config.target, connection.nonce(slot), self.config.compress);
             connection.sending = true;
             let token = token(slot, connection.generation);
             self.ring.receive_multishot(socket, token);

@@ -149,6 +149,7 @@ impl Case {
                 traffic,
                 in_flight: self.in_flight,
                 publisher: Publisher::Separate,
+                compress: None,
                 json: None,
             }),
             ScenarioName::Idle => Scenario::Idle(IdleOptions {
@@ -157,6 +158,8 @@ impl Case {
                 settle: options.settle,
                 patience: options.patience,
                 calibration: crate::cli::CALIBRATION_CONNECTIONS,
+                exchange: false,
+                compress: None,
                 json: None,
             }),
             ScenarioName::Connect => {

@@ -4,7 +4,7 @@
 use super::{Outcome, Progress, Run, ScenarioError};
 use crate::cli::{FanoutOptions, Publisher};
 use crate::client::frame::Stamp;
-use crate::client::{Actions, Client, Load};
+use crate::client::{Actions, Client, ClientConfig, Load};
 use crate::measure::latency::Latencies;
 use crate::measure::usage::Observer;
 
@@ -23,7 +23,9 @@ struct Fanout {
 impl Load for Fanout {
     fn message(&mut self, _slot: u32, stamp: Stamp, now_ns: u64, actions: &mut Actions) {
         self.deliveries += 1;
-        self.latencies.record(now_ns.saturating_sub(stamp.time_ns));
+        if stamp.time_ns != Stamp::UNSEEN_NS {
+            self.latencies.record(now_ns.saturating_sub(stamp.time_ns));
+        }
         self.missing = self.missing.saturating_sub(1);
         if self.missing == 0 {
             self.missing = self.per_batch;
@@ -44,6 +46,7 @@ pub(super) fn run(options: &FanoutOptions, run: &Run, progress: &Progress) -> Re
         Publisher::Silent => (subscribers + 1, subscribers),
     };
     let config = run.client_config(&options.target, connections, traffic.shape())?;
+    let config = ClientConfig { compress: options.compress, ..config };
     let observer = Observer::new(options.target.server_pid, run.client_core);
     let mut client = Client::new(config)?;
     let per_batch = u64::from(receivers) * u64::from(options.in_flight);

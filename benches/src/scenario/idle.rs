@@ -10,14 +10,16 @@
 //! ports are not halved: a connecting socket has its own, an accepted one shares its listener's.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::calibration::{calibrate, foreign, is_disturbed, slab_growth, wait_until_sockets_rest};
 use super::{Outcome, Progress, Run, ScenarioError};
 use crate::cli::IdleOptions;
-use crate::client::frame::{STAMP_BYTES, Shape, opcode};
-use crate::client::{Client, Load};
+use crate::client::frame::{STAMP_BYTES, Shape, Stamp, opcode};
+use crate::client::payload::Payload;
+use crate::client::{Actions, Client, ClientConfig, Load};
 use crate::measure::latency::Latencies;
 use crate::measure::memory::ProcessMemory;
 use crate::measure::slab::{Aliases, KernelMemory, SlabGrowth, SocketCounts};
@@ -86,8 +88,44 @@ pub(crate) struct SlabShare {
 /// Caches that grow by less per connection are not listed: they grow for other reasons.
 const NOTABLE_BYTES: f64 = 1.0;
 
-struct Quiet;
-impl Load for Quiet {}
+/// Bytes of the message that is exchanged: enough that it is worth compressing.
+const EXCHANGED_BYTES: usize = 4096;
+
+/// How long the exchange of all connections may take.
+const EXCHANGE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Connections that are idle at once, or after one message there and back.
+struct Quiet {
+    exchange: bool,
+    exchanged: u32,
+}
+
+impl Load for Quiet {
+    fn opened(&mut self, slot: u32, _latency_ns: u64, actions: &mut Actions) {
+        if self.exchange {
+            actions.send(slot, 1);
+        }
+    }
+
+    fn message(&mut self, _slot: u32, _stamp: Stamp, _now_ns: u64, _actions: &mut Actions) {
+        self.exchanged += 1;
+    }
+}
+
+impl Quiet {
+    /// Opens connections until `wanted` are open and have done what they have to.
+    fn open(&mut self, wanted: u32, client: &mut Client, progress: &Progress) -> Result<(), ScenarioError> {
+        client.open_up_to(wanted, self, |open| progress.at(open))?;
+        let begin = Instant::now();
+        while self.exchange && self.exchanged < wanted {
+            client.turn(self)?;
+            if begin.elapsed() > EXCHANGE_PATIENCE {
+                return Err(ScenarioError::Silent { connections: wanted - self.exchanged });
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Runs the scenario on the calling thread.
 ///
@@ -95,8 +133,11 @@ impl Load for Quiet {}
 /// The server can't be reached or measured.
 pub(super) fn run(options: &IdleOptions, run: &Run, progress: &Progress) -> Result<Outcome, ScenarioError> {
     let connections = options.connections;
-    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES };
+    let payload_bytes = if options.exchange { EXCHANGED_BYTES } else { STAMP_BYTES };
+    let shape = Shape { opcode: opcode::TEXT, payload_bytes, payload: Payload::Json };
     let config = run.client_config(&options.target, connections, shape)?;
+    let config = ClientConfig { compress: options.compress, sends_compressed: true, ..config };
+    let mut load = Quiet { exchange: options.exchange, exchanged: 0 };
     let pid = options.target.server_pid;
     let observer = Observer::new(pid, run.client_core);
     let user = |pid: Option<u32>| pid.map(ProcessMemory::read).transpose();
@@ -109,12 +150,12 @@ pub(super) fn run(options: &IdleOptions, run: &Run, progress: &Progress) -> Resu
     let look = observer.look()?;
     let (user_before, kernel_before) = (user(pid)?, KernelMemory::read()?);
     progress.counted("opening", connections);
-    client.open_up_to(connections / 2, &mut Quiet, |open| progress.at(open))?;
-    super::load_for("settling", options.settle / 2, &mut client, &mut Quiet, progress)?;
+    load.open(connections / 2, &mut client, progress)?;
+    super::load_for("settling", options.settle / 2, &mut client, &mut load, progress)?;
     let user_half = user(pid)?;
     progress.counted("opening", connections);
-    client.open_up_to(connections, &mut Quiet, |open| progress.at(open))?;
-    super::load_for("settling", options.settle, &mut client, &mut Quiet, progress)?;
+    load.open(connections, &mut client, progress)?;
+    super::load_for("settling", options.settle, &mut client, &mut load, progress)?;
     let (user_after, kernel_after) = (user(pid)?, KernelMemory::read()?);
     let usage = observer.usage_since(&look, u64::from(connections))?;
     let mut outcome = Outcome::new("connection", u64::from(connections), usage, &Latencies::default(), &client);

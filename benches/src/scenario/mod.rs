@@ -131,6 +131,8 @@ impl Run {
             connections,
             window,
             shape,
+            compress: None,
+            sends_compressed: false,
             descriptors,
             wait,
             reset_at_end: true,

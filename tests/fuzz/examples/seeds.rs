@@ -156,6 +156,26 @@ fn streams(choices: &[u8]) -> Vec<Vec<u8>> {
         b"\x82\x7f\x80\0\0\0\0\0\0\0",
     ];
     let mut seeds = Vec::new();
+    // Around every border of UTF-8, whole, in fragments, and byte by byte.
+    for text in [
+        b"\xc1\xbf".as_slice(),
+        b"\xc2\x80",
+        b"\xe0\x9f\xbf",
+        b"\xe0\xa0\x80",
+        b"\xed\x9f\xbf",
+        b"\xed\xa0\x80",
+        b"\xf0\x8f\xbf\xbf",
+        b"\xf0\x90\x80\x80",
+        b"\xf4\x8f\xbf\xbf",
+        b"\xf4\x90\x80\x80",
+        b"\xf5\x80\x80\x80",
+    ] {
+        let length = [text.len() as u8];
+        for split in [0, 1] {
+            seeds.push([&[8, 0, split, 0x81], &length[..], text].concat());
+            seeds.push([&[8, 0, split, 0x01, 0x01], &text[..1], &[0x80, length[0] - 1], &text[1..]].concat());
+        }
+    }
     let mut number = 0_u8;
     for choice in choices {
         for (stream, is_built) in

@@ -158,7 +158,10 @@ fn check_written_again(request: &Request<'_>) {
 }
 
 fn check_upgrade(request: &Request<'_>, upgrade: &Upgrade<'_>) {
-    assert_eq!(Some(upgrade.key), request.header("sec-websocket-key"));
+    let values = |name| request.header_values(name).collect::<Vec<_>>();
+    assert_eq!((values("sec-websocket-key"), values("sec-websocket-version")), (vec![upgrade.key], vec!["13"]));
+    assert!(values("content-length").iter().all(|length| *length == "0") && values("transfer-encoding").is_empty());
+    assert_eq!((request.method, request.version_minor), ("GET", 1));
     let subprotocols: Vec<&str> = upgrade.subprotocols().collect();
     assert!(subprotocols.iter().all(|name| !name.is_empty() && !name.contains(',')));
     assert_eq!(upgrade.select_subprotocol(&subprotocols), subprotocols.first().copied());

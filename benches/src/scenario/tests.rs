@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use crore_engine::{Context, Engine, Handler, Limits, Message, Running};
+use crore_engine::{Compression, Context, Engine, Handler, Limits, Message, Running};
 
 use super::{Outcome, Progress, Scenario, ScenarioError};
 use crate::cli::{Cli, Command};
@@ -46,19 +46,18 @@ impl Handler for Server {
     }
 }
 
-fn start(answer: Answer, ping_interval: Duration) -> Running {
+fn start(answer: Answer, ping_interval: Duration, compression: Option<Compression>) -> Running {
     let limits = Limits { ping_interval, ..Limits::default() };
-    let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(1).limits(limits);
+    let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(1).limits(limits).compression(compression);
     engine.start(move |_core| Server(answer)).expect("io_uring is there")
 }
 
 /// Runs `arguments`, to which the address is added, against a server that answers like this.
 fn run(answer: Answer, arguments: &str) -> Result<Outcome, ScenarioError> {
-    run_with_pings(answer, arguments, Limits::default().ping_interval)
+    run_with(start(answer, Limits::default().ping_interval, None), arguments)
 }
 
-fn run_with_pings(answer: Answer, arguments: &str, ping_interval: Duration) -> Result<Outcome, ScenarioError> {
-    let server = start(answer, ping_interval);
+fn run_with(server: Running, arguments: &str) -> Result<Outcome, ScenarioError> {
     let pid = std::process::id();
     let line = format!("crore-bench {arguments} --url ws://{}/ --server-pid {pid}", server.address());
     let cli = Cli::try_parse_from(line.split(' ')).expect("good arguments");
@@ -94,7 +93,8 @@ fn a_closed_loop_counts_what_comes_back() {
 #[test]
 fn pings_are_answered_under_load() {
     let line = "echo --connections 7 --duration 2s --warmup 0s";
-    let outcome = run_with_pings(Answer::Echo, line, Duration::from_millis(500)).expect("no connection is cut");
+    let server = start(Answer::Echo, Duration::from_millis(500), None);
+    let outcome = run_with(server, line).expect("no connection is cut");
     assert!(outcome.count > 0);
 }
 
@@ -128,6 +128,29 @@ fn idle_connections_are_weighed() {
     assert_eq!(idle.connections, 500);
     assert!(idle.user.is_some());
     assert!(idle.kernel.tcp[1].allocated >= 1000, "both ends of all connections: {:?}", idle.kernel.tcp);
+}
+
+#[test]
+fn compression_is_agreed_on_and_used() {
+    for (flag, takeover) in [("--compress", false), ("--compress=takeover", true)] {
+        let (server_context_takeover, client_context_takeover) = (takeover, takeover);
+        let compression = Compression { server_context_takeover, client_context_takeover, ..Compression::default() };
+        for (answer, line) in [
+            (Answer::Broadcast, format!("fanout --connections 70 --text --payload json --size 4096 {SHORT} {flag}")),
+            (
+                Answer::Echo,
+                format!("idle --connections 70 --settle 50ms --patience 0s --calibration 0 --exchange {flag}"),
+            ),
+        ] {
+            let server = start(answer, Limits::default().ping_interval, Some(compression));
+            let handle = server.handle();
+            let outcome = run_with(server, &line).expect(&line);
+            assert!(outcome.count >= 70, "{line}: {outcome:?}");
+            assert!(handle.stats().compressions > 0, "{line}");
+            let error = run(answer, &line).expect_err("no compression there").to_string();
+            assert!(error.contains("--compress"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let frames = variants.frames(variant);
             if connection.excepted {
                 let excepted = excepted_from(slot, &exceptions);
-                variants.note_sent(variant, connection, excepted);
+                Variants::note_sent(variant, connection);
                 let (own, count) = without(frames.as_slice(), excepted, corks);
                 stats.messages_sent += u64::from(count);
                 if count > 0 {
@@ -100,7 +100,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 continue;
             }
             stats.messages_sent += u64::from(messages);
-            variants.note_sent(variant, connection, &[]);
+            Variants::note_sent(variant, connection);
             if only && connection.cork == NONE && !connection.sending {
                 connection.sending = true;
                 let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(frames), start: 0 };
@@ -124,7 +124,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             if connection.phase == Phase::Open && Some(id) != except {
                 self.stats.messages_sent += 1;
                 let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
-                variants.note_sent(variant, connection, &[]);
+                Variants::note_sent(variant, connection);
                 self.corks.append_shared(slot, connection, variants.frames(variant), 1);
             }
         }

@@ -92,7 +92,7 @@ pub(super) struct Rare {
     pub(super) outbox: Outbox,
     /// Topics, if more than one.
     pub(super) topics: TopicSet,
-    /// With context takeover: the end of what the peer was sent compressed.
+    /// With context takeover: the end of what the peer was sent compressed, since it was last sent what others were, too.
     pub(super) sent: Window,
     /// Code and cause for `on_close` when we closed first.
     pub(super) closing: Option<(u16, CloseCause)>,
@@ -149,6 +149,14 @@ impl<S> Connection<S> {
     pub(super) fn tidy(&mut self) {
         if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
             self.rare = None;
+        }
+    }
+
+    /// Forgets what the peer was sent compressed.
+    pub(super) fn forget_sent(&mut self) {
+        if let Some(rare) = self.rare.as_mut().filter(|rare| !rare.sent.is_empty()) {
+            rare.sent = Window::new();
+            self.tidy();
         }
     }
 

@@ -65,7 +65,7 @@ impl Deflating {
 /// Encoded frames that many connections are sent, in all the ways that the connections need.
 ///
 /// What is shared refers to no earlier message, so that it fits a connection with context takeover as
-/// well as others; only the connection's window has to slide along.
+/// well as others.
 pub(super) struct Variants {
     plain: SharedBytes,
     /// Whether any of the messages is long enough to be compressed, once that was looked for.
@@ -129,19 +129,13 @@ impl Variants {
         Variant::Window(index)
     }
 
-    /// Takes note of what a connection with context takeover is sent, all but the messages that `excepted`
-    /// names: its peer's window slides on with every message that was compressed.
-    pub(super) fn note_sent<S>(&self, variant: Variant, connection: &mut Connection<S>, excepted: &[(u32, u32)]) {
-        let direction = connection.deflate.outbound(Role::Server);
-        if variant == Variant::Plain || !direction.context_takeover {
-            return;
-        }
-        let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
-        let frames = frames_in(self.plain.as_slice()).zip(frames_in(self.frames(variant).as_slice()));
-        for (index, (plain, sent)) in (0..).zip(frames) {
-            if excepted.next_if_eq(&index).is_none() && sent.compressed {
-                connection.rare_mut().sent.slide(plain.payload, direction.context_bytes());
-            }
+    /// Takes note of a variant that a connection is sent. With context takeover its peer's window slides on; ours
+    /// would have to follow with a copy for every receiver. It starts anew instead: the next message of the
+    /// connection's own refers to none before it.
+    #[inline]
+    pub(super) fn note_sent<S>(variant: Variant, connection: &mut Connection<S>) {
+        if variant != Variant::Plain && connection.deflate.outbound(Role::Server).context_takeover {
+            connection.forget_sent();
         }
     }
 

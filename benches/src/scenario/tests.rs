@@ -143,7 +143,7 @@ fn compression_is_agreed_on_and_used() {
             ),
         ] {
             let server = start(answer, Limits::default().ping_interval, Some(compression));
-            let handle = server.handle();
+            let handle = server.handle().clone();
             let outcome = run_with(server, &line).expect(&line);
             assert!(outcome.count >= 70, "{line}: {outcome:?}");
             assert!(handle.stats().compressions > 0, "{line}");

@@ -1,5 +1,7 @@
 //! Bytes that have come: through the decoder to the handler, and what it echoes straight back out.
 
+use std::ops::Range;
+
 use super::connection::{NONE, Phase, Watch, subscriptions};
 use super::outbox::Parcel;
 use super::{Worker, context};
@@ -58,7 +60,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let phase = connection.phase;
         match phase {
             Phase::Open | Phase::Closing if self.is_behind(slot) => self.hold(slot, buffer, bytes),
-            Phase::Open | Phase::Closing => self.on_bytes(slot, Source::Buffer(buffer), 0, bytes),
+            Phase::Open | Phase::Closing => self.on_bytes(slot, Source::Buffer(buffer), 0..bytes, false),
             Phase::Handshake => self.on_head(slot, buffer, bytes),
             Phase::Finishing { .. } => self.driver.release(buffer),
             Phase::Ended => {
@@ -85,9 +87,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Decodes the bytes of `source` from `position` up to `length`, which come behind everything
-    /// decoded before.
-    pub(super) fn on_bytes(&mut self, slot: u32, mut source: Source, mut position: usize, length: usize) {
+    /// Decodes the bytes of `source` in `range`, which come behind everything decoded before: as long as there
+    /// is room for what they cause, or all of them. What does not find room is held.
+    pub(super) fn on_bytes(&mut self, slot: u32, mut source: Source, range: Range<usize>, all: bool) {
+        let Range { start: mut position, end: length } = range;
         let mut echo = EchoRegion::default();
         let deflate = self.connections.at(slot).deflate;
         let decoding = DecoderConfig { deflate, ..self.decoding };
@@ -205,7 +208,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 }
             }
             // A few bytes may be decompressed to megabytes: what they cause has to find room as they come.
-            if !lies_here && self.is_behind(slot) {
+            if !lies_here && !all && self.is_behind(slot) {
                 self.hold_rest(slot, &mut source, position..length);
                 break;
             }

@@ -91,7 +91,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Handles what is held for a connection whose peer has ended the stream.
     pub(super) fn take_last_input(&mut self, slot: u32) {
-        while std::mem::take(&mut self.connections.at(slot).paused) {
+        if std::mem::take(&mut self.connections.at(slot).paused) {
             self.take_input(slot, true);
         }
     }
@@ -101,7 +101,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let rare = self.connections.at(slot).rare.as_mut();
         let input = rare.map_or_else(Vec::new, |rare| std::mem::take(&mut rare.input));
         if input.is_empty() {
-            self.on_bytes(slot, Source::Heap(Vec::new()), 0, 0);
+            self.on_bytes(slot, Source::Heap(Vec::new()), 0..0, all);
         }
         for piece in input.chunks(RECEIVE_BUFFER_BYTES) {
             if !matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
@@ -113,7 +113,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 connection.paused = true;
                 connection.rare_mut().input.extend_from_slice(piece);
             } else {
-                self.on_bytes(slot, Source::Heap(piece.to_vec()), 0, piece.len());
+                self.on_bytes(slot, Source::Heap(piece.to_vec()), 0..piece.len(), all);
             }
         }
         self.connections.at(slot).tidy();

@@ -58,7 +58,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // A client may speak before it has seen our answer.
         let length = head.len();
         if length > head_bytes && matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
-            self.on_bytes(slot, Source::Heap(head), head_bytes, length);
+            self.on_bytes(slot, Source::Heap(head), head_bytes..length, false);
         } else {
             self.corks.recycle(head);
         }

@@ -60,16 +60,17 @@ impl Deflater {
         window: &mut Window,
     ) -> bool {
         let compressed = self.compress(payload, direction, window.as_slice());
-        let Some(bytes) = compressed else {
-            append_frame(out, opcode, payload);
-            return false;
-        };
-        append_compressed_header(out, opcode, bytes);
-        out.extend_from_slice(&self.scratch[..bytes]);
+        match compressed {
+            Some(bytes) => {
+                append_compressed_header(out, opcode, bytes);
+                out.extend_from_slice(&self.scratch[..bytes]);
+                window.slide(payload, direction.context_bytes());
+            }
+            None => append_frame(out, opcode, payload),
+        }
         self.scratch.truncate(SCRATCH_KEPT_BYTES_MAX);
         self.scratch.shrink_to(SCRATCH_KEPT_BYTES_MAX);
-        window.slide(payload, direction.context_bytes());
-        true
+        compressed.is_some()
     }
 
     /// Compresses into the scratch buffer; `None` if that is not worth it.
@@ -90,7 +91,9 @@ impl Deflater {
         }
         let outcome = compressor.compress(payload, &mut self.scratch[..room], DeflateFlush::SyncFlush);
         let bytes = usize::try_from(compressor.total_out()).unwrap_or(room);
-        if outcome.is_err() || bytes >= room {
+        // The compressor takes at most 4 GiB at once.
+        let is_all = compressor.total_in() == payload.len() as u64;
+        if outcome.is_err() || !is_all || bytes >= room {
             // A compressor with output that was not taken can't be used again, not even by a reset.
             *place = None;
             return None;
@@ -108,4 +111,20 @@ fn compressor(level: u8, window_bits: u8) -> Box<Deflate> {
         mem_level: MEMORY_LEVEL,
         ..DeflateConfig::default()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_leaves_a_large_buffer_behind() {
+        let direction = Direction { context_takeover: false, window_bits: WINDOW_BITS_MAX };
+        let mut deflater = Deflater::new(&Compression { level: 1, ..Compression::default() });
+        let mut random = crate::protocol::random::Random::from_environment();
+        for payload in [vec![b'a'; 1 << 20], random.bytes(1 << 20)] {
+            deflater.append_message(&mut Vec::new(), Opcode::Binary, &payload, direction, &mut Window::new());
+            assert!(deflater.scratch.capacity() <= SCRATCH_KEPT_BYTES_MAX, "{} bytes", deflater.scratch.capacity());
+        }
+    }
 }

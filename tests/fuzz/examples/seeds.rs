@@ -170,7 +170,7 @@ fn streams(choices: &[u8]) -> Vec<Vec<u8>> {
         b"\xf4\x90\x80\x80",
         b"\xf5\x80\x80\x80",
     ] {
-        let length = [text.len() as u8];
+        let length = [u8::try_from(text.len()).expect("short")];
         for split in [0, 1] {
             seeds.push([&[8, 0, split, 0x81], &length[..], text].concat());
             seeds.push([&[8, 0, split, 0x01, 0x01], &text[..1], &[0x80, length[0] - 1], &text[1..]].concat());
@@ -220,7 +220,7 @@ fn deflate() -> Vec<Vec<u8>> {
         let number = usize::from(head);
         let split = [[0, 0], [0, 1], [0, 18], [0, 20]][number % 4];
         let body = if head & 1 == 0 { compressed[number / 2 % 9].concat() } else { plain[number / 2 % 6].to_vec() };
-        seeds.push([&[head, (number % 11) as u8], &split[..], &body].concat());
+        seeds.push([&[head, head % 11], &split[..], &body].concat());
     }
     seeds
 }

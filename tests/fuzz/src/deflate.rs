@@ -63,7 +63,9 @@ pub fn check(data: &[u8]) {
 /// A long message: words that come again at several distances.
 fn repeated(length: u8, first: u8) -> Vec<u8> {
     let bytes = 1 << (length - 240);
-    (0..bytes + usize::from(first)).map(|index| b'a' + ((index / 7 * usize::from(first) + index) % 23) as u8).collect()
+    let letters = b"abcdefghijklmnopqrstuvw";
+    let letter = |index: usize| letters[(index / 7 * usize::from(first) + index) % letters.len()];
+    (0..bytes + usize::from(first)).map(letter).collect()
 }
 
 struct Setting {

@@ -214,10 +214,11 @@ impl Other {
             let (status, more, wrote) = step(&mut state, &message[read..], &mut self.said[base..], written - base);
             (read, written) = (read + more, written + wrote);
             end = match status {
-                // A block that calls itself the last one: what follows in the message begins anew.
+                // A block that calls itself the last one: what follows in the message begins anew, and refers to
+                // nothing before it.
                 TINFLStatus::Done => {
                     *state = DecompressorOxide::default();
-                    base = if window_bytes > 0 { written.saturating_sub(window_bytes) } else { start };
+                    base = written;
                     Some(written)
                 }
                 TINFLStatus::NeedsMoreInput => None,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crore_engine::limits::RECEIVE_BUFFER_BYTES;
 use crore_engine::protocol::assembler::POOLED_PAYLOAD_BYTES_MAX;
 use crore_engine::protocol::deflate::DeflateAgreement;
 use crore_engine::protocol::frame::{HEADER_BYTES_MAX, encode_header, server_header_bytes};
@@ -254,11 +255,10 @@ impl<'p> Receiver<'p> {
     fn assert_bounded(&self) {
         let kept = self.decoder.buffered_bytes();
         assert_eq!(kept == 0, self.decoder.is_idle());
-        let (come, deflate) = if self.config.deflate.is_agreed() {
-            (usize::MAX, INFLATE_BYTES_MAX)
-        } else {
-            (2 * self.received_bytes, 0)
-        };
+        // A buffer grows by what has come, fourfold while it is small.
+        let received = self.received_bytes;
+        let come = (4 * received).min((2 * received).max(4 * RECEIVE_BUFFER_BYTES));
+        let (come, deflate) = if self.config.deflate.is_agreed() { (usize::MAX, INFLATE_BYTES_MAX) } else { (come, 0) };
         // What comes from the pool may have its buffer already; what is taken in pieces needs none.
         let payload = self.config.message_bytes_max.min(come).max(PAYLOAD_CAPACITY_MIN).max(POOLED_PAYLOAD_BYTES_MAX);
         let most = PARTIAL_BYTES_MAX + deflate + if self.pieces.is_some() { 0 } else { payload };

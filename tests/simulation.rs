@@ -42,7 +42,8 @@
 //! # How to run it
 //!
 //! A thousand seeds are part of `cargo test`. A failure prints its seed; `CRORE_TEST_SEED=… CRORE_TEST_TRACE=1`
-//! with `--nocapture` repeats it and prints every event. More of them, with the engine's own assertions:
+//! with `--nocapture` repeats it and prints every event. More of them, with the engine's own assertions, at about
+//! 2 ms of a CPU for each seed:
 //!
 //! ```text
 //! CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CRORE_TEST_SEED=1000000 CRORE_TEST_SEEDS=1000000 \

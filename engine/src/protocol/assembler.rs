@@ -167,7 +167,8 @@ impl Decoder {
     /// borrowed gone back to the pool.
     ///
     /// # Errors
-    /// The first breach of the protocol or of a limit, as early as the bytes that have come show it.
+    /// The first breach of the protocol or of a limit, as early as the bytes that have come show it; within a
+    /// compressed message that is taken whole, when its last byte has come.
     /// The connection is to be closed with [`ProtocolError::close_code`], and the decoder must not
     /// be used again but for [`Self::release`].
     #[inline]

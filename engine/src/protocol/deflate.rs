@@ -10,13 +10,16 @@
 //! starts with it as a dictionary. Its output is as small as that of a compressor that had lived on. A connection without context takeover, which is the default,
 //! keeps nothing.
 //!
+//! A compressed message that is taken whole is kept as it came until its last byte has come, and decompressed
+//! then: what a peer makes us hold by half a message it has sent.
+//!
 //! | memory | bytes | when |
 //! |---|---|---|
 //! | a connection, no context takeover | 0 | |
 //! | a connection, the server's context | up to 2^`window_bits`, at most [`CONTEXT_BYTES_MAX`] | while it is open |
 //! | a connection, the client's context | up to 2^`window_bits`, and about 300 | while it is open |
 //! | a compressor | 165,000 (9 bits) to 294,000 (15 bits) | per core and size of window in use |
-//! | a decompressor | 47,700 | per core, and while a compressed message has come in part |
+//! | a decompressor | 47,700 | per core, and while a compressed message is taken in pieces |
 
 use super::frame::Role;
 

@@ -169,10 +169,14 @@ fn what_was_not_agreed_on_or_is_broken_is_an_error() {
             Err(ProtocolError::ReservedBit),
         ),
         (&agreed, &[(Opcode::Ping, true, true, b"")], Err(ProtocolError::ReservedBit)),
-        // A stored block with a byte that is no UTF-8, at once, though the message goes on.
+        // A stored block with a byte that is no UTF-8: nobody looks before the message is complete.
+        (&agreed, &[(Opcode::Text, false, true, &[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff])], Ok(())),
         (
             &agreed,
-            &[(Opcode::Text, false, true, &[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff])],
+            &[
+                (Opcode::Text, false, true, &[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff]),
+                (Opcode::Continuation, true, false, &[0x00]),
+            ],
             Err(ProtocolError::InvalidUtf8),
         ),
         (
@@ -189,5 +193,30 @@ fn what_was_not_agreed_on_or_is_broken_is_an_error() {
         assert_eq!(error, outcome.err(), "{frames:x?}");
         let (_, error) = feed_bytewise(config, &peer.stream);
         assert_eq!(error, outcome.err(), "byte by byte: {frames:x?}");
+    }
+}
+
+#[test]
+fn half_a_message_holds_what_has_come_of_it_and_no_more() {
+    for direction in [FRESH, KEPT] {
+        let config = config(Role::Server, direction);
+        let mut peer = Peer::new(Role::Server, direction);
+        peer.append(Opcode::Binary, false, true, &[]);
+        let nothing_yet = peer.stream.clone();
+        let mut frame = Vec::new();
+        let zeros = vec![0; SERVER.message_bytes_max];
+        peer.deflater.append_message(&mut frame, Opcode::Binary, &zeros, direction, &mut peer.window);
+        let bomb = written_frame(&frame).expect("a frame").payload;
+        assert!(bomb.len() < 2_000);
+        peer.append(Opcode::Continuation, true, false, bomb);
+        peer.stream.pop();
+        for mut sent in [nothing_yet, peer.stream] {
+            let (mut decoder, mut pool) = (Decoder::default(), PartialPool::new());
+            let sent_bytes = sent.len();
+            let mut input = Input::new(&mut sent);
+            assert_eq!(decoder.next(&config, &mut pool, &mut input), Ok(None), "more is to come");
+            let held = decoder.buffered_bytes();
+            assert!(held <= 1024 + 4 * sent_bytes, "{held} bytes are held for {sent_bytes}");
+        }
     }
 }

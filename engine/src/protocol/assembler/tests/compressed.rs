@@ -220,3 +220,21 @@ fn half_a_message_holds_what_has_come_of_it_and_no_more() {
         }
     }
 }
+
+#[test]
+fn no_connection_can_refer_to_what_another_has_said() {
+    let config = config(Role::Server, KEPT);
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let hello_again = [0xf2, 0x00, 0x11, 0x00, 0x00];
+    let say = |decoder: &mut Decoder, pool: &mut PartialPool, payload: &[u8]| {
+        let mut peer = Peer::new(Role::Server, KEPT);
+        peer.append(Opcode::Text, true, true, payload);
+        let mut input = Input::new(&mut peer.stream);
+        decoder.next(&config, pool, &mut input).map(|event| event.map(Owned::from))
+    };
+    let (mut one, mut other, mut pool) = (Decoder::default(), Decoder::default(), PartialPool::new());
+    assert_eq!(say(&mut one, &mut pool, &hello), Ok(Some(text("Hello"))));
+    assert_eq!(say(&mut one, &mut pool, &hello_again), Ok(Some(text("Hello"))));
+    one.release(&mut pool);
+    assert_eq!(say(&mut other, &mut pool, &hello_again), Err(ProtocolError::InvalidDeflate));
+}

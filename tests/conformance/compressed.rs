@@ -1,8 +1,9 @@
 //! Compressed messages byte for byte: the examples of RFC 7692, section 7.2.3, what RSV1 may stand on (section
-//! 6), and what is refused at the byte that breaks it.
+//! 6), and what is refused. A compressed message is looked into when its last byte has come, so that half of one
+//! holds no more than what was sent.
 
 use crore_engine::{Compression, Limits};
-use crore_tests::frame::{BINARY, MASK, PING, PONG, TEXT, fragment, header, masked};
+use crore_tests::frame::{BINARY, PING, PONG, TEXT, fragment, masked};
 use crore_tests::{Client, Frame, Server, Setup, limits, on_each_kind};
 
 use crate::{count, fails_at_the_end_of, still_speaks};
@@ -18,9 +19,6 @@ const COMPRESSION: Compression = Compression {
     server_window_bits: 15,
     client_window_bits: 15,
 };
-
-/// What a frame announces of which only the beginning comes.
-const ANNOUNCED: u64 = 5000;
 
 fn start(setup: Setup) -> Server {
     Setup { compression: Some(COMPRESSION), ..setup }.start_with(1, Limits { message_bytes_max: 70_000, ..limits() })
@@ -39,13 +37,6 @@ fn fails(server: &Server, bytes: &[u8], code: u16, name: &str) {
     let (answer, reason) = client.frame().close();
     assert_eq!(answer, Some(code), "{name}: {reason}");
     client.ended();
-}
-
-/// The beginning of a compressed frame that announces [`ANNOUNCED`] bytes.
-fn beginning(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = header(first, ANNOUNCED);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
 }
 
 /// `data` in stored blocks: DEFLATE that does not compress (RFC 1951, section 3.2.4).
@@ -151,7 +142,7 @@ fn reserved_bits_where_compression_is_agreed_on() {
 }
 
 #[test]
-fn what_is_no_deflate_data_is_refused_where_it_breaks() {
+fn what_is_no_deflate_data_is_refused() {
     let cases: [(&str, &[u8]); 8] = [
         ("a block of type 3", &[0x06]),
         ("a last block of type 3", &[0x07]),
@@ -169,8 +160,8 @@ fn what_is_no_deflate_data_is_refused_where_it_breaks() {
     on_each_kind(|setup| {
         let server = start(setup);
         for (name, payload) in cases {
-            fails(&server, &beginning(TEXT | RSV1, payload), 1007, name);
-            let fragments = [masked(fragment::BINARY | RSV1, &payload[..1]), beginning(fragment::LAST, &payload[1..])];
+            fails(&server, &masked(TEXT | RSV1, payload), 1007, name);
+            let fragments = [masked(fragment::BINARY | RSV1, &payload[..1]), masked(fragment::LAST, &payload[1..])];
             if payload.len() > 1 {
                 fails(&server, &fragments.concat(), 1007, &format!("{name}, in fragments"));
             }
@@ -203,10 +194,9 @@ fn broken_text_within_a_compressed_message() {
     for broken in [&b"\xff"[..], b"\xc3(", b"\xe2\x82A", b"\xed\xa0", b"\xf0\x9f\x98\xc0", b"\xf4\x90"] {
         for before in [0, 1, 15, 16, 100, 1000] {
             let text = [&vec![b'a'; before][..], broken].concat();
-            // The block goes on behind the broken byte.
-            let mut block = stored(&[&text[..], &[b'a'; 2000]].concat());
-            block.truncate(5 + text.len());
-            cases.push((format!("{broken:02x?} behind {before} bytes"), beginning(TEXT | RSV1, &block)));
+            // The text goes on behind the broken byte.
+            let message = [stored(&[&text[..], &[b'a'; 2000]].concat()), vec![0]].concat();
+            cases.push((format!("{broken:02x?} behind {before} bytes"), masked(TEXT | RSV1, &message)));
         }
         let cut = stored(&broken[..1]);
         let rest =
@@ -229,23 +219,28 @@ fn broken_text_within_a_compressed_message() {
 }
 
 #[test]
-fn a_message_that_grows_over_the_limit_is_refused_where_it_does() {
+fn a_message_that_grows_over_the_limit_is_refused() {
     let mut bomb = Vec::with_capacity(10_000);
     let zeros = vec![0; 1 << 20];
     let mut deflate = flate2::Compress::new(flate2::Compression::new(9), false);
     deflate.compress_vec(&zeros, &mut bomb, flate2::FlushCompress::Sync).expect("compressing does not fail");
+    bomb.truncate(bomb.len() - 4);
     assert!(bomb.len() < 2000, "a thousand to one");
     on_each_kind(|setup| {
         let server = start(setup);
         let mut bystander = agreed(&server);
-        // A fifth of it is three times the limit; neither the frame nor the message is over.
-        fails(&server, &beginning(BINARY | RSV1, &bomb[..bomb.len() / 5]), 1009, "in one frame");
-        let fragments: Vec<u8> =
-            bomb[..bomb.len() / 5].iter().enumerate().fold(Vec::new(), |mut bytes, (index, byte)| {
-                bytes.extend(masked(if index == 0 { fragment::BINARY | RSV1 } else { fragment::MIDDLE }, &[*byte]));
-                bytes
-            });
-        fails(&server, &fragments, 1009, "in fragments of a byte");
+        // Neither a frame nor the message as it is sent is over the limit.
+        fails(&server, &masked(BINARY | RSV1, &bomb), 1009, "in one frame");
+        let last = bomb.len() - 1;
+        let fragments = bomb.iter().enumerate().flat_map(|(index, byte)| {
+            let first = match index {
+                0 => fragment::BINARY | RSV1,
+                _ if index == last => fragment::LAST,
+                _ => fragment::MIDDLE,
+            };
+            masked(first, &[*byte])
+        });
+        fails(&server, &fragments.collect::<Vec<u8>>(), 1009, "in fragments of a byte");
         still_speaks(&mut bystander, "behind it");
     });
 }

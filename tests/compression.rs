@@ -152,6 +152,10 @@ fn an_echo_is_compressed_also_if_what_came_was_not() {
             client.say(&said);
             assert!(client.hear() == (said, is_compressed), "{bytes} bytes, compressed");
         }
+        server.wait_for("the counters of the turn", |stats| stats.decompressions == 3);
+        let stats = server.stats();
+        assert_eq!(stats.decompression_bytes_out, 1_023 + 1_024 + 100_000);
+        assert!(stats.decompression_bytes_in < 1_000, "{stats:?}");
         let incompressible: String = std::iter::repeat_with(|| fastrand::char('\u{80}'..'\u{7ff}')).take(600).collect();
         client.say(&incompressible);
         let (came, _) = client.hear();

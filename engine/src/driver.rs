@@ -214,7 +214,8 @@ pub trait Driver {
     /// of armed requests (see `CANCELS_PER_SECOND_MAX`), so it is rare.
     fn cancel(&mut self, token: Token);
 
-    /// Sends `outgoing`, or as much from its front as leaves in one send (`CORK_BYTES_MAX`). One send per socket at a time, or they may overtake each other.
+    /// Sends `outgoing`, or as much from its front as leaves in one send (`CORK_BYTES_MAX`). One send per socket at
+    /// a time, or they may overtake each other.
     fn send(&mut self, socket: Socket, token: Token, outgoing: Outgoing);
 
     /// Ends one or both directions. True if that takes its time and [`Completion::ShutDown`] follows:

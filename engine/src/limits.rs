@@ -127,8 +127,10 @@ pub struct Limits {
     ///
     /// A message that does not lie in one receive buffer as a whole is put together in a buffer of its own, which
     /// grows with what has come and not with what is announced: to at most twice what has come (four times, while
-    /// that is no more than [`RECEIVE_BUFFER_BYTES`]; 512 bytes at least) and never beyond this bound. While it moves to a larger place the old one is there, too, so that a
-    /// connection never holds more than twice the bound.
+    /// that is no more than [`RECEIVE_BUFFER_BYTES`]; 512 bytes at least) and never beyond this bound. While it
+    /// moves to a larger place the old one is there, too, so that a connection never holds more than twice the
+    /// bound. A compressed message is kept as it came until its last byte has come, and only then decompressed, up
+    /// to the bound: while that takes, both are there.
     pub message_bytes_max: usize,
     /// Bytes of one message that the handler takes in pieces ([`Delivery::Pieces`](crate::Delivery::Pieces)).
     /// Beyond it: close with 1009. Such a message costs less than 512 bytes, whatever its size, and a decompressor

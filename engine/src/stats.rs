@@ -65,6 +65,12 @@ counters! {
     compression_bytes_in,
     /// Bytes of their frames after.
     compression_bytes_out,
+    /// Compressed messages received, each counted at its end.
+    decompressions,
+    /// Bytes of their payloads as they came.
+    decompression_bytes_in,
+    /// Bytes of their payloads, decompressed.
+    decompression_bytes_out,
     /// Bytes received.
     bytes_received,
     /// Bytes sent.

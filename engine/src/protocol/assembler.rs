@@ -111,8 +111,8 @@ pub enum Event<'b> {
         at: Option<usize>,
     },
     /// A message has begun that does not lie in the input as a whole, that is larger than
-    /// [`DecoderConfig::message_bytes_max`], or that is compressed. It comes as a [`Self::Message`] when it is complete, unless the
-    /// caller asks for [`Self::Piece`]s now, by [`Decoder::deliver_in_pieces`].
+    /// [`DecoderConfig::message_bytes_max`], or that is compressed. It comes as a [`Self::Message`] when it is
+    /// complete, unless the caller asks for [`Self::Piece`]s now, by [`Decoder::deliver_in_pieces`].
     Begin(MessageStart),
     /// The next piece of a message, as its bytes come; control frames may come between two pieces.
     Piece {

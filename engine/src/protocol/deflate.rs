@@ -7,8 +7,8 @@
 //! that DEFLATE refers back to is the end of the earlier plaintext, the *window*. So a connection
 //! whose context is taken over from message to message keeps its window alone, at most
 //! 2^`window_bits` bytes in each direction and never more than was said, and the core's compressor
-//! starts with it as a dictionary. Its output is as small as that of a compressor that had lived on. A connection without context takeover, which is the default,
-//! keeps nothing.
+//! starts with it as a dictionary. Its output is as small as that of a compressor that had lived on. A
+//! connection without context takeover, which is the default, keeps nothing.
 //!
 //! A compressed message that is taken whole is kept as it came until its last byte has come, and decompressed
 //! then: what a peer makes us hold by half a message it has sent.
@@ -31,6 +31,7 @@ mod tests;
 mod window;
 
 pub use deflater::Deflater;
+pub use inflater::Decompressed;
 pub(super) use inflater::{InflateError, Inflater, Inflaters};
 pub use negotiation::{NegotiatedDeflate, append_offer, parse_answer};
 pub use window::Window;

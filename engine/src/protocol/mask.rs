@@ -1,8 +1,8 @@
 //! Masking (RFC 6455, section 5.3): byte `i` of the payload is XORed with byte `i mod 4` of the key.
 //!
 //! The code is plain Rust in a shape that the compiler turns into vector instructions; every line is
-//! there for that reason, so measure before you change one. What is long enough is done with the widest vectors that the
-//! processor has, by code of which there is one copy for each width.
+//! there for that reason, so measure before you change one. What is long enough is done with the widest
+//! vectors that the processor has, by code of which there is one copy for each width.
 
 use fearless_simd::{Level, Simd, SimdBase, dispatch};
 

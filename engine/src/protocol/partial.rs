@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::assembler::{DecoderConfig, Input};
-use super::deflate::{InflateError, Inflater, Inflaters, Window};
+use super::deflate::{Decompressed, Inflater, Inflaters, Window};
 use super::error::ProtocolError;
 use super::frame::{
     CONTROL_PAYLOAD_BYTES_MAX, FrameContext, FrameHeader, HEADER_BYTES_MAX, MessageKind, Opcode, compressed_bytes_max,
@@ -12,6 +12,8 @@ use super::frame::{
 use super::mask::{append_unmasked, apply_mask, rotate};
 use super::utf8::Utf8Validator;
 use crate::limits::RECEIVE_BUFFER_BYTES;
+
+mod compressed;
 
 /// The smallest buffer of a message in parts: below it, growing costs more than it saves.
 const PAYLOAD_CAPACITY_MIN: usize = 512;
@@ -299,154 +301,6 @@ impl Partial {
         })
     }
 
-    /// The same for a frame of a compressed message.
-    fn continue_compressed(
-        &mut self,
-        config: &DecoderConfig,
-        inflaters: &mut Inflaters,
-        input: &mut Input<'_>,
-    ) -> Result<Progress, ProtocolError> {
-        let (Some(frame), Some(kind)) = (&mut self.frame, self.message) else {
-            return Ok(Progress::Fragment);
-        };
-        if self.in_pieces {
-            return self.inflate_piece(config, inflaters, input, kind);
-        }
-        // The header of the first frame is judged before it is known whether the message goes out in pieces.
-        let (bytes_max, kept_bytes_max) = (config.message_bytes_max, compressed_bytes_max(config.message_bytes_max));
-        if frame.missing_bytes > kept_bytes_max.saturating_sub(self.payload.len()) {
-            return Err(ProtocolError::MessageTooBig { bytes_max });
-        }
-        let range = input.advance(frame.missing_bytes.min(input.remaining()));
-        let chunk = input.at(range);
-        if let Some(mask) = &mut frame.mask {
-            apply_mask(chunk, *mask, 0);
-            *mask = rotate(*mask, chunk.len());
-        }
-        frame.missing_bytes -= chunk.len();
-        let (complete, fin) = (frame.missing_bytes == 0, frame.fin);
-        if complete {
-            self.frame = None;
-        }
-        if complete && fin && self.payload.is_empty() {
-            return self.inflate_whole(config, inflaters, chunk, kind);
-        }
-        // Until it is complete it is kept as it came: a peer that makes us hold something has sent as much.
-        make_room(&mut self.payload, chunk.len(), kept_bytes_max);
-        self.payload.extend_from_slice(chunk);
-        match (complete, fin) {
-            (true, true) => {
-                let compressed = std::mem::take(&mut self.payload);
-                self.inflate_whole(config, inflaters, &compressed, kind)
-            }
-            (true, false) => Ok(Progress::Fragment),
-            (false, _) => Ok(Progress::Starved),
-        }
-    }
-
-    /// Decompresses a message of which every byte has come.
-    fn inflate_whole(
-        &mut self,
-        config: &DecoderConfig,
-        inflaters: &mut Inflaters,
-        compressed: &[u8],
-        kind: MessageKind,
-    ) -> Result<Progress, ProtocolError> {
-        let bytes_max = config.message_bytes_max;
-        let window_bytes = config.deflate.inbound(config.role).window_bytes();
-        let mut inflater = inflaters.take(self.window.as_slice())?;
-        let mut position = 0;
-        loop {
-            let step = inflater.step(&compressed[position..], inflaters.output())?;
-            position += step.read;
-            let output = &inflaters.output()[..step.written];
-            if output.len() > bytes_max - self.message_bytes {
-                return Err(ProtocolError::MessageTooBig { bytes_max });
-            }
-            self.window.slide(output, window_bytes);
-            let last = position == compressed.len() && !step.is_full;
-            let in_one_piece = last && self.payload.is_empty();
-            if in_one_piece {
-                self.check_payload(output)?;
-            } else {
-                self.keep_payload(output, None, bytes_max)?;
-            }
-            if last {
-                self.end_compressed(inflaters, inflater)?;
-                let bytes = step.written;
-                return Ok(if in_one_piece { Progress::Inflated { kind, bytes } } else { Progress::Message(kind) });
-            }
-        }
-    }
-
-    /// Decompresses the next piece of a message: output may come of a frame's last byte, or later.
-    fn inflate_piece(
-        &mut self,
-        config: &DecoderConfig,
-        inflaters: &mut Inflaters,
-        input: &mut Input<'_>,
-        kind: MessageKind,
-    ) -> Result<Progress, ProtocolError> {
-        let bytes_max = config.pieces_bytes_max;
-        let window_bytes = config.deflate.inbound(config.role).window_bytes();
-        loop {
-            let Some(frame) = &mut self.frame else {
-                return Ok(Progress::Fragment);
-            };
-            let chunk = input.front(frame.missing_bytes);
-            let masked = &mut chunk[frame.unmasked_bytes..];
-            if let Some(mask) = &mut frame.mask {
-                apply_mask(masked, *mask, 0);
-                *mask = rotate(*mask, masked.len());
-            }
-            let chunk_bytes = chunk.len();
-            let mut inflater = match self.inflater.take() {
-                Some(inflater) => inflater,
-                None => inflaters.take(self.window.as_slice())?,
-            };
-            let step = inflater.step(chunk, inflaters.output())?;
-            input.advance(step.read);
-            frame.missing_bytes -= step.read;
-            frame.unmasked_bytes = chunk_bytes - step.read;
-            let frame_complete = frame.missing_bytes == 0 && !step.is_full;
-            let last = frame_complete && frame.fin;
-            if frame_complete {
-                self.frame = None;
-            }
-
-            let output = &inflaters.output()[..step.written];
-            if output.len() > bytes_max.saturating_sub(self.message_bytes) {
-                return Err(ProtocolError::MessageTooBig { bytes_max });
-            }
-            self.window.slide(output, window_bytes);
-            self.check_payload(output)?;
-            if last {
-                self.end_compressed(inflaters, inflater)?;
-            } else {
-                self.inflater = Some(inflater);
-            }
-            if last || step.written > 0 {
-                return Ok(Progress::InflatedPiece { kind, bytes: step.written, last });
-            }
-            if frame_complete {
-                return Ok(Progress::Fragment);
-            }
-            if input.remaining() == 0 && !step.is_full {
-                return Ok(Progress::Starved);
-            }
-        }
-    }
-
-    /// Checks the end of a compressed message, and gives its decompressor back.
-    fn end_compressed(&mut self, inflaters: &mut Inflaters, mut inflater: Box<Inflater>) -> Result<(), ProtocolError> {
-        inflater.finish()?;
-        inflaters.give_back(inflater);
-        self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
-        self.message = None;
-        self.handed_out = true;
-        Ok(())
-    }
-
     /// Appends payload bytes to the message, which can reach `length_max`, and checks and counts them.
     fn keep_payload(&mut self, chunk: &[u8], mask: Option<[u8; 4]>, length_max: usize) -> Result<(), ProtocolError> {
         make_room(&mut self.payload, chunk.len(), length_max);
@@ -486,12 +340,6 @@ impl Partial {
     }
 }
 
-impl From<InflateError> for ProtocolError {
-    fn from(InflateError: InflateError) -> Self {
-        Self::InvalidDeflate
-    }
-}
-
 /// Makes room for `more` bytes. The buffer grows by what has come and never by what is announced, up to the length that
 /// the message can reach: what came in one receive may come four times without another allocation; then it doubles.
 fn make_room(payload: &mut Vec<u8>, more: usize, length_max: usize) {
@@ -525,6 +373,12 @@ impl PartialPool {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.free.iter().map(|partial| partial.heap_bytes()).sum::<usize>() + self.inflaters.heap_bytes()
+    }
+
+    /// What has been decompressed since the pool was made.
+    #[must_use]
+    pub const fn decompressed(&self) -> Decompressed {
+        self.inflaters.decompressed
     }
 
     pub(super) fn take(&mut self) -> Box<Partial> {

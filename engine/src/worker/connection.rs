@@ -92,7 +92,8 @@ pub(super) struct Rare {
     pub(super) outbox: Outbox,
     /// Topics, if more than one.
     pub(super) topics: TopicSet,
-    /// With context takeover: the end of what the peer was sent compressed, since it was last sent what others were, too.
+    /// With context takeover: the end of what the peer was sent compressed, since it was last sent what others
+    /// were, too.
     pub(super) sent: Window,
     /// Code and cause for `on_close` when we closed first.
     pub(super) closing: Option<(u16, CloseCause)>,

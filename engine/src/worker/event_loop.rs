@@ -11,6 +11,7 @@ use crate::driver::{Completion, Driver, Errno, FrameBytes, Outgoing, SharedBytes
 use crate::handler::{CloseCause, Handler};
 use crate::limits::{TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
 use crate::protocol::close::code;
+use crate::protocol::deflate::Decompressed;
 
 /// What a slow consumer is told.
 const TOO_SLOW: &str = "too slow";
@@ -43,6 +44,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.expire();
         self.take_held_input();
         self.flush();
+        let Decompressed { messages, bytes_in, bytes_out } = self.partials.decompressed();
+        self.stats.decompressions = messages;
+        self.stats.decompression_bytes_in = bytes_in;
+        self.stats.decompression_bytes_out = bytes_out;
         self.shared_stats.publish(&self.stats);
         Ok(self.progress())
     }

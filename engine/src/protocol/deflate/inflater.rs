@@ -100,17 +100,33 @@ impl Inflater {
     }
 }
 
+/// How much has been decompressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decompressed {
+    /// Messages, each counted at its end.
+    pub messages: u64,
+    /// Bytes of them as they came.
+    pub bytes_in: u64,
+    /// Bytes of them as they were handed on.
+    pub bytes_out: u64,
+}
+
 /// The decompressors of one core that are not in use, and the buffer that they write to.
 #[derive(Default)]
 pub(in crate::protocol) struct Inflaters {
     #[expect(clippy::vec_box, reason = "a message keeps the box; unboxed, each use would move kilobytes")]
     free: Vec<Box<Inflater>>,
     output: Vec<u8>,
+    pub(in crate::protocol) decompressed: Decompressed,
 }
 
 impl Inflaters {
     pub(in crate::protocol) const fn new() -> Self {
-        Self { free: Vec::new(), output: Vec::new() }
+        Self {
+            free: Vec::new(),
+            output: Vec::new(),
+            decompressed: Decompressed { messages: 0, bytes_in: 0, bytes_out: 0 },
+        }
     }
 
     /// A decompressor for a message that can refer back to `window`.

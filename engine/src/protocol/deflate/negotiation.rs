@@ -150,7 +150,8 @@ pub fn parse_answer(answer: &str, offered: &Compression) -> Option<DeflateAgreem
     let client = Direction {
         context_takeover: offered.client_context_takeover && !parameters.client_no_context_takeover,
         window_bits: match parameters.client_max_window_bits {
-            Some(bits) => bits?.min(offered.client_window_bits),
+            // Not without a value, and none above what was offered (section 7.1.2.2).
+            Some(bits) => bits.filter(|&bits| bits <= offered.client_window_bits)?,
             None => offered.client_window_bits,
         },
     };

@@ -118,6 +118,8 @@ fn both_ends_understand_the_agreement_alike() {
         assert_eq!(agreement.outbound(Role::Server).window_bits, ours.server_window_bits);
         assert_eq!(agreement.outbound(Role::Client).window_bits, theirs.client_window_bits);
     }
+    let narrow = Compression { client_window_bits: 10, ..TAKEOVER };
+    assert_eq!(parse_answer("permessage-deflate; client_max_window_bits=11", &narrow), None, "more than was offered");
     assert!(!DeflateAgreement::NONE.is_agreed());
     assert_eq!(parse_answer("", &TAKEOVER), Some(DeflateAgreement::NONE));
     for answer in [

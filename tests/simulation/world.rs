@@ -209,11 +209,14 @@ impl World {
         self.accept == Accept::Unarmed && self.live.len() < self.plan.descriptors_max
     }
 
-    /// Whether peer and worker have nothing on its way to the other, so that neither can wait for the other.
+    /// Whether peer and worker are there and have nothing on its way to the other, so that neither can wait for
+    /// the other.
     pub(crate) fn is_quiet(&self, peer: usize) -> bool {
         let connection = &self.connections[peer];
         let nothing_sent = connection.outbound.unread() == 0 && !connection.busy[super::socket::SEND];
-        nothing_sent && connection.inbound.unread() == 0 && connection.posted == 0
+        // Of a peer that has gone the worker hears when it next receives, which may be after a deadline.
+        let is_there = !connection.dead && !connection.peer_ended;
+        is_there && nothing_sent && connection.inbound.unread() == 0 && connection.posted == 0
     }
 }
 

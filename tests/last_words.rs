@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crore_engine::driver::{BufferId, Completion, Driver, Outgoing, Shutdown, Socket, Token};
+use crore_engine::driver::{BufferId, Completion, Driver, Errno, Outgoing, Shutdown, Socket, Token};
 use crore_engine::limits::{HOT_MESSAGES, Limits, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
 use crore_engine::mesh::Capacity;
 use crore_engine::protocol::deflate::Compression;
@@ -18,17 +18,24 @@ use crore_engine::{Context, Handler, Message};
 enum Step {
     Accepted,
     Readable,
-    Received { bytes: Vec<u8>, armed: bool },
+    Received {
+        bytes: Vec<u8>,
+        armed: bool,
+    },
     Ended,
+    /// The oldest send is done.
+    Sent,
+    /// It has failed: the peer has gone.
+    SendFailed,
 }
 
-/// A kernel that does what the test says, and never sends anything.
+/// A kernel that does what the test says.
 struct Script {
     steps: Rc<RefCell<VecDeque<Step>>>,
     buffers: Buffers,
     /// The request that watches the connection, and its sends.
     token: Option<Token>,
-    sending: Vec<Outgoing>,
+    sending: VecDeque<(Token, Outgoing)>,
 }
 
 impl Driver for Script {
@@ -44,8 +51,8 @@ impl Driver for Script {
         self.token = Some(token);
     }
     fn cancel(&mut self, _: Token) {}
-    fn send(&mut self, _: Socket, _: Token, outgoing: Outgoing) {
-        self.sending.push(outgoing);
+    fn send(&mut self, _: Socket, token: Token, outgoing: Outgoing) {
+        self.sending.push_back((token, outgoing));
     }
     fn shutdown(&mut self, _: Socket, _: Token, _: Shutdown) -> bool {
         false
@@ -68,6 +75,14 @@ impl Driver for Script {
                 Completion::Received { token: token?, buffer, bytes, nonempty: false, armed }
             }
             Step::Ended => Completion::ReceiveEnded(token?, None),
+            Step::Sent => {
+                let (token, outgoing) = self.sending.pop_front()?;
+                Completion::Sent { token, result: Ok(u32::try_from(outgoing.len()).ok()?), outgoing }
+            }
+            Step::SendFailed => {
+                let (token, outgoing) = self.sending.pop_front()?;
+                Completion::Sent { token, result: Err(Errno(EPIPE)), outgoing }
+            }
         })
     }
     fn has_queued(&self) -> bool {
@@ -106,36 +121,80 @@ const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnec
 /// A compressed message of nothing.
 const EMPTY: [u8; 7] = [0xc2, 0x81, 0, 0, 0, 0, 0];
 
-#[test]
-fn what_a_peer_has_said_before_it_ends_costs_no_more_than_it_is_long() {
-    let (steps, heard) = (Rc::new(RefCell::new(VecDeque::new())), Rc::new(Cell::new(0)));
-    let driver =
-        Script { steps: Rc::clone(&steps), buffers: Buffers::new(RECEIVE_BUFFERS), token: None, sending: Vec::new() };
-    let setup = Setup {
-        limits: Limits { outbox_messages_max: 1000, ..Limits::default() },
-        compression: Some(Compression::default()),
-        connections_max: 1,
-        cores: 1,
-        inbox_commands: 1,
-        mesh: Capacity { lane_entries: 1, backlog_entries_max: 1 },
-    };
-    let now = Rc::new(Cell::new(Duration::ZERO));
-    let (mut worker, _) = Worker::new(setup, driver, Echo(Rc::clone(&heard)), &now).expect("an eventfd");
-    let mut turn = |happening: Vec<Step>| {
-        steps.borrow_mut().extend(happening);
-        worker.turn().expect("the script is good");
-    };
-    // Until the receive is a multishot one, which goes on while the connection is paused.
-    let first = [REQUEST.as_bytes(), &EMPTY.repeat(HOT_MESSAGES.into())].concat();
-    turn(vec![Step::Accepted]);
-    turn(vec![Step::Readable]);
-    turn(vec![Step::Received { bytes: first, armed: false }]);
-    assert_eq!(heard.get(), usize::from(HOT_MESSAGES));
+/// `errno(3)`.
+const EPIPE: i32 = 32;
 
-    let buffer = EMPTY.repeat(RECEIVE_BUFFER_BYTES / EMPTY.len());
-    let buffers = usize::from(RECEIVE_BUFFERS) - 1;
-    let mut last: Vec<Step> = (0..buffers).map(|_| Step::Received { bytes: buffer.clone(), armed: true }).collect();
-    last.push(Step::Ended);
-    turn(last);
-    assert_eq!(heard.get(), usize::from(HOT_MESSAGES) + buffers * (RECEIVE_BUFFER_BYTES / EMPTY.len()));
+/// Messages of which one may wait for the peer.
+const OUTBOX_MESSAGES_MAX: usize = 1000;
+
+/// A peer that has filled every receive buffer but one with compressed messages of nothing, and ended its stream.
+struct Scene {
+    steps: Rc<RefCell<VecDeque<Step>>>,
+    heard: Rc<Cell<usize>>,
+    worker: Worker<Script, Echo>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (steps, heard) = (Rc::new(RefCell::new(VecDeque::new())), Rc::new(Cell::new(0)));
+        let buffers = Buffers::new(RECEIVE_BUFFERS);
+        let driver = Script { steps: Rc::clone(&steps), buffers, token: None, sending: VecDeque::new() };
+        let setup = Setup {
+            limits: Limits { outbox_messages_max: OUTBOX_MESSAGES_MAX, ..Limits::default() },
+            compression: Some(Compression::default()),
+            connections_max: 1,
+            cores: 1,
+            inbox_commands: 1,
+            mesh: Capacity { lane_entries: 1, backlog_entries_max: 1 },
+        };
+        let now = Rc::new(Cell::new(Duration::ZERO));
+        let (worker, _) = Worker::new(setup, driver, Echo(Rc::clone(&heard)), &now).expect("an eventfd");
+        let mut scene = Self { steps, heard, worker };
+        // Until the receive is a multishot one, which goes on while the connection is paused.
+        let first = [REQUEST.as_bytes(), &EMPTY.repeat(HOT_MESSAGES.into())].concat();
+        scene.turn([Step::Accepted]);
+        scene.turn([Step::Readable]);
+        scene.turn([Step::Received { bytes: first, armed: false }]);
+        assert_eq!(scene.heard.get(), usize::from(HOT_MESSAGES));
+        let buffer = EMPTY.repeat(IN_A_BUFFER);
+        let received = (0..BUFFERS).map(|_| Step::Received { bytes: buffer.clone(), armed: true });
+        scene.turn(received.chain([Step::Ended]));
+        scene
+    }
+
+    fn turn(&mut self, happening: impl IntoIterator<Item = Step>) {
+        self.steps.borrow_mut().extend(happening);
+        self.worker.turn().expect("the script is good");
+    }
+}
+
+const IN_A_BUFFER: usize = RECEIVE_BUFFER_BYTES / EMPTY.len();
+const BUFFERS: usize = RECEIVE_BUFFERS as usize - 1;
+const SAID: usize = HOT_MESSAGES as usize + BUFFERS * IN_A_BUFFER;
+
+#[test]
+fn who_has_said_all_and_still_reads_is_answered_as_it_reads() {
+    let mut scene = Scene::new();
+    // The end of the stream is seen when all has been answered: then there is nobody left.
+    let mut turns = 0;
+    while scene.worker.handle().stats().connections > 0 {
+        let answered = scene.heard.get();
+        let happening = if answered < SAID { Step::Sent } else { Step::Ended };
+        scene.turn([Step::Sent, happening]);
+        assert!(scene.heard.get() - answered <= OUTBOX_MESSAGES_MAX, "there is room for no more");
+        turns += 1;
+        assert!(turns < SAID, "{} of {SAID} are answered", scene.heard.get());
+    }
+    assert_eq!(scene.heard.get(), SAID);
+    let stats = scene.worker.handle().stats();
+    assert_eq!((stats.messages_sent, stats.messages_dropped, stats.closed_slow), (SAID as u64, 0, 0));
+}
+
+#[test]
+fn what_a_peer_has_said_before_it_goes_costs_no_more_than_it_is_long() {
+    let mut scene = Scene::new();
+    assert!(scene.heard.get() < SAID);
+    scene.turn([Step::SendFailed]);
+    assert_eq!(scene.heard.get(), SAID);
+    assert_eq!(scene.worker.handle().stats().connections, 0);
 }

@@ -50,7 +50,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             census.open += usize::from(connection.phase == Phase::Open);
             census.paused += usize::from(connection.paused);
             census.with_rare += usize::from(connection.rare.is_some());
-            census.input_bytes += connection.rare.as_ref().map_or(0, |rare| rare.input.len());
+            census.input_bytes += connection.rare.as_ref().map_or(0, |rare| rare.head.len() + rare.held.len());
             census.outbox_bytes += connection.outbox_bytes();
             census.partial_bytes += connection.decoder.buffered_bytes();
             census.left_behind += usize::from(connection.cork != NONE) + usize::from(connection.excepted);

@@ -1,5 +1,7 @@
 //! What the engine knows of one connection.
 
+use bytes::BytesMut;
+
 use super::outbox::Outbox;
 use crate::driver::{Shutdown, Socket};
 use crate::handler::{CloseCause, Subscriptions, TopicSet};
@@ -86,8 +88,10 @@ const _: () = {
 /// What few connections have, and those not for long.
 #[derive(Default)]
 pub(super) struct Rare {
-    /// Input that is not handled yet: the request head so far, or what came for a connection that is paused.
-    pub(super) input: Vec<u8>,
+    /// The request head so far.
+    pub(super) head: Vec<u8>,
+    /// What came for a connection that is paused, and is not handled yet.
+    pub(super) held: BytesMut,
     /// Output of earlier turns that has not left.
     pub(super) outbox: Outbox,
     /// Topics, if more than one.
@@ -101,7 +105,8 @@ pub(super) struct Rare {
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.input.is_empty()
+        self.head.is_empty()
+            && self.held.is_empty()
             && self.outbox.is_empty()
             && self.topics.is_empty()
             && self.sent.is_empty()

@@ -94,8 +94,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// The peer has ended the stream, or it has broken.
+    /// The peer has ended the stream, or it has broken. What has come of it counts.
     pub(super) fn on_stream_ended(&mut self, slot: u32) {
+        self.take_last_input(slot);
         self.cut(slot, CloseCause::Lost);
     }
 

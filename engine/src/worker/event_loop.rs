@@ -169,9 +169,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.stats.buffers_exhausted += 1;
                 self.watch(slot);
             }
+            // The end comes again, behind what is held.
+            None if connection.paused => {}
             None => {
-                self.take_last_input(slot);
-                let connection = self.connections.at(slot);
                 if matches!(connection.phase, Phase::Finishing { .. }) {
                     // The peer has no more to say, but may still be reading what we have.
                     connection.phase = Phase::Finishing { linger: false };

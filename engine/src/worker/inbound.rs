@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytes::BytesMut;
+
 use super::connection::{NONE, Phase, Watch, subscriptions};
 use super::outbox::Parcel;
 use super::{Worker, context};
@@ -21,8 +23,10 @@ pub(super) const HEARTBEAT_BYTES: usize = 8;
 pub(super) enum Source {
     /// In a receive buffer.
     Buffer(BufferId),
-    /// In memory of our own: what came behind a request head, or for a connection that was paused.
-    Heap(Vec<u8>),
+    /// Behind a request head.
+    Head(Vec<u8>),
+    /// In what was held for a connection that was paused.
+    Held(BytesMut),
 }
 
 /// The frames at the front of a receive buffer that are to be sent from there.
@@ -104,7 +108,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             };
             let bytes = match &mut source {
                 Source::Buffer(buffer) => &mut self.driver.bytes(buffer)[position..length],
-                Source::Heap(bytes) => &mut bytes[position..length],
+                Source::Head(bytes) => &mut bytes[position..length],
+                Source::Held(bytes) => &mut bytes[position..length],
             };
             let outbox_bytes = connection.outbox_bytes();
             let mut input = Input::new(bytes);
@@ -229,7 +234,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let InPlace { source, echo, payload_start, payload_bytes, opcode } = in_place;
         let bytes = match source {
             Source::Buffer(buffer) => self.driver.bytes(buffer),
-            Source::Heap(bytes) => bytes,
+            Source::Head(bytes) => bytes,
+            Source::Held(bytes) => bytes,
         };
         let header_bytes = server_header_bytes(*payload_bytes);
         let frame_start = if echo.messages == 0 { *payload_start - header_bytes } else { echo.end };
@@ -255,7 +261,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let EchoRegion { start, end, messages } = std::mem::take(echo);
         let bytes = match source {
             Source::Buffer(buffer) => &self.driver.bytes(buffer)[start..end],
-            Source::Heap(bytes) => &bytes[start..end],
+            Source::Head(bytes) => &bytes[start..end],
+            Source::Held(bytes) => &bytes[start..end],
         };
         let connection = self.connections.at(slot);
         self.stats.messages_sent += u64::from(messages);

@@ -4,6 +4,7 @@
 //! ```text
 //! outbox half full ──► paused: no poll, no receive; a multishot receive is cancelled, what it still brings is held
 //! outbox empty     ──► resumed: what is held is handled, piece by piece, and then the kernel is asked for more
+//! end of stream    ──► seen when all that is held has been handled: a peer that has said all may still be reading
 //! ```
 //!
 //! What is held is bounded by what a multishot receive delivers until the next time that the kernel is
@@ -11,6 +12,8 @@
 //! room for what it causes.
 
 use std::ops::Range;
+
+use bytes::BytesMut;
 
 use super::Worker;
 use super::connection::{NONE, Phase, Watch};
@@ -38,19 +41,21 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn hold(&mut self, slot: u32, buffer: BufferId, bytes: usize) {
         let connection = self.connections.at(slot);
         connection.paused = true;
-        connection.rare_mut().input.extend_from_slice(&self.driver.bytes(&buffer)[..bytes]);
+        connection.rare_mut().held.extend_from_slice(&self.driver.bytes(&buffer)[..bytes]);
         self.driver.release(buffer);
     }
 
     /// Keeps for later what is not decoded yet of input that is being handled.
     pub(super) fn hold_rest(&mut self, slot: u32, source: &mut Source, rest: Range<usize>) {
-        let bytes = match source {
-            Source::Buffer(buffer) => &self.driver.bytes(buffer)[rest],
-            Source::Heap(bytes) => &bytes[rest],
-        };
         let connection = self.connections.at(slot);
         connection.paused = true;
-        connection.rare_mut().input.extend_from_slice(bytes);
+        let held = &mut connection.rare_mut().held;
+        match source {
+            Source::Buffer(buffer) => held.extend_from_slice(&self.driver.bytes(buffer)[rest]),
+            Source::Head(bytes) => held.extend_from_slice(&bytes[rest]),
+            // It goes back to where it was taken from.
+            Source::Held(bytes) => held.unsplit(bytes.split_off(rest.start)),
+        }
     }
 
     /// Ends the multishot receive of a connection that is paused. Unlike a demotion this can't wait for
@@ -69,7 +74,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn resume(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         // A decoder may have more to say of input that it has read.
-        let held = connection.rare.as_ref().is_some_and(|rare| !rare.input.is_empty());
+        let held = connection.rare.as_ref().is_some_and(|rare| !rare.held.is_empty());
         if held || !connection.decoder.is_idle() {
             self.resumed.push(slot);
         } else {
@@ -89,7 +94,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Handles what is held for a connection whose peer has ended the stream.
+    /// Handles what is held for a connection whose stream has broken: there is no other time for it.
     pub(super) fn take_last_input(&mut self, slot: u32) {
         if std::mem::take(&mut self.connections.at(slot).paused) {
             self.take_input(slot, true);
@@ -99,22 +104,21 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Handles what is held, as long as there is room for what it causes, or all of it.
     fn take_input(&mut self, slot: u32, all: bool) {
         let rare = self.connections.at(slot).rare.as_mut();
-        let input = rare.map_or_else(Vec::new, |rare| std::mem::take(&mut rare.input));
-        if input.is_empty() {
-            self.on_bytes(slot, Source::Heap(Vec::new()), 0..0, all);
+        let mut held = rare.map_or_else(BytesMut::new, |rare| std::mem::take(&mut rare.held));
+        if held.is_empty() {
+            self.on_bytes(slot, Source::Held(BytesMut::new()), 0..0, all);
         }
-        for piece in input.chunks(RECEIVE_BUFFER_BYTES) {
-            if !matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
-                break;
-            }
-            // Behind what is held once more nothing may overtake it.
+        while !held.is_empty() && matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
             if self.connections.at(slot).paused || !all && self.is_behind(slot) {
                 let connection = self.connections.at(slot);
                 connection.paused = true;
-                connection.rare_mut().input.extend_from_slice(piece);
-            } else {
-                self.on_bytes(slot, Source::Heap(piece.to_vec()), 0..piece.len(), all);
+                // It lies behind what is held once more, in the same memory: nothing is copied.
+                connection.rare_mut().held.unsplit(held);
+                break;
             }
+            let piece = held.split_to(held.len().min(RECEIVE_BUFFER_BYTES));
+            let length = piece.len();
+            self.on_bytes(slot, Source::Held(piece), 0..length, all);
         }
         self.connections.at(slot).tidy();
     }

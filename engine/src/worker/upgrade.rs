@@ -16,7 +16,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// a connection, and it may come in pieces.
     pub(super) fn on_head(&mut self, slot: u32, buffer: BufferId, length: usize) {
         let mut head = match &mut self.connections.at(slot).rare {
-            Some(rare) => std::mem::take(&mut rare.input),
+            Some(rare) => std::mem::take(&mut rare.head),
             None => self.corks.buffer(),
         };
         let before = head.len();
@@ -34,7 +34,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let head_bytes = match parsed {
             Ok(None) => {
                 self.corks.recycle(answer);
-                self.connections.at(slot).rare_mut().input = head;
+                self.connections.at(slot).rare_mut().head = head;
                 return;
             }
             Ok(Some((request, head_bytes))) => {
@@ -58,7 +58,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // A client may speak before it has seen our answer.
         let length = head.len();
         if length > head_bytes && matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
-            self.on_bytes(slot, Source::Heap(head), head_bytes..length, false);
+            self.on_bytes(slot, Source::Head(head), head_bytes..length, false);
         } else {
             self.corks.recycle(head);
         }

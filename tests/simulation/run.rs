@@ -23,8 +23,8 @@ use super::world::World;
 /// Turns in a row that may find nothing to do and still ask for another one.
 const HOT_TURNS_MAX: u32 = 2;
 
-/// Rounds in which the world comes to rest, if it ever does.
-const ROUNDS_MAX: u32 = 50_000;
+/// Rounds in which the world comes to rest, if it ever does. Megabytes may have to leave by 32 bytes a round.
+const ROUNDS_MAX: u32 = 1_000_000;
 
 /// Ticks that pass at rest, and those that pass if an accept that has failed is tried again in each.
 const TICKS: u32 = 3;

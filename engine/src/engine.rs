@@ -196,7 +196,7 @@ impl Engine {
         // thread that made them are interrupted.
         let features = thread::scope(|scope| scope.spawn(|| probe(self.descriptors)).join())
             .map_err(|_| Error::Panicked(CoreId(0)))??;
-        let possible = features.descriptors.connections_per_core(self.cores).min(limits::CONNECTIONS_PER_CORE_MAX);
+        let possible = features.descriptors.connections_per_core(self.cores);
         let connections_max = self.limits.connections_per_core_max.unwrap_or(possible).min(possible);
         if connections_max == 0 {
             return Err(Error::NoDescriptors(crate::uring::descriptor_limit()));

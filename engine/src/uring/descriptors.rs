@@ -7,9 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use io_uring::{IoUring, opcode, types};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::limits::SOCKETS_SPARE;
+use crate::limits::{CONNECTIONS_PER_CORE_MAX, SOCKETS_SPARE};
 
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,18 +68,34 @@ pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Raises the soft `RLIMIT_NOFILE` to the hard one, for programs that call no `select(2)`: for its sake alone the
+/// soft one is low. Returns what the soft limit is then.
+#[must_use]
+pub fn raise_descriptor_limit() -> u64 {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Refused only by a security module; then the limit stays what it is, and is returned.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    descriptor_limit()
+}
+
 impl DescriptorKind {
-    /// How many connections one of `cores` rings can hold with this kind of descriptor.
+    /// How many connections one of `cores` rings can hold with this kind of descriptor, under the limit of this
+    /// process.
     #[must_use]
     pub fn connections_per_core(self, cores: usize) -> u32 {
-        let limit = descriptor_limit();
+        self.connections_per_core_at(descriptor_limit(), cores)
+    }
+
+    /// How many connections one of `cores` rings can hold with this kind of descriptor where the soft
+    /// `RLIMIT_NOFILE` is `limit`. An engine that is given no bound takes exactly so many.
+    #[must_use]
+    pub fn connections_per_core_at(self, limit: u64, cores: usize) -> u32 {
+        let cores = cores.max(1) as u64;
         let count = match self {
             Self::Direct => limit.min(DIRECT_SLOTS_MAX).saturating_sub(u64::from(SOCKETS_SPARE)),
-            Self::Regular => {
-                limit.saturating_sub(RESERVED_DESCRIPTORS + RESERVED_PER_CORE * cores as u64) / cores as u64
-            }
+            Self::Regular => limit.saturating_sub(RESERVED_DESCRIPTORS + RESERVED_PER_CORE * cores) / cores,
         };
-        u32::try_from(count).unwrap_or(u32::MAX)
+        u32::try_from(count).unwrap_or(u32::MAX).min(CONNECTIONS_PER_CORE_MAX)
     }
 }
 
@@ -125,6 +141,19 @@ mod tests {
     fn settings_are_read_and_refused() {
         assert_eq!("direct".parse(), Ok(DescriptorSetting::Direct));
         assert!("fixed".parse::<DescriptorSetting>().unwrap_err().to_string().contains("`regular`"));
+    }
+
+    #[test]
+    fn regular_descriptors_are_shared_and_direct_ones_are_not() {
+        use DescriptorKind::{Direct, Regular};
+        assert_eq!(Regular.connections_per_core_at(20_000, 2), (20_000 - 32 - 2 * 16) / 2);
+        assert_eq!(Direct.connections_per_core_at(20_000, 2), 20_000 - 256);
+        assert_eq!(Direct.connections_per_core_at(u64::MAX, 64), (1 << 20) - 256);
+        assert_eq!(Regular.connections_per_core_at(u64::MAX, 1), CONNECTIONS_PER_CORE_MAX);
+        for kind in [Direct, Regular] {
+            assert_eq!(kind.connections_per_core_at(40, 1), 0);
+            assert_eq!(kind.connections_per_core(2), kind.connections_per_core_at(descriptor_limit(), 2));
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod operation;
 mod probe;
 mod ring;
 
-pub use descriptors::{DescriptorKind, DescriptorSetting, descriptor_limit};
+pub use descriptors::{DescriptorKind, DescriptorSetting, descriptor_limit, raise_descriptor_limit};
 pub use listener::Listener;
-pub use probe::{Features, KernelRelease, SetupError, probe};
+pub use probe::{Capability, Features, KernelRelease, SetupError, capabilities, probe};
 pub use ring::{Ring, RingConfig};

@@ -87,9 +87,23 @@ impl KernelRelease {
         Self::parse(&rustix::system::uname().release().to_string_lossy())
     }
 
-    fn parse(release: &str) -> Self {
+    /// The release in a text such as `6.12.9+deb12-amd64`; what is no number counts as 0.
+    #[must_use]
+    pub fn parse(release: &str) -> Self {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
         Self { major: numbers.next().unwrap_or(0), minor: numbers.next().unwrap_or(0) }
+    }
+
+    /// The first number.
+    #[must_use]
+    pub const fn major(self) -> u32 {
+        self.major
+    }
+
+    /// The second number.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.minor
     }
 }
 
@@ -130,24 +144,15 @@ impl fmt::Display for Features {
 /// Something that Crore can't do without is missing; the error says what and why.
 pub fn probe(setting: DescriptorSetting) -> Result<Features, SetupError> {
     let release = KernelRelease::running();
-    let ring: IoUring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .build(4)
-        .map_err(SetupError::from_setup)?;
+    let operations = ask_for_operations()?;
     if release < KernelRelease::MINIMUM {
         return Err(SetupError::KernelTooOld(release));
     }
-    let mut operations = Probe::new();
-    ring.submitter().register_probe(&mut operations).map_err(SetupError::from_setup)?;
     for (code, operation) in NEEDED {
         if !operations.is_supported(code) {
             return Err(SetupError::OperationMissing { release, operation });
         }
     }
-    let no_submission_array = IoUring::<io_uring::squeue::Entry>::builder().setup_no_sqarray().build(4).is_ok();
     let descriptors = match setting {
         DescriptorSetting::Regular => DescriptorKind::Regular,
         DescriptorSetting::Auto | DescriptorSetting::Direct => match (direct_descriptors_are_released()?, setting) {
@@ -156,7 +161,51 @@ pub fn probe(setting: DescriptorSetting) -> Result<Features, SetupError> {
             (false, _) => DescriptorKind::Regular,
         },
     };
-    Ok(Features { release, descriptors, no_submission_array })
+    Ok(Features { release, descriptors, no_submission_array: has_no_submission_array() })
+}
+
+/// One thing that the data ring makes use of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// What it is: a property of rings, or an operation such as `recv`.
+    pub name: &'static str,
+    /// Whether there is no server without it.
+    pub needed: bool,
+    /// Whether the kernel has it.
+    pub present: bool,
+}
+
+/// Asks the kernel for each thing that the data ring makes use of, needed or not: [`probe`] for people who
+/// want to see all of it.
+///
+/// # Errors
+/// No ring can be set up, so that there is nothing to ask.
+pub fn capabilities() -> Result<Vec<Capability>, SetupError> {
+    let operations = ask_for_operations()?;
+    let optional = |name, present| Capability { name, needed: false, present };
+    let mut all = vec![Capability { name: "single issuer, deferred task work", needed: true, present: true }];
+    all.extend(NEEDED.map(|(code, name)| Capability { name, needed: true, present: operations.is_supported(code) }));
+    all.push(optional("direct descriptors that are released", direct_descriptors_are_released()?));
+    all.push(optional("rings without a submission array", has_no_submission_array()));
+    Ok(all)
+}
+
+/// Sets up a small ring with the flags of the data ring, and asks for the operations that it has.
+fn ask_for_operations() -> Result<Probe, SetupError> {
+    let ring: IoUring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .build(4)
+        .map_err(SetupError::from_setup)?;
+    let mut operations = Probe::new();
+    ring.submitter().register_probe(&mut operations).map_err(SetupError::from_setup)?;
+    Ok(operations)
+}
+
+fn has_no_submission_array() -> bool {
+    IoUring::<io_uring::squeue::Entry>::builder().setup_no_sqarray().build(4).is_ok()
 }
 
 const NEEDED: [(u8, &str); 8] = [
@@ -180,6 +229,7 @@ mod tests {
         assert_eq!(KernelRelease::parse("7.0-rc1"), KernelRelease { major: 7, minor: 0 });
         assert!(KernelRelease::parse("5.15.0") < KernelRelease::MINIMUM);
         assert!(KernelRelease::parse("6.1.0") >= KernelRelease::MINIMUM);
+        assert_eq!((KernelRelease::MINIMUM.major(), KernelRelease::MINIMUM.minor()), (6, 1));
     }
 
     #[test]
@@ -187,6 +237,14 @@ mod tests {
         let features = probe(DescriptorSetting::Auto).unwrap();
         assert!(features.release >= KernelRelease::MINIMUM);
         assert_eq!(probe(DescriptorSetting::Regular).unwrap().descriptors, DescriptorKind::Regular);
+    }
+
+    #[test]
+    fn what_can_be_shown_agrees_with_what_is_used() {
+        let all = capabilities().unwrap();
+        assert!(all.iter().filter(|one| one.needed).all(|one| one.present), "{all:?}");
+        let released = all.iter().find(|one| one.name.starts_with("direct")).unwrap().present;
+        assert_eq!(released, probe(DescriptorSetting::Auto).unwrap().descriptors == DescriptorKind::Direct);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crore_engine::uring::descriptor_limit;
-use crore_engine::{Engine, EngineHandle, Error, Running, cpus};
+use crore_engine::{Engine, EngineHandle, Error, Running};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -71,7 +71,7 @@ impl Server {
     /// The address is taken, the kernel refuses, a limit is too low: the error says what to change.
     pub fn start(self) -> Result<Running, Error> {
         let Self { config, router } = self;
-        let cores = config.cores.map_or_else(|| cpus().len(), |cores| cores.get().into());
+        let cores = config.workers();
         let shared = Arc::new(Shared::new(&config, router, cores));
         Engine::bind(config.listen)?
             .cores(cores)

@@ -1,12 +1,15 @@
 //! The command line.
 
+use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
+use crore_engine::uring::raise_descriptor_limit;
 
 use crate::app::Server;
 use crate::config::{Config, Flag};
+use crate::doctor::{self, Question, Role};
 use crate::log;
 
 /// A WebSocket server for very many connections.
@@ -23,6 +26,11 @@ struct Cli {
 enum Command {
     /// Runs the server; what `crore` does without a command.
     Serve(Serve),
+    /// Says whether this host can hold so many connections, and what stands in the way.
+    ///
+    /// Exit code: 0 if all is well, 1 with warnings, 2 if the host can't. It looks at the limits of the user, the
+    /// shell and the container that it is run in.
+    Doctor(Doctor),
 }
 
 /// Flags outrank the environment (CRORE_LISTEN, CRORE_CORES, …), and that the file.
@@ -39,6 +47,51 @@ struct Serve {
     config: Option<PathBuf>,
 }
 
+/// A question to the doctor.
+#[derive(Clone, Debug, Args)]
+struct Doctor {
+    /// How many connections the host shall hold
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..=CONNECTIONS_ASKED_MAX))]
+    connections: u64,
+    /// Which end of the connections the host is
+    #[arg(long, value_enum, default_value_t, value_name = "END")]
+    host: Role,
+    /// All that was found, as JSON
+    #[arg(long)]
+    json: bool,
+    /// The server's: its cores, descriptors, port and bounds count.
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// As many as the scripts of `tuning/` take, which compute with 64 bits.
+const CONNECTIONS_ASKED_MAX: u64 = 999_999_999_999;
+
+impl Doctor {
+    fn run(self) -> ExitCode {
+        let config = match self.serve.config() {
+            Ok(config) => config,
+            Err(code) => return code,
+        };
+        let report = doctor::examine(&Question {
+            connections: self.connections,
+            role: self.host,
+            cores: config.workers(),
+            descriptors: config.descriptors,
+            port: config.listen.port(),
+            connections_per_core_max: config.engine.connections_per_core_max,
+        });
+        let text = if self.json {
+            serde_json::to_string_pretty(&report).map_or_else(|error| error.to_string(), |json| json + "\n")
+        } else {
+            report.to_string()
+        };
+        // Who reads no further, `head` for example, still wants the exit code.
+        let _ = stdout().write_all(text.as_bytes());
+        ExitCode::from(report.verdict.exit_code())
+    }
+}
+
 impl Serve {
     fn flags(&self) -> Vec<Flag> {
         let flag = |name, key, value: &Option<String>| value.clone().map(|value| Flag { name, key, value });
@@ -48,19 +101,26 @@ impl Serve {
             .collect()
     }
 
-    fn run(self) -> ExitCode {
+    /// The configuration, or what to exit with; the reason has been said.
+    fn config(self) -> Result<Config, ExitCode> {
         // What is not text is no setting and no value: made into text it is refused like any other.
         let environment = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let flags = self.flags();
-        let config = match Config::load(self.config, environment, &flags) {
+        Config::load(self.config, environment, &flags).map_err(|error| {
+            eprintln!("crore: {error}");
+            ExitCode::from(USAGE)
+        })
+    }
+
+    fn run(self) -> ExitCode {
+        let config = match self.config() {
             Ok(config) => config,
-            Err(error) => {
-                eprintln!("crore: {error}");
-                return ExitCode::from(USAGE);
-            }
+            Err(code) => return code,
         };
         log::start(&config.log);
+        // The soft limit is low for the sake of programs that call select(2).
+        let _ = raise_descriptor_limit();
         match Server::new(config).run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -75,12 +135,13 @@ impl Serve {
 const USAGE: u8 = 2;
 
 /// Does what the command line says, and returns what the process should exit with: 0 after a drain,
-/// 1 if the server could not start or go on, 2 if the configuration is wrong.
+/// 1 if the server could not start or go on, 2 if the configuration is wrong; the doctor's own are its verdict.
 #[must_use]
 pub fn run() -> ExitCode {
     let Cli { command, serve } = Cli::parse();
     match command {
         Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Doctor(doctor)) => doctor.run(),
         None => serve.run(),
     }
 }
@@ -100,7 +161,7 @@ mod tests {
     fn serve_is_what_happens_without_a_command() {
         let listen = |arguments: &[&str]| {
             let cli = Cli::try_parse_from(arguments).unwrap();
-            let Command::Serve(serve) = cli.command.unwrap_or(Command::Serve(cli.serve));
+            let Command::Serve(serve) = cli.command.unwrap_or(Command::Serve(cli.serve)) else { panic!("it serves") };
             serve.listen
         };
         assert_eq!(listen(&["crore"]), None);

@@ -15,6 +15,7 @@ mod call;
 pub mod channel;
 pub mod cli;
 pub mod config;
+mod doctor;
 mod handlers;
 mod http;
 pub mod log;

@@ -14,9 +14,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crore_engine::Compression;
 use crore_engine::limits::Limits;
 use crore_engine::uring::DescriptorSetting;
+use crore_engine::{Compression, cpus};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub use self::error::{ConfigError, Origin};
@@ -127,6 +127,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl Config {
+    /// Workers: as many as are set, or one for each CPU that the process may run on.
+    pub(crate) fn workers(&self) -> usize {
+        self.cores.map_or_else(|| cpus().len(), |cores| cores.get().into())
+    }
 }
 
 impl Default for Config {

@@ -140,6 +140,15 @@ impl EngineHandle {
         self.shared.cores.iter().map(|core| core.stats.read()).collect()
     }
 
+    /// Lets every core take a turn, also one that has nothing to do. Where [`Stats::turns`] does not grow after
+    /// that, a handler keeps the core, or the core has ended. A core that goes to sleep at the same moment may miss
+    /// it: nudge again.
+    pub fn nudge(&self) {
+        for doorbell in self.shared.doorbells.iter() {
+            doorbell.ring();
+        }
+    }
+
     /// Ends the engine: no more accepts, a close frame (1001) to every connection, up to `patience`
     /// for their answers, then the rest is cut. Returns at once;
     /// [`Engine::run`](crate::Engine::run) and [`Running::join`](crate::Running::join) return when it is done.

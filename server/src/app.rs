@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 use crate::call::Call;
 use crate::config::Config;
 use crate::router::Router;
+use crate::service::{self, Service};
 use crate::session::{Session, Shared};
 use crate::wire::Refusal;
 
@@ -82,7 +83,8 @@ impl Server {
     }
 
     /// Runs the server until SIGINT or SIGTERM, then drains it: a close frame (1001) to everyone, and
-    /// `shutdown_timeout` for their answers. A second signal ends the process at once.
+    /// `shutdown_timeout` for their answers. A second signal ends the process at once. As a service of systemd it
+    /// says when it is ready and when it stops, and feeds the watchdog while every core works.
     ///
     /// # Errors
     /// As [`Self::start`], or a core has failed.
@@ -92,6 +94,7 @@ impl Server {
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(ServeError::Signals)?;
         let running = self.start()?;
         announce(&running);
+        let service = Service::start(&running);
         let handle = running.handle().clone();
         let stop = signals.handle();
         let listener = thread::spawn(move || {
@@ -100,6 +103,7 @@ impl Server {
             }
         });
         let outcome = running.join();
+        drop(service);
         stop.close();
         let _ = listener.join();
         if outcome.is_ok() {
@@ -135,5 +139,6 @@ fn obey(signal: i32, count: usize, handle: &EngineHandle, patience: Duration) {
         std::process::exit(128 + signal);
     }
     tracing::info!(signal, connections = handle.connections(), ?patience, "draining; the next signal stops at once");
+    service::say_stopping(handle);
     handle.drain(patience);
 }

@@ -20,6 +20,7 @@ mod handlers;
 mod http;
 pub mod log;
 mod router;
+mod service;
 mod session;
 mod users;
 pub mod wire;

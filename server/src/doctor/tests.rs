@@ -25,8 +25,7 @@ impl Drop for FakeHost {
 }
 
 fn works(kind: DescriptorKind, release: &str) -> Result<Uring, SetupError> {
-    let features =
-        Features { release: KernelRelease::parse(release), descriptors: kind, no_submission_array: true };
+    let features = Features { release: KernelRelease::parse(release), descriptors: kind, no_submission_array: true };
     let capability = |name, needed, present| Capability { name, needed, present };
     Ok(Uring { features, capabilities: vec![capability("accept", true, true), capability("extra", false, false)] })
 }
@@ -49,10 +48,7 @@ impl FakeHost {
     fn ready() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("crore-doctor-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let host = Self {
-            root: std::env::temp_dir().join(name),
-            uring: works(DescriptorKind::Direct, "6.18"),
-        };
+        let host = Self { root: std::env::temp_dir().join(name), uring: works(DescriptorKind::Direct, "6.18") };
         host.put("proc/self/limits", &limits("131072 131072", "67108864 67108864"))
             .put("proc/self/status", NOBODY)
             .put("proc/self/cgroup", "0::/system.slice/crore.service\n")
@@ -192,7 +188,10 @@ fn sysctls_are_compared_with_what_is_wanted() {
     assert_eq!(mend("fs.nr_open", "70000", Warn), "sysctl -w fs.nr_open=1048576");
     assert_eq!(mend("fs.file-max", "1000000", Fail), "sysctl -w fs.file-max=1128036");
     assert!(mend("fs.file-max", "1002000", Warn).ends_with("=1128036"));
-    assert_eq!(mend("net.ipv4.tcp_congestion_control", "dctcp", Warn), "sysctl -w net.ipv4.tcp_congestion_control=cubic");
+    assert_eq!(
+        mend("net.ipv4.tcp_congestion_control", "dctcp", Warn),
+        "sysctl -w net.ipv4.tcp_congestion_control=cubic"
+    );
     sysctl("net.ipv4.tcp_congestion_control", "bbr", Pass);
     sysctl("fs.file-max", "18446744073709551615", Pass);
     let hash = judged("proc/sys/net/ipv4/tcp_ehash_entries", "-131072", "thash_entries", Warn);
@@ -339,7 +338,8 @@ fn the_other_end_needs_ports() {
     assert!(report.to_string().contains("1,000,000 connections to open"));
 
     let host = FakeHost::ready();
-    host.put("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999").put("proc/self/limits", &limits("1024 1048576", "0 0"));
+    host.put("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999")
+        .put("proc/self/limits", &limits("1024 1048576", "0 0"));
     let report = host.ask(Question { port: 33_000, ..load });
     let ports = check(&report, "net.ipv4.ip_local_port_range");
     assert!(ports.verdict == Verdict::Warn && ports.why.contains("28,232 ports, 36 source addresses"), "{ports:?}");

@@ -1,0 +1,180 @@
+//! The server as a service of systemd: it is ready, it stops, it is alive (`sd_notify(3)`, `systemd.service(5)`).
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crore_engine::{EngineHandle, Running};
+use sd_notify::NotifyState;
+
+/// Between two lines of status where systemd does not watch.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Looks at the cores, while one does not work, in a watchdog interval.
+const LOOKS: u32 = 32;
+
+/// A thread that tells systemd how the server is, until it is dropped.
+pub(crate) struct Service {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Says that the server is ready, and goes on to say that it is alive. Nothing, where there is no systemd.
+    pub(crate) fn start(running: &Running) -> Option<Self> {
+        std::env::var_os("NOTIFY_SOCKET")?;
+        let room = u64::from(running.connections_per_core_max()) * running.handle().cores() as u64;
+        let watch = Watch {
+            handle: running.handle().clone(),
+            place: format!("listening on {}", running.address()),
+            room,
+            watchdog: sd_notify::watchdog_enabled(),
+        };
+        let ready = watch.status();
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&ready)]) {
+            tracing::warn!(%error, "systemd can't be told that the server is ready");
+        }
+        let (stop, stopped) = channel();
+        let work = move || watch.run(&stopped, sd_notify::notify);
+        match thread::Builder::new().name("crore-service".to_owned()).spawn(work) {
+            Ok(thread) => Some(Self { stop: Some(stop), thread: Some(thread) }),
+            Err(error) => {
+                tracing::warn!(%error, "systemd is not told that the server is alive: no thread for it");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Says that the drain has begun.
+pub(crate) fn say_stopping(handle: &EngineHandle) {
+    let status = format!("draining {} connections", handle.connections());
+    if let Err(error) = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status(&status)]) {
+        tracing::warn!(%error, "systemd can't be told that the server stops");
+    }
+}
+
+/// What is told.
+struct Watch {
+    handle: EngineHandle,
+    place: String,
+    room: u64,
+    /// How long systemd waits for a sign of life, if it watches.
+    watchdog: Option<Duration>,
+}
+
+impl Watch {
+    fn status(&self) -> String {
+        format!("{}, {} of {} connections", self.place, self.handle.connections(), self.room)
+    }
+
+    /// A sign of life and a line of status, twice in the interval of the watchdog, while every core works.
+    fn run(&self, stop: &Receiver<()>, send: impl Fn(&[NotifyState<'_>]) -> io::Result<()>) {
+        let interval = self.watchdog.map_or(STATUS_INTERVAL, |watchdog| watchdog / 2);
+        let mut failing = false;
+        while !wait(stop, interval) {
+            if !self.cores_work(stop, interval) {
+                return;
+            }
+            let status = self.status();
+            let states = [NotifyState::Status(&status), NotifyState::Watchdog];
+            let sent = send(if self.watchdog.is_some() { &states } else { &states[..1] });
+            // Once, and not twice a minute.
+            if let Err(error) = &sent
+                && !failing
+            {
+                tracing::warn!(%error, "systemd can't be told that the server is alive");
+            }
+            failing = sent.is_err();
+        }
+    }
+
+    /// Waits until every core has taken a turn from now on. False: it is time to stop.
+    fn cores_work(&self, stop: &Receiver<()>, interval: Duration) -> bool {
+        let turns = || self.handle.stats_by_core().into_iter().map(|stats| stats.turns);
+        let before: Vec<u64> = turns().collect();
+        loop {
+            self.handle.nudge();
+            if wait(stop, (interval / LOOKS).max(Duration::from_millis(1))) {
+                return false;
+            }
+            if turns().zip(&before).all(|(now, before)| now > *before) {
+                return true;
+            }
+        }
+    }
+}
+
+/// Whether the end has come within a time.
+fn wait(stop: &Receiver<()>, time: Duration) -> bool {
+    stop.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+    use std::num::NonZeroU16;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::Server;
+    use crate::config::Config;
+
+    /// Far longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// So long that a busy machine does not miss it, so short that a test can wait for several.
+    const WATCHDOG: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn the_watchdog_is_fed_while_every_core_works() {
+        let (entered, inside) = channel();
+        let (leave, left) = channel::<()>();
+        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
+        let config =
+            Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cores: NonZeroU16::new(2), ..Config::default() };
+        let server = Server::new(config).on("stall", move |_| {
+            entered.lock().unwrap().send(()).unwrap();
+            let _ = left.lock().unwrap().recv_timeout(PATIENCE);
+            Ok(())
+        });
+        let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
+        let watch =
+            Watch { handle: running.handle().clone(), place: "here".to_owned(), room: 7, watchdog: Some(WATCHDOG) };
+        let (stop, stopped) = channel();
+        let (signs, alive) = channel();
+        let watching = thread::spawn(move || {
+            watch.run(&stopped, |states| {
+                let text: Vec<String> = states.iter().map(ToString::to_string).collect();
+                signs.send(text.join(" ")).map_err(io::Error::other)
+            });
+        });
+        // Idle cores work.
+        for _ in 0..3 {
+            assert_eq!(alive.recv_timeout(PATIENCE).unwrap(), "STATUS=here, 0 of 7 connections WATCHDOG=1");
+        }
+        let stream = TcpStream::connect(running.address()).unwrap();
+        let (mut client, _) = tungstenite::client(format!("ws://{}/ws", running.address()), stream).unwrap();
+        client.send(tungstenite::Message::text(r#"{"type":"stall"}"#)).unwrap();
+        inside.recv_timeout(PATIENCE).unwrap();
+        // One sign may have been on its way; then there is none, for as long as systemd would wait and longer.
+        let _ = alive.recv_timeout(WATCHDOG);
+        assert_eq!(alive.recv_timeout(WATCHDOG * 5), Err(RecvTimeoutError::Timeout));
+        leave.send(()).unwrap();
+        assert_eq!(alive.recv_timeout(PATIENCE).unwrap(), "STATUS=here, 1 of 7 connections WATCHDOG=1");
+        drop(stop);
+        watching.join().unwrap();
+        running.handle().drain(Duration::ZERO);
+        running.join().unwrap();
+    }
+}

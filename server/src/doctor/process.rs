@@ -55,13 +55,14 @@ impl Examination<'_> {
     }
 
     fn raise_nofile(&self, limit: Limit, wanted: u64) -> String {
-        if wanted <= limit.hard || self.host.may(Privilege::SysResource) {
-            format!("ulimit -n {wanted}   (of a service: LimitNOFILE={wanted} in its unit)")
+        let bounded = self.host.sysctl_number("fs.nr_open").is_some_and(|most| most < wanted);
+        let before = if bounded { format!("sysctl -w fs.nr_open={wanted} && ") } else { String::new() };
+        let command = if wanted <= limit.hard || self.host.may(Privilege::SysResource) {
+            format!("ulimit -n {wanted}")
         } else {
-            format!(
-                "sudo prlimit --pid $$ --nofile={wanted}:{wanted}   (of a service: LimitNOFILE={wanted} in its unit)"
-            )
-        }
+            format!("sudo prlimit --pid $$ --nofile={wanted}:{wanted}")
+        };
+        format!("{before}{command}   (of a service: LimitNOFILE={wanted} in its unit)")
     }
 
     /// Memory of the rings that counts for the user.

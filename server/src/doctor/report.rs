@@ -97,15 +97,9 @@ impl fmt::Display for Report {
         let width = |of: fn(&Check) -> &str| self.checks.iter().map(|check| of(check).len()).max().unwrap_or(0);
         let (names, have) = (width(|check| &check.name), width(|check| &check.have));
         for check in &self.checks {
-            writeln!(
-                f,
-                "{}  {:names$}  {:have$}  {}",
-                check.verdict,
-                check.name,
-                check.have,
-                // What is fine needs no comparison.
-                if check.want.is_empty() { String::new() } else { format!("wanted {}", check.want) }
-            )?;
+            let want = if check.want.is_empty() { String::new() } else { format!("wanted {}", check.want) };
+            let line = format!("{}  {:names$}  {:have$}  {want}", check.verdict, check.name, check.have);
+            writeln!(f, "{}", line.trim_end())?;
             if check.verdict != Verdict::Pass {
                 f.write_str(&indented(&check.why))?;
                 if let Some(mend) = &check.mend {

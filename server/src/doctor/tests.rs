@@ -158,6 +158,14 @@ fn descriptors_are_judged_by_the_engines_arithmetic() {
     assert_eq!(check(&report, "nofile").verdict, Verdict::Fail);
     assert_eq!(report.connections_max, (131_072 - 32 - 16 * 16) / 16 * 16);
 
+    // What bounds the limit comes first.
+    let mut host = FakeHost::ready();
+    host.uring = works(DescriptorKind::Regular, "6.12");
+    host.put("proc/sys/fs/nr_open", "1048576").put("proc/self/status", ROOT);
+    let report = host.report();
+    let mend = check(&report, "nofile").mend.as_ref().unwrap();
+    assert!(mend.starts_with("sysctl -w fs.nr_open=1078884 && ulimit -n 1078884 "), "{mend}");
+
     // Past 2^20 a ring, no limit helps.
     let question = Question { connections: 20_000_000, ..MILLION };
     let report = FakeHost::ready().ask(question);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crore_engine::uring::{Capability, DescriptorKind, DescriptorSetting, Features, KernelRelease, SetupError};
@@ -364,6 +365,36 @@ fn the_other_end_needs_ports() {
     host.put("proc/sys/net/ipv4/ip_local_reserved_ports", "\n");
     let outside = host.ask(Question { port: 443, ..load });
     assert_eq!(check(&outside, "net.ipv4.ip_local_reserved_ports").verdict, Verdict::Pass);
+}
+
+/// The scripts and the doctor want the same.
+#[test]
+fn a_host_passes_after_the_scripts() {
+    let tuning = concat!(env!("CARGO_MANIFEST_DIR"), "/../tuning");
+    for (role, script) in [(Role::Server, "apply.sh"), (Role::Load, "load-client.sh")] {
+        let host = FakeHost::ready();
+        host.put("proc/sys/fs/nr_open", "524288")
+            .put("proc/sys/fs/file-max", "500000")
+            .put("proc/sys/net/core/somaxconn", "128")
+            .put("proc/sys/net/ipv4/tcp_mem", "1\t2\t3")
+            .put("proc/sys/net/ipv4/tcp_max_orphans", "4096")
+            .put("proc/sys/net/ipv4/tcp_max_tw_buckets", "4096")
+            .put("proc/sys/net/netfilter/nf_conntrack_max", "4096")
+            .put("proc/sys/net/netfilter/nf_conntrack_buckets", "1024")
+            .put("proc/sys/net/netfilter/nf_conntrack_count", "3")
+            .put("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999")
+            .put("proc/sys/net/ipv4/ip_local_reserved_ports", "\n")
+            .put("proc/self/limits", &limits("1001280 1001280", "unlimited unlimited"));
+        let scripts = Command::new("bash")
+            .arg(format!("{tuning}/{script}"))
+            .args(["--connections", "1000000", "--cores", "16", "--root"])
+            .arg(&host.root)
+            .output()
+            .unwrap();
+        assert!(scripts.status.success(), "{}", String::from_utf8_lossy(&scripts.stderr));
+        let report = host.ask(Question { role, ..MILLION });
+        assert_eq!(report.verdict, Verdict::Pass, "{report}");
+    }
 }
 
 #[test]

@@ -100,6 +100,10 @@ impl Driver for Script {
     fn buffers_free(&self) -> usize {
         self.buffers.free()
     }
+    fn receive_pool_bytes(&self) -> usize {
+        0
+    }
+    fn trim(&mut self) {}
 }
 
 /// Echoes, and counts what has come.

@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crore_engine::uring::descriptor_limit;
-use crore_engine::{CoreId, Engine, Error, Handler, Limits};
+use crore_engine::{Bound, CoreId, Engine, Error, Handler, Limits};
 use crore_tests::{Client, Heard, limits, on_each_kind};
 
 struct Silent;
@@ -161,8 +161,11 @@ fn without_a_bound_the_descriptors_are_the_bound() {
         for cores in [1, 2] {
             let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(cores).descriptors(setup.descriptors);
             let running = engine.start(|_| Silent).expect("the engine starts");
-            let possible = u64::from(running.connections_per_core_max());
+            let room = running.room();
+            let possible = u64::from(room.connections_per_core_max);
             assert!(possible > 0 && possible <= descriptor_limit());
+            assert!(matches!(room.bound, Bound::Descriptors | Bound::RingTable | Bound::Memory), "{room:?}");
+            assert!(room.memory_budget_bytes > 0 && room.kernel_connection_bytes > 2000, "{room:?}");
             let mut client = Client::connect(running.address());
             running.handle().drain(Duration::from_secs(3600));
             assert_eq!(client.frame().close().0, Some(1001));

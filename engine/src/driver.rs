@@ -252,4 +252,10 @@ pub trait Driver {
 
     /// Receive buffers that the pool has at the moment.
     fn buffers_free(&self) -> usize;
+
+    /// Bytes of all receive buffers, wherever they are.
+    fn receive_pool_bytes(&self) -> usize;
+
+    /// Gives memory back that was needed for an unusual number of requests, and is not now.
+    fn trim(&mut self);
 }

@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use crate::capacity::{self, Bound, Host, Room};
 use crate::clock::Clock;
 use crate::handle::{CoreLink, EngineHandle};
 use crate::handler::Handler;
 use crate::host;
 use crate::id::CoreId;
 use crate::limits::{self, Limits};
+use crate::memory::CoreMemory;
 use crate::mesh::{self, Capacity, MeshError};
 use crate::protocol::deflate::{Compression, CompressionError};
 use crate::stats::CoreStats;
 use crate::topics::Interest;
-use crate::uring::{DescriptorSetting, Features, Listener, Ring, RingConfig, SetupError, probe};
-use crate::worker::{Batch, Worker, WorkerParts};
+use crate::uring::{DescriptorSetting, Features, Listener, Ring, RingConfig, SetupError, descriptor_limit, probe};
+use crate::worker::{Batch, Worker, WorkerParts, connection_bytes};
 
 /// Why an engine did not start, or ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,11 @@ pub enum Error {
     /// The descriptor limit leaves no room for connections.
     #[error("the descriptor limit of {0} leaves no room for connections: raise it with `ulimit -n` or `LimitNOFILE=`")]
     NoDescriptors(u64),
+    /// The memory budget leaves no room for connections.
+    #[error(
+        "a memory budget of {0} bytes leaves no room for connections: raise `memory_budget`, or the memory limit of the cgroup"
+    )]
+    NoMemory(u64),
     /// A worker could not go on.
     #[error("core {core} has ended: {source}")]
     Worker {
@@ -196,10 +203,20 @@ impl Engine {
         // thread that made them are interrupted.
         let features = thread::scope(|scope| scope.spawn(|| probe(self.descriptors)).join())
             .map_err(|_| Error::Panicked(CoreId(0)))??;
-        let possible = features.descriptors.connections_per_core(self.cores);
-        let connections_max = self.limits.connections_per_core_max.unwrap_or(possible).min(possible);
-        if connections_max == 0 {
-            return Err(Error::NoDescriptors(crate::uring::descriptor_limit()));
+        let host = Host {
+            cores: self.cores,
+            descriptors: features.descriptors,
+            descriptor_limit: descriptor_limit(),
+            user_connection_bytes: connection_bytes::<H::Connection>(),
+            kernel_connection_bytes: capacity::kernel_connection_bytes(self.address.is_ipv6(), features.descriptors),
+            memory_bytes: capacity::memory_bytes(),
+        };
+        let room = host.room(&self.limits);
+        let connections_max = room.connections_per_core_max;
+        match room.bound {
+            _ if connections_max > 0 => {}
+            Bound::Memory => return Err(Error::NoMemory(room.memory_budget_bytes)),
+            _ => return Err(Error::NoDescriptors(host.descriptor_limit)),
         }
         let (address, listeners) = self.listen()?;
         let capacity = Capacity { lane_entries: limits::LANE_ENTRIES, backlog_entries_max: limits::LANE_BACKLOG_MAX };
@@ -210,18 +227,19 @@ impl Engine {
         for _ in 0..self.cores {
             let (sender, receiver) = bounded(limits::COMMANDS_MAX);
             let stats = Arc::new(CoreStats::default());
-            links.push(CoreLink { commands: sender, stats: Arc::clone(&stats) });
-            inboxes.push((receiver, stats));
+            let memory = Arc::new(CoreMemory::default());
+            links.push(CoreLink { commands: sender, stats: Arc::clone(&stats), memory: Arc::clone(&memory) });
+            inboxes.push((receiver, stats, memory));
         }
         let handle = EngineHandle::new(links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
         let sockets_max = connections_max.saturating_add(limits::SOCKETS_SPARE);
         let ring = RingConfig { reap: self.reap, ..RingConfig::new(features, sockets_max) };
-        let mut running = Running { handle: handle.clone(), address, features, connections_max, threads: Vec::new() };
+        let mut running = Running { handle: handle.clone(), address, features, room, threads: Vec::new() };
         let mut drain = DrainAtFailure(Some(handle.clone()));
         let (ready, outcome) = bounded(self.cores);
         let handler = Arc::new(handler);
         let cpus = cpus();
-        for ((listener, port), (commands, stats)) in listeners.into_iter().zip(ports).zip(inboxes) {
+        for ((listener, port), (commands, stats, memory)) in listeners.into_iter().zip(ports).zip(inboxes) {
             let core = port.core();
             let cpu = cpus.get(core.index() + self.first_cpu).copied();
             let (handler, ring, limits) = (Arc::clone(&handler), ring.clone(), self.limits.clone());
@@ -254,6 +272,8 @@ impl Engine {
                     port,
                     interest,
                     stats,
+                    memory,
+                    kernel_connection_bytes: room.kernel_connection_bytes,
                     clock: Clock::start(),
                 };
                 host::run(kind, Worker::new(parts), &doorbells[core.index()])
@@ -308,7 +328,7 @@ pub struct Running {
     handle: EngineHandle,
     address: SocketAddr,
     features: Features,
-    connections_max: u32,
+    room: Room,
     threads: Vec<(CoreId, JoinHandle<Result<(), Error>>)>,
 }
 
@@ -331,10 +351,10 @@ impl Running {
         self.features
     }
 
-    /// Connections that each core can hold.
+    /// How many connections there is room for, and what keeps it from more.
     #[must_use]
-    pub const fn connections_per_core_max(&self) -> u32 {
-        self.connections_max
+    pub const fn room(&self) -> Room {
+        self.room
     }
 
     /// Waits until every worker has ended.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::id::{ConnectionId, CoreId};
+use crate::memory::{CoreMemory, Memory};
 use crate::mesh::Doorbell;
 use crate::message::OwnedMessage;
 use crate::protocol::Opcode;
@@ -42,6 +43,7 @@ pub struct Overloaded(pub CoreId);
 pub(crate) struct CoreLink {
     pub(crate) commands: Sender<Command>,
     pub(crate) stats: Arc<CoreStats>,
+    pub(crate) memory: Arc<CoreMemory>,
 }
 
 struct Shared {
@@ -147,6 +149,18 @@ impl EngineHandle {
         for doorbell in self.shared.doorbells.iter() {
             doorbell.ring();
         }
+    }
+
+    /// Bytes that all cores hold, by class, as of their last ticks.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.shared.cores.iter().map(|core| core.memory.read()).sum()
+    }
+
+    /// Bytes that each core holds.
+    #[must_use]
+    pub fn memory_by_core(&self) -> Vec<Memory> {
+        self.shared.cores.iter().map(|core| core.memory.read()).collect()
     }
 
     /// Ends the engine: no more accepts, a close frame (1001) to every connection, up to `patience`

@@ -92,6 +92,12 @@ pub trait Handler: 'static {
         let _ = (context, connection);
     }
 
+    /// Bytes of heap that the handler keeps for its connections, beside their [`Self::Connection`]: a count of its
+    /// own, asked for with every tick. It is part of [`Memory::session`](crate::Memory::session).
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+
     /// An open connection has ended, for whatever reason. What is sent to it now is dropped.
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, closed: Closed<'_>) {
         let _ = (context, connection, closed);

@@ -51,10 +51,11 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | `clock` `driver` `id` `limits` `message` `stats` | each other |
+//! | `clock` `driver` `id` `limits` `memory` `message` `stats` | each other |
 //! | `handler` `handle` | those, and the types of `protocol`, `mesh` and `topics` that are part of the contract |
 //! | `protocol` `mesh` `topics` | `limits` `id` `message` |
 //! | `uring` | `limits` `id` `driver` |
+//! | `capacity` | `limits` `uring` |
 //! | `worker` | every module but `uring`, which it sees only as [`driver::Driver`] |
 //! | `engine` `host` `simulation` | everything: they put the parts together |
 //!
@@ -62,6 +63,7 @@
 //! foundation, know the frame encoder, and a request head is shown to a handler as the protocol's own
 //! [`protocol::http::Request`].
 
+mod capacity;
 pub mod clock;
 pub mod driver;
 mod engine;
@@ -70,6 +72,7 @@ mod handler;
 mod host;
 pub mod id;
 pub mod limits;
+mod memory;
 pub mod mesh;
 pub mod message;
 pub mod protocol;
@@ -80,11 +83,13 @@ pub mod topics;
 pub mod uring;
 mod worker;
 
+pub use capacity::{Bound, Room};
 pub use engine::{Engine, Error, HostKind, Running, cpus};
 pub use handle::{EngineHandle, Overloaded};
 pub use handler::{Answer, CloseCause, Closed, Context, Delivery, Handler, LocalFuture, Response, SubscribeError};
 pub use id::{ConnectionId, CoreId};
 pub use limits::{Limits, SlowConsumer};
+pub use memory::Memory;
 pub use message::{Message, MessageKind, MessageStart, OwnedMessage, Piece};
 pub use protocol::deflate::{Compression, CompressionError};
 pub use protocol::http::Request;

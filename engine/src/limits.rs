@@ -91,6 +91,22 @@ pub const SEND_BUFFERS_KEPT_MAX: usize = 256;
 /// Capacity of a send buffer above which it is freed instead of kept.
 pub const SEND_BUFFER_KEPT_BYTES_MAX: usize = 16 * 1024;
 
+/// The part of the cgroup's memory limit, or of the memory that the host has available, that is the budget if none
+/// is set. The rest is for what is not counted: the allocator's own cost, and data in the kernel's buffers.
+pub const BUDGET_PERCENT: u64 = 80;
+
+/// New connections are let in while a core holds less than this part of its share of the budget, numerator over
+/// denominator: the rest is for those that are there.
+pub const MEMORY_ADMISSION_NUMERATOR: u64 = 15;
+/// See [`MEMORY_ADMISSION_NUMERATOR`].
+pub const MEMORY_ADMISSION_DENOMINATOR: u64 = 16;
+
+/// Milliseconds between two trims of a core's pools: what has not been needed for so long is freed.
+pub const TRIM_INTERVAL_MS: u64 = 1000;
+
+/// Entries of a list of one turn that it keeps room for; a burst's larger ones go back.
+pub const LIST_ENTRIES_KEPT_MAX: usize = 1024;
+
 /// Busy turns after which the worker lets the other tasks of its runtime run.
 pub const BUSY_TURNS_MAX: u32 = 64;
 
@@ -119,9 +135,13 @@ pub enum SlowConsumer {
 /// years, such as [`Duration::MAX`], never comes.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections of one core; more are closed at once after the accept. `None`: as many as the
-    /// descriptor limit allows.
+    /// Connections of one core; more are closed at once after the accept. `None`: as many as descriptors, the
+    /// ring's table and the memory budget allow; [`Running::room`](crate::Running::room) says which of them binds.
     pub connections_per_core_max: Option<u32>,
+    /// Bytes that all cores together may hold, by the count of [`Memory`](crate::Memory), the kernel's share
+    /// included; each core has an equal part. `None`: [`BUDGET_PERCENT`] of the cgroup's memory limit or of what
+    /// the host has available at the start, whichever is less.
+    pub memory_budget_bytes: Option<u64>,
     /// Bytes of one message, all its fragments together, that is taken whole. Beyond it: close with 1009, as soon
     /// as a header announces it.
     ///
@@ -169,6 +189,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_per_core_max: None,
+            memory_budget_bytes: None,
             message_bytes_max: 1024 * 1024,
             pieces_bytes_max: 0,
             fragments_max: 131_072,

@@ -22,6 +22,7 @@ use crate::handle::{Command, CoreLink, EngineHandle};
 use crate::handler::{Handler, LocalFuture};
 use crate::id::{ConnectionId, CoreId};
 use crate::limits::{Limits, RECEIVE_BUFFER_BYTES};
+use crate::memory::CoreMemory;
 use crate::mesh::{self, Capacity, MeshError, Port};
 use crate::message::Message;
 use crate::protocol::Opcode;
@@ -32,6 +33,9 @@ use crate::topics::{Interest, InterestCounts, TopicHash};
 use crate::worker::{self, Batch, WorkerParts};
 
 pub use crate::worker::Census;
+
+/// What a simulated kernel keeps for a connection, in bytes.
+pub const KERNEL_CONNECTION_BYTES: u64 = 4000;
 
 /// What a simulated worker is made of.
 #[derive(Clone, Debug)]
@@ -100,14 +104,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         for _ in 0..cores {
             let (sender, receiver) = bounded(inbox_commands);
             let stats = Arc::new(CoreStats::default());
-            links.push(CoreLink { commands: sender, stats: Arc::clone(&stats) });
-            inboxes.push((receiver, stats));
+            let memory = Arc::new(CoreMemory::default());
+            links.push(CoreLink { commands: sender, stats: Arc::clone(&stats), memory: Arc::clone(&memory) });
+            inboxes.push((receiver, stats, memory));
         }
         let handle = EngineHandle::new(links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
         let mut each = ports.into_iter().zip(inboxes);
-        let (port, (commands, stats)) = each.next().expect("a mesh has at least one core");
+        let (port, (commands, stats, memory)) = each.next().expect("a mesh has at least one core");
         let neighbours = each
-            .map(|(port, (commands, _))| {
+            .map(|(port, (commands, ..))| {
                 let counts = InterestCounts::new(Arc::clone(&interest), port.core());
                 Neighbour { port, commands, counts, batch: Batch::new() }
             })
@@ -124,6 +129,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             port,
             interest: Arc::clone(&interest),
             stats,
+            memory,
+            kernel_connection_bytes: KERNEL_CONNECTION_BYTES,
             clock: Clock::set_by(time),
         };
         Ok((Self { worker: worker::Worker::new(parts), handle, interest }, neighbours))

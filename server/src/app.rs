@@ -117,10 +117,18 @@ impl Server {
 fn announce(running: &Running) {
     let features = running.features();
     let cores = running.handle().cores();
-    let per_core = running.connections_per_core_max();
+    let room = running.room();
+    let per_core = room.connections_per_core_max;
     let connections = u64::from(per_core) * cores as u64;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), kernel = %features.release, cores, io_uring = %features, "crore");
-    tracing::info!(descriptor_limit = descriptor_limit(), per_core, "room for {connections} connections");
+    let memory_budget = room.memory_budget_bytes;
+    tracing::info!(
+        descriptor_limit = descriptor_limit(),
+        memory_budget,
+        per_core,
+        "room for {connections} connections; what keeps it from more is {}",
+        room.bound
+    );
     let address = running.address();
     tracing::info!(%address, "listening");
     // Every interface is no address to visit; this machine is.

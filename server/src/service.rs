@@ -24,7 +24,7 @@ impl Service {
     /// Says that the server is ready, and goes on to say that it is alive. Nothing, where there is no systemd.
     pub(crate) fn start(running: &Running) -> Option<Self> {
         std::env::var_os("NOTIFY_SOCKET")?;
-        let room = u64::from(running.connections_per_core_max()) * running.handle().cores() as u64;
+        let room = u64::from(running.room().connections_per_core_max) * running.handle().cores() as u64;
         let watch = Watch {
             handle: running.handle().clone(),
             place: format!("listening on {}", running.address()),

@@ -1,7 +1,7 @@
 //! What must be true when the world has come to rest, and when the worker has ended.
 
 use crore_engine::simulation::Census;
-use crore_engine::{CloseCause, CoreId};
+use crore_engine::{CloseCause, CoreId, Memory};
 
 use super::app::TOPIC_NAMES;
 use super::oracle::Phase;
@@ -25,6 +25,8 @@ impl Run {
         assert_eq!(census.left_behind, 0, "an idle worker has left nothing behind: {census:?}");
         assert_eq!((census.outbox_bytes, census.paused), (0, 0), "everyone has read everything: {census:?}");
         self.check_memory(census);
+        assert_eq!(census.held, census.walked, "the books are wrong");
+        assert_eq!(census.held.outbox, 0, "nothing is on its way to anybody: {census:?}");
         let announced = oracle.connections.iter().filter(|connection| connection.announced).count();
         let open = (census.open, stats.connections_open, stats.connections);
         assert_eq!(open, (self.count(Phase::Open), announced as u64, world.live.len() as u64), "{census:?}");
@@ -158,6 +160,10 @@ impl Run {
     pub(crate) fn check_all_left(&mut self) {
         let census = self.worker.census();
         assert_eq!((census.connections, census.topics, census.deadlines), (0, 0, false), "all have left");
+        assert_eq!(census.held, Memory::default(), "what they held is given back");
+        let shown = self.worker.handle().memory();
+        let kept = (shown.partial, shown.outbox, shown.deflate, shown.kernel);
+        assert_eq!(kept, (0, 0, 0, 0), "pools are empty when nothing has happened for a while: {shown:?}");
     }
 
     /// The drain is complete: everything has come back.

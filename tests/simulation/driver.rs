@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crore_engine::driver::{BufferId, Completion, Driver, Outgoing, Shutdown, Socket, Token};
-use crore_engine::limits::RECEIVE_BUFFERS;
+use crore_engine::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
 
 use super::kernel::{Kernel, Request};
 use super::socket::{SEND, SHUTDOWN, WATCH};
@@ -129,4 +129,10 @@ impl Driver for Kernel {
         // As a share of the usual pool, so that echoes are sent in place here, too.
         self.buffers.free() * usize::from(RECEIVE_BUFFERS) / self.buffers.count()
     }
+
+    fn receive_pool_bytes(&self) -> usize {
+        self.buffers.count() * RECEIVE_BUFFER_BYTES
+    }
+
+    fn trim(&mut self) {}
 }

@@ -223,6 +223,7 @@ fn limits(rng: &mut Rng, room: Room, long_bytes: usize, everyone_stays: bool) ->
     let seconds = |rng: &mut Rng, most: usize| Duration::from_millis(scaled(rng, 500, most * 1000) as u64);
     Limits {
         connections_per_core_max: None,
+        memory_budget_bytes: None,
         message_bytes_max,
         pieces_bytes_max: if rng.bool() { message_bytes_max } else { 0 },
         fragments_max: rng.u32(4..12),

@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crore_engine::LocalFuture;
-use crore_engine::limits::TICK_MS;
+use crore_engine::limits::{TICK_MS, TRIM_INTERVAL_MS};
 use crore_engine::mesh::Capacity;
 use crore_engine::simulation::{Neighbour, Setup, Turn, Worker};
 use fastrand::Rng;
@@ -254,8 +254,11 @@ impl Run {
             self.pass(Duration::from_millis(500));
             self.move_all();
         }
-        self.pass(Duration::from_millis(TICK_MS));
-        self.move_all();
+        // What happened last, a trim that follows it, and one that finds that nothing was needed since.
+        for _ in 0..3 {
+            self.pass(Duration::from_millis(TRIM_INTERVAL_MS));
+            self.move_all();
+        }
         self.check_all_left();
     }
 

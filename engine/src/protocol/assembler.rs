@@ -11,7 +11,7 @@ use super::partial::{Partial, Progress};
 use super::utf8;
 use crate::message::MessageStart;
 
-pub use super::partial::{POOLED_PARTIALS_MAX, POOLED_PAYLOAD_BYTES_MAX, PartialPool};
+pub use super::partial::{HeapBytes, POOLED_PARTIALS_MAX, POOLED_PAYLOAD_BYTES_MAX, PartialPool};
 
 /// What all decoders of one kind have in common.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +200,13 @@ impl Decoder {
     /// How many bytes of heap are kept for what has come in part.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.heap_bytes())
+        self.heap_bytes().sum()
+    }
+
+    /// The same by what they are kept for.
+    #[must_use]
+    pub fn heap_bytes(&self) -> HeapBytes {
+        self.partial.as_ref().map_or(HeapBytes::default(), |partial| partial.heap_bytes())
     }
 
     /// Has the message that has just begun handed out in pieces: each as soon as its bytes have come, from where
@@ -229,7 +235,11 @@ impl Decoder {
         pool: &'b mut PartialPool,
         input: &'b mut Input<'_>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        let found = self.advance(config, pool, input)?;
+        let found = self.advance(config, pool, input);
+        if let Some(partial) = &mut self.partial {
+            pool.count(partial);
+        }
+        let found = found?;
         Ok(Some(match (found, &mut self.partial) {
             (Found::InPlace { opcode, range, with_header }, _) => {
                 let at = with_header.then_some(range.start);

@@ -83,6 +83,32 @@ pub(super) struct Partial {
     control_bytes: usize,
     control: [u8; CONTROL_PAYLOAD_BYTES_MAX],
     payload: Vec<u8>,
+    /// What the pool has counted of it.
+    counted: HeapBytes,
+}
+
+/// Bytes of heap by what they are kept for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapBytes {
+    /// Messages, frames and headers that have come in part.
+    pub partial: usize,
+    /// Decompressors, their output, and windows of what has come compressed.
+    pub deflate: usize,
+}
+
+impl HeapBytes {
+    const ZERO: Self = Self { partial: 0, deflate: 0 };
+
+    /// All of them.
+    #[must_use]
+    pub const fn sum(self) -> usize {
+        self.partial + self.deflate
+    }
+
+    const fn change(&mut self, before: Self, after: Self) {
+        self.partial = self.partial + after.partial - before.partial;
+        self.deflate = self.deflate + after.deflate - before.deflate;
+    }
 }
 
 impl Partial {
@@ -104,6 +130,7 @@ impl Partial {
             control_bytes: 0,
             control: [0; CONTROL_PAYLOAD_BYTES_MAX],
             payload: Vec::new(),
+            counted: HeapBytes::ZERO,
         })
     }
 
@@ -131,9 +158,12 @@ impl Partial {
         &self.control[..self.control_bytes]
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> HeapBytes {
         let inflater_bytes = if self.inflater.is_some() { Inflater::HEAP_BYTES } else { 0 };
-        size_of::<Self>() + self.payload.capacity() + self.window.heap_bytes() + inflater_bytes
+        HeapBytes {
+            partial: size_of::<Self>() + self.payload.capacity(),
+            deflate: self.window.heap_bytes() + inflater_bytes,
+        }
     }
 
     pub(super) fn is_within_message(&self) -> bool {
@@ -359,6 +389,9 @@ fn make_room(payload: &mut Vec<u8>, more: usize, length_max: usize) {
 pub struct PartialPool {
     #[expect(clippy::vec_box, reason = "a decoder keeps the box; unboxed, each use would copy and allocate")]
     free: Vec<Box<Partial>>,
+    /// How few partials have lain here since the last trim: so many were not needed.
+    spare: usize,
+    held: HeapBytes,
     pub(super) inflaters: Inflaters,
 }
 
@@ -366,13 +399,37 @@ impl PartialPool {
     /// An empty pool; it holds no memory before the first partial comes back.
     #[must_use]
     pub const fn new() -> Self {
-        Self { free: Vec::new(), inflaters: Inflaters::new() }
+        Self { free: Vec::new(), spare: 0, held: HeapBytes::ZERO, inflaters: Inflaters::new() }
     }
 
-    /// How many bytes of heap the pool keeps.
+    /// How many bytes of heap the pool keeps for later use.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.free.iter().map(|partial| partial.heap_bytes()).sum::<usize>() + self.inflaters.heap_bytes()
+        self.kept().sum()
+    }
+
+    /// The same by what they are kept for.
+    #[must_use]
+    pub fn kept(&self) -> HeapBytes {
+        HeapBytes {
+            partial: self.free.iter().map(|partial| partial.heap_bytes().partial).sum(),
+            deflate: self.inflaters.heap_bytes(),
+        }
+    }
+
+    /// How many bytes of heap the pool's decoders hold, all together: the sum of what
+    /// [`Decoder::buffered_bytes`](super::Decoder::buffered_bytes) says of each.
+    #[must_use]
+    pub const fn held(&self) -> HeapBytes {
+        self.held
+    }
+
+    /// Frees what has not been needed since the last time.
+    pub fn trim(&mut self) {
+        let needed = self.free.len() - self.spare;
+        self.free.truncate(needed);
+        self.spare = needed;
+        self.inflaters.trim();
     }
 
     /// What has been decompressed since the pool was made.
@@ -382,10 +439,20 @@ impl PartialPool {
     }
 
     pub(super) fn take(&mut self) -> Box<Partial> {
-        self.free.pop().unwrap_or_else(Partial::new)
+        let partial = self.free.pop().unwrap_or_else(Partial::new);
+        self.spare = self.spare.min(self.free.len());
+        partial
+    }
+
+    /// Counts what a partial holds now.
+    pub(super) fn count(&mut self, partial: &mut Partial) {
+        let now = partial.heap_bytes();
+        self.held.change(partial.counted, now);
+        partial.counted = now;
     }
 
     pub(super) fn give_back(&mut self, mut partial: Box<Partial>) {
+        self.held.change(std::mem::take(&mut partial.counted), HeapBytes::ZERO);
         if let Some(inflater) = partial.inflater.take() {
             self.inflaters.give_back(inflater);
         }

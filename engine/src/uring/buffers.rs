@@ -73,6 +73,11 @@ impl BufferPool {
         self.count
     }
 
+    /// Bytes of all buffers.
+    pub(super) fn bytes_in_all(&self) -> usize {
+        usize::from(self.count) * self.buffer_bytes
+    }
+
     /// Buffers that lie in the ring.
     pub(super) const fn free(&self) -> usize {
         self.free

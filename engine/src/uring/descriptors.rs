@@ -86,8 +86,14 @@ impl DescriptorKind {
         self.connections_per_core_at(descriptor_limit(), cores)
     }
 
+    /// How many connections the table of one ring has room for.
+    #[must_use]
+    pub const fn direct_connections_max() -> u64 {
+        DIRECT_SLOTS_MAX - SOCKETS_SPARE as u64
+    }
+
     /// How many connections one of `cores` rings can hold with this kind of descriptor where the soft
-    /// `RLIMIT_NOFILE` is `limit`. An engine that is given no bound takes exactly so many.
+    /// `RLIMIT_NOFILE` is `limit`, as far as descriptors go.
     #[must_use]
     pub fn connections_per_core_at(self, limit: u64, cores: usize) -> u32 {
         let cores = cores.max(1) as u64;

@@ -454,6 +454,18 @@ impl Driver for Ring {
     fn buffers_free(&self) -> usize {
         self.buffers.free()
     }
+
+    fn receive_pool_bytes(&self) -> usize {
+        self.buffers.bytes_in_all()
+    }
+
+    fn trim(&mut self) {
+        let sends = &mut self.in_flight.sends;
+        if sends.capacity() > limits::LIST_ENTRIES_KEPT_MAX.max(4 * sends.len()) {
+            sends.shrink_to_fit();
+        }
+        self.collected.shrink_to(limits::TURN_COMPLETIONS_MAX);
+    }
 }
 
 impl Drop for Ring {

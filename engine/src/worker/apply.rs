@@ -123,14 +123,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.stats.topics += 1;
         }
         if subscription.new {
-            self.connections.at(slot).add_topic(subscription.topic);
+            self.connections.at(slot).add_topic(subscription.topic, &mut self.held);
         }
     }
 
     fn unsubscribe(&mut self, slot: u32, name: &str) {
         let hash = self.interest.hash(name);
         let Some(topic) = self.topics.find_hashed(name, hash) else { return };
-        self.connections.at(slot).remove_topic(topic);
+        self.connections.at(slot).remove_topic(topic, &mut self.held);
         self.leave(slot, topic);
     }
 

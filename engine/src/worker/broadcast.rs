@@ -7,7 +7,7 @@ use super::variants::{Variants, frames_in};
 use crate::driver::{Driver, FrameBytes, Outgoing, SharedBytes};
 use crate::handler::Handler;
 use crate::id::{ConnectionId, TopicId};
-use crate::limits::CORK_BYTES_MAX;
+use crate::limits::{CORK_BYTES_MAX, LIST_ENTRIES_KEPT_MAX};
 use crate::topics::NO_MARK;
 
 /// The messages that this turn has for one topic.
@@ -25,6 +25,13 @@ struct Join {
 #[derive(Default)]
 pub(super) struct Broadcasts {
     joins: Vec<Join>,
+}
+
+impl Broadcasts {
+    /// Frees the room of a turn that published to more topics than most.
+    pub(super) fn trim(&mut self) {
+        self.joins.shrink_to(LIST_ENTRIES_KEPT_MAX);
+    }
 }
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -74,7 +81,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Hands what is joined to every subscriber, and empties the join.
     fn deliver(&mut self, index: usize, only: bool) {
-        let Self { broadcasts, topics, connections, corks, driver, deflating, stats, .. } = self;
+        let Self { broadcasts, topics, connections, corks, driver, deflating, held, stats, .. } = self;
         let Join { topic, frames, messages, exceptions } = &mut broadcasts.joins[index];
         let Some(topic) = topic.filter(|_| *messages > 0) else { return };
         let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
@@ -90,7 +97,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let frames = variants.frames(variant);
             if connection.excepted {
                 let excepted = excepted_from(slot, &exceptions);
-                Variants::note_sent(variant, connection);
+                Variants::note_sent(variant, connection, held);
                 let (own, count) = without(frames.as_slice(), excepted, corks);
                 stats.messages_sent += u64::from(count);
                 if count > 0 {
@@ -100,7 +107,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 continue;
             }
             stats.messages_sent += u64::from(messages);
-            Variants::note_sent(variant, connection);
+            Variants::note_sent(variant, connection, held);
             if only && connection.cork == NONE && !connection.sending {
                 connection.sending = true;
                 let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(frames), start: 0 };
@@ -124,7 +131,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             if connection.phase == Phase::Open && Some(id) != except {
                 self.stats.messages_sent += 1;
                 let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
-                Variants::note_sent(variant, connection);
+                Variants::note_sent(variant, connection, &mut self.held);
                 self.corks.append_shared(slot, connection, variants.frames(variant), 1);
             }
         }

@@ -2,8 +2,11 @@
 
 use super::Worker;
 use super::connection::{NONE, Phase};
+use super::held::Held;
 use crate::driver::Driver;
 use crate::handler::Handler;
+use crate::memory::Memory;
+use crate::protocol::assembler::HeapBytes;
 
 /// What a worker holds at one moment, between two turns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub struct Census {
     pub outbox_bytes: usize,
     /// Bytes of heap that decoders keep for messages and frames that have come in part.
     pub partial_bytes: usize,
+    /// Bytes that connections hold by the worker's own count.
+    pub held: Memory,
+    /// The same by a walk over the connections. It does not see output on its way, of which there is none at rest.
+    pub walked: Memory,
     /// Topics that have a subscriber.
     pub topics: usize,
     /// Whether any deadline is set.
@@ -45,16 +52,24 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 + self.batches.iter().map(Vec::len).sum::<usize>(),
             ..Census::default()
         };
+        census.held = self.held.memory(self.partials.held());
+        census.held.outbox += self.corks.shared_bytes() as u64;
+        let (mut walked, mut buffered) = (Held::default(), HeapBytes::default());
         for slot in self.connections.slots() {
             let connection = self.connections.at(slot);
             census.open += usize::from(connection.phase == Phase::Open);
             census.paused += usize::from(connection.paused);
-            census.with_rare += usize::from(connection.rare.is_some());
-            census.input_bytes += connection.rare.as_ref().map_or(0, |rare| rare.head.len() + rare.held.len());
+            census.with_rare += usize::from(connection.rare().is_some());
+            census.input_bytes += connection.rare().map_or(0, |rare| rare.head.len() + rare.input.len());
             census.outbox_bytes += connection.outbox_bytes();
             census.partial_bytes += connection.decoder.buffered_bytes();
+            walked.change(&Held::default(), &connection.rare().map_or_else(Held::default, |rare| rare.held()));
+            let bytes = connection.decoder.heap_bytes();
+            buffered =
+                HeapBytes { partial: buffered.partial + bytes.partial, deflate: buffered.deflate + bytes.deflate };
             census.left_behind += usize::from(connection.cork != NONE) + usize::from(connection.excepted);
         }
+        census.walked = walked.memory(buffered);
         census
     }
 }

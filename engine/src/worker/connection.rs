@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::held::Held;
 use super::outbox::Outbox;
 use crate::driver::{Shutdown, Socket};
 use crate::handler::{CloseCause, Subscriptions, TopicSet};
@@ -44,13 +45,14 @@ pub(super) enum Watch {
     Cancelling,
 }
 
-/// One connection. Everything rare lies behind [`Self::rare`] and is freed when it is over.
+/// One connection. Everything rare lies behind one pointer and is freed when it is over; who changes it has the
+/// worker's books kept, in [`Held`].
 pub(super) struct Connection<S> {
     /// The application's.
     pub(super) state: S,
     /// Frames that the end of a buffer has cut, fragments.
     pub(super) decoder: Decoder,
-    pub(super) rare: Option<Box<Rare>>,
+    pub(super) rare: RareSlot,
     /// Which user of its slot it is.
     pub(super) generation: u32,
     pub(super) socket: Socket,
@@ -85,13 +87,22 @@ const _: () = {
     assert!(size_of::<Connection<[u64; 10]>>() <= 128, "with 80 bytes of the application's it fits two cache lines");
 };
 
+/// Where the rare part is, if there is one. It is seen from outside, and changed by [`Connection::with_rare`].
+pub(super) struct RareSlot(Option<Box<Rare>>);
+
+impl RareSlot {
+    pub(super) fn get(&self) -> Option<&Rare> {
+        self.0.as_deref()
+    }
+}
+
 /// What few connections have, and those not for long.
 #[derive(Default)]
 pub(super) struct Rare {
     /// The request head so far.
     pub(super) head: Vec<u8>,
     /// What came for a connection that is paused, and is not handled yet.
-    pub(super) held: BytesMut,
+    pub(super) input: BytesMut,
     /// Output of earlier turns that has not left.
     pub(super) outbox: Outbox,
     /// Topics, if more than one.
@@ -106,11 +117,33 @@ pub(super) struct Rare {
 impl Rare {
     fn is_empty(&self) -> bool {
         self.head.is_empty()
-            && self.held.is_empty()
+            && self.input.is_empty()
             && self.outbox.is_empty()
             && self.topics.is_empty()
             && self.sent.is_empty()
             && self.closing.is_none()
+    }
+
+    /// Frees the room of what is empty: a connection with topics has a rare part for as long as it is open.
+    fn shrink(&mut self) {
+        if self.outbox.is_empty() {
+            self.outbox = Outbox::default();
+        }
+        if self.topics.is_empty() {
+            self.topics = TopicSet::default();
+        }
+    }
+
+    /// What it takes.
+    pub(super) fn held(&self) -> Held {
+        Held {
+            rare: size_of::<Self>(),
+            input: self.head.capacity() + self.input.capacity(),
+            outboxes: self.outbox.heap_bytes(),
+            topics: self.topics.allocation_size(),
+            windows: self.sent.heap_bytes(),
+            ..Held::default()
+        }
     }
 }
 
@@ -125,7 +158,7 @@ impl<S: Default> Connection<S> {
         Self {
             state: S::default(),
             decoder: Decoder::default(),
-            rare: None,
+            rare: RareSlot(None),
             generation,
             socket,
             cork: NONE,
@@ -146,23 +179,56 @@ impl<S: Default> Connection<S> {
 }
 
 impl<S> Connection<S> {
-    /// The rare part, made if need be.
-    pub(super) fn rare_mut(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    /// The rare part, if there is one.
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.rare.get()
     }
 
-    /// Frees the rare part if nothing is in it any more.
-    pub(super) fn tidy(&mut self) {
-        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
-            self.rare = None;
+    /// Changes the rare part, which is made if need be.
+    pub(super) fn with_rare<R>(&mut self, held: &mut Held, change: impl FnOnce(&mut Rare) -> R) -> R {
+        let before = self.rare.0.as_ref().map_or_else(Held::default, |rare| rare.held());
+        let rare = self.rare.0.get_or_insert_default();
+        let outcome = change(rare);
+        held.change(&before, &rare.held());
+        outcome
+    }
+
+    /// Changes the rare part if there is one.
+    pub(super) fn if_rare<R>(&mut self, held: &mut Held, change: impl FnOnce(&mut Rare) -> R) -> Option<R> {
+        self.rare.0.is_some().then(|| self.with_rare(held, change))
+    }
+
+    /// Takes the request head so far.
+    pub(super) fn take_head(&mut self, held: &mut Held) -> Vec<u8> {
+        self.if_rare(held, |rare| std::mem::take(&mut rare.head)).unwrap_or_default()
+    }
+
+    /// Takes input that was kept for later.
+    pub(super) fn take_input(&mut self, held: &mut Held) -> BytesMut {
+        self.if_rare(held, |rare| std::mem::take(&mut rare.input)).unwrap_or_default()
+    }
+
+    /// Frees the rare part if nothing is in it any more, and else what is empty of it.
+    pub(super) fn tidy(&mut self, held: &mut Held) {
+        match &self.rare.0 {
+            Some(rare) if rare.is_empty() => self.free_rare(held),
+            Some(_) => self.with_rare(held, Rare::shrink),
+            None => {}
+        }
+    }
+
+    /// Frees the rare part, whatever is in it.
+    pub(super) fn free_rare(&mut self, held: &mut Held) {
+        if let Some(rare) = self.rare.0.take() {
+            held.change(&rare.held(), &Held::default());
         }
     }
 
     /// Forgets what the peer was sent compressed.
-    pub(super) fn forget_sent(&mut self) {
-        if let Some(rare) = self.rare.as_mut().filter(|rare| !rare.sent.is_empty()) {
-            rare.sent = Window::new();
-            self.tidy();
+    pub(super) fn forget_sent(&mut self, held: &mut Held) {
+        if self.rare.0.as_ref().is_some_and(|rare| !rare.sent.is_empty()) {
+            self.with_rare(held, |rare| rare.sent = Window::new());
+            self.tidy(held);
         }
     }
 
@@ -173,42 +239,43 @@ impl<S> Connection<S> {
 
     /// Bytes that wait in the outbox.
     pub(super) fn outbox_bytes(&self) -> usize {
-        self.rare.as_ref().map_or(0, |rare| rare.outbox.bytes())
+        self.rare.0.as_ref().map_or(0, |rare| rare.outbox.bytes())
     }
 
     /// Notes a subscription that is new.
-    pub(super) fn add_topic(&mut self, topic: TopicId) {
-        match (self.topic, &self.rare) {
-            (NONE, rare) if rare.as_ref().is_none_or(|rare| rare.topics.is_empty()) => self.topic = topic.0,
+    pub(super) fn add_topic(&mut self, topic: TopicId, held: &mut Held) {
+        match (self.topic, self.rare()) {
+            (NONE, rare) if rare.is_none_or(|rare| rare.topics.is_empty()) => self.topic = topic.0,
             (only, _) => {
                 self.topic = NONE;
-                let topics = &mut self.rare_mut().topics;
-                if only != NONE {
-                    topics.insert(only);
-                }
-                topics.insert(topic.0);
+                self.with_rare(held, |rare| {
+                    if only != NONE {
+                        rare.topics.insert(only);
+                    }
+                    rare.topics.insert(topic.0);
+                });
             }
         }
     }
 
     /// Forgets a subscription.
-    pub(super) fn remove_topic(&mut self, topic: TopicId) {
+    pub(super) fn remove_topic(&mut self, topic: TopicId, held: &mut Held) {
         if self.topic == topic.0 {
             self.topic = NONE;
-        } else if let Some(rare) = &mut self.rare {
-            rare.topics.remove(&topic.0);
-            self.tidy();
+        } else {
+            self.if_rare(held, |rare| rare.topics.remove(&topic.0));
+            self.tidy(held);
         }
     }
 
     /// Takes all subscriptions, to end them.
-    pub(super) fn take_topics(&mut self) -> Vec<TopicId> {
+    pub(super) fn take_topics(&mut self, held: &mut Held) -> Vec<TopicId> {
         let mut topics = Vec::new();
         if self.topic != NONE {
             topics.push(TopicId(std::mem::replace(&mut self.topic, NONE)));
         }
-        if let Some(rare) = &mut self.rare {
-            topics.extend(rare.topics.drain().map(TopicId));
+        if let Some(set) = self.if_rare(held, |rare| std::mem::take(&mut rare.topics)) {
+            topics.extend(set.into_iter().map(TopicId));
             // The set is hashed with a random seed. In the order of their numbers, so that the same input
             // always has the same outcome.
             topics.sort_unstable_by_key(|topic| topic.0);

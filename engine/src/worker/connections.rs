@@ -11,6 +11,8 @@ pub(super) struct Connections<S> {
     slab: Slab<Connection<S>>,
     core: CoreId,
     max: u32,
+    /// Slots that have ever been in use: their pages are the process's from then on.
+    touched: usize,
     accepted: u32,
 }
 
@@ -18,7 +20,7 @@ impl<S: Default> Connections<S> {
     /// Room for `max` connections, reserved so that growing never copies. Pages that no connection
     /// has used yet cost nothing.
     pub(super) fn new(core: CoreId, max: u32) -> Self {
-        Self { slab: Slab::with_capacity(max as usize), core, max, accepted: 0 }
+        Self { slab: Slab::with_capacity(max as usize), core, max, touched: 0, accepted: 0 }
     }
 
     /// A slot for an accepted socket, or `None` if all are taken.
@@ -28,6 +30,7 @@ impl<S: Default> Connections<S> {
         }
         self.accepted = self.accepted.wrapping_add(1);
         let slot = self.slab.insert(Connection::accepted(socket, self.accepted));
+        self.touched = self.touched.max(slot + 1);
         Some(u32::try_from(slot).expect("fewer slots than connections_max, a u32"))
     }
 }
@@ -68,6 +71,12 @@ impl<S> Connections<S> {
         self.slab.remove(slot as usize)
     }
 
+    /// Bytes of the slots that have ever been in use: the engine's part, and that of the application's states.
+    pub(super) const fn touched_bytes(&self) -> (usize, usize) {
+        let states = self.touched * size_of::<S>();
+        (self.touched * slot_bytes::<S>() - states, states)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
@@ -87,6 +96,11 @@ impl<S> Connections<S> {
     pub(super) const fn slot(token: Token) -> u32 {
         token.value() as u32
     }
+}
+
+/// Bytes of one slot. That it is vacant is said in the niche of a connection.
+pub(super) const fn slot_bytes<S>() -> usize {
+    size_of::<Option<Connection<S>>>()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return;
         }
         connection.phase = Phase::Closing;
-        connection.rare_mut().closing = Some((code, cause));
+        connection.with_rare(&mut self.held, |rare| rare.closing = Some((code, cause)));
         self.leave_topics(slot);
         self.append_close_frame(slot, code, reason);
         self.timers.set(slot, self.clock.now(), self.limits.close_timeout);
@@ -55,7 +55,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn on_close_frame(&mut self, slot: u32, code: Option<u16>, reason: &str) {
         let connection = self.connections.at(slot);
         let open = connection.phase == Phase::Open;
-        let closing = connection.rare.as_ref().and_then(|rare| rare.closing);
+        let closing = connection.rare().and_then(|rare| rare.closing);
         self.finish(slot, false);
         match code {
             Some(code) if open => self.append_close_frame(slot, code, ""),
@@ -83,7 +83,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// All output has left: goes on with the end, if this is one.
     pub(super) fn on_all_sent(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
-        let waiting = connection.rare.as_ref().is_some_and(|rare| !rare.outbox.is_empty());
+        let waiting = connection.rare().is_some_and(|rare| !rare.outbox.is_empty());
         if connection.sending || connection.cork != super::connection::NONE || waiting {
             return;
         }
@@ -104,7 +104,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn cut(&mut self, slot: u32, cause: CloseCause) {
         let connection = self.connections.at(slot);
         // Our close frame was on its way and the peer went without an answer.
-        let cause = match connection.rare.as_ref().and_then(|rare| rare.closing) {
+        let cause = match connection.rare().and_then(|rare| rare.closing) {
             Some((_, closing)) if connection.phase == Phase::Closing => closing,
             _ => cause,
         };
@@ -159,7 +159,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let Some(connection) = self.connections.in_use(slot) else { continue };
             if connection.phase == Phase::Ended && !connection.is_in_flight() {
                 self.driver.close(connection.socket);
-                self.connections.remove(slot);
+                self.connections.remove(slot).free_rare(&mut self.held);
                 self.stats.connections -= 1;
             }
         }
@@ -197,15 +197,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Ends all subscriptions of a connection.
     fn leave_topics(&mut self, slot: u32) {
-        for topic in self.connections.at(slot).take_topics() {
+        for topic in self.connections.at(slot).take_topics(&mut self.held) {
             self.leave(slot, topic);
         }
     }
 
     /// Gives up what waits for the peer to read.
     pub(super) fn drop_outbox(&mut self, slot: u32) {
-        let Some(rare) = &mut self.connections.at(slot).rare else { return };
-        for parcel in rare.outbox.take() {
+        let parcels = self.connections.at(slot).if_rare(&mut self.held, |rare| rare.outbox.take());
+        for parcel in parcels.into_iter().flatten() {
             self.stats.messages_dropped += u64::from(parcel.messages);
             self.discard(parcel.outgoing);
         }

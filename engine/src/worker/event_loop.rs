@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::{Phase, Watch};
 use super::connections::Connections;
+use super::held::owned_bytes;
 use super::outbox::{Cork, Parcel, Stored};
-use crate::driver::{Completion, Driver, Errno, FrameBytes, Outgoing, SharedBytes, Socket, Token};
+use crate::driver::{Completion, Driver, Errno, Outgoing, Socket, Token};
 use crate::handler::{CloseCause, Handler};
 use crate::limits::{TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
 use crate::protocol::close::code;
@@ -69,6 +70,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn complete(&mut self, completion: Completion) {
+        if !matches!(completion, Completion::Tick) {
+            self.trims.note_activity();
+        }
         match completion {
             Completion::Received { token, buffer, bytes, nonempty, armed } => {
                 self.on_received(Connections::<H::Connection>::slot(token), buffer, bytes as usize, nonempty, armed);
@@ -187,6 +191,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn on_sent(&mut self, slot: u32, result: Result<u32, Errno>, mut outgoing: Outgoing) {
         let connection = self.connections.at(slot);
         connection.sending = false;
+        self.held.sends -= owned_bytes(&outgoing);
         self.stats.bytes_sent += result.map_or(0, u64::from);
         if connection.phase == Phase::Ended {
             self.discard(outgoing);
@@ -217,21 +222,22 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let connection = self.connections.at(slot);
         debug_assert!(!connection.sending, "two sends on one socket may overtake each other");
         connection.sending = true;
+        self.held.sends += owned_bytes(&outgoing);
         self.driver.send(connection.socket, Connections::<H::Connection>::token(slot), outgoing);
     }
 
     /// After a send: the next parcel of the outbox, or whatever waited for the last one.
     fn send_next(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
-        if let Some(rare) = &mut connection.rare {
-            if let Some(parcel) = rare.outbox.next() {
+        if connection.rare().is_some() {
+            if let Some(parcel) = connection.with_rare(&mut self.held, |rare| rare.outbox.next()) {
                 // Something has left only because the peer reads. A pong it may owe for long: the ping
                 // waits behind the rest, and while the connection is paused nothing is heard at all.
                 connection.heard = true;
                 self.send(slot, parcel.outgoing);
                 return;
             }
-            connection.tidy();
+            connection.tidy(&mut self.held);
         }
         // Not only with a rare part: it may have gone with the last topic while the last parcel left.
         if connection.paused {
@@ -248,11 +254,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         match outgoing {
             Outgoing::Received { buffer, .. } => self.driver.release(buffer),
             Outgoing::Owned { bytes, .. } => self.corks.recycle(bytes),
-            Outgoing::Shared { bytes, .. } => {
-                if let Ok(FrameBytes::Local(bytes)) = SharedBytes::try_unwrap(bytes) {
-                    self.corks.recycle(bytes);
-                }
-            }
+            Outgoing::Shared { bytes, .. } => self.corks.release_shared(bytes),
         }
     }
 
@@ -283,11 +285,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Puts a parcel into the outbox of a connection that is still sending, and applies its bounds.
     pub(super) fn store(&mut self, slot: u32, parcel: Parcel) {
-        let connection = self.connections.at(slot);
-        let outbox = &mut connection.rare_mut().outbox;
         let parcel = match parcel {
             Parcel { outgoing: Outgoing::Owned { bytes, start: 0 }, messages: 0 } => {
-                outbox.store_control(bytes);
+                let connection = self.connections.at(slot);
+                connection.with_rare(&mut self.held, |rare| rare.outbox.store_control(bytes));
                 return;
             }
             // A receive buffer must not be pinned by a slow reader.
@@ -299,8 +300,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             parcel => parcel,
         };
-        let outbox = &mut self.connections.at(slot).rare_mut().outbox;
-        match outbox.store(parcel, &self.limits) {
+        let connection = self.connections.at(slot);
+        let stored = connection.with_rare(&mut self.held, |rare| rare.outbox.store(parcel, &self.limits));
+        match stored {
             Stored::Waiting => {}
             Stored::Dropped(parcels) => {
                 for parcel in parcels {
@@ -317,7 +319,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // Who does not read is not read from: the kernel's window closes on the peer before anything
         // of its own making overflows here. It is read from again when all has left, not before.
         let connection = self.connections.at(slot);
-        let half_full = connection.rare.as_ref().is_some_and(|rare| rare.outbox.is_half_full((0, 0), &self.limits));
+        let half_full = connection.rare().is_some_and(|rare| rare.outbox.is_half_full((0, 0), &self.limits));
         connection.paused |= half_full && connection.phase == Phase::Open;
     }
 
@@ -348,10 +350,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn take_commands(&mut self) {
         for _ in 0..TURN_COMMANDS_MAX {
             let Ok(command) = self.commands.try_recv() else { break };
+            self.trims.note_activity();
             self.obey(command);
         }
         for _ in 0..TURN_COMMANDS_MAX {
             let Some((_, batch)) = self.port.receive() else { break };
+            self.trims.note_activity();
             for command in batch {
                 self.obey(command);
             }
@@ -376,7 +380,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Ticks while there is anything to wait for.
     pub(super) fn keep_ticking(&mut self) {
-        let wanted = !self.timers.is_empty() || self.accept_later || self.drain_deadline.is_some();
+        let house = self.trims.are_due();
+        let wanted = !self.timers.is_empty() || self.accept_later || self.drain_deadline.is_some() || house;
         if wanted && !self.ticking {
             self.ticking = true;
             self.driver.tick(Duration::from_millis(TICK_MS));

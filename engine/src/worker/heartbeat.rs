@@ -50,6 +50,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             if std::mem::take(&mut self.accept_later) && !self.draining {
                 self.driver.accept();
             }
+            self.keep_house();
             if self.drain_deadline.take_if(|deadline| *deadline <= now).is_some() {
                 self.cut_all();
             }

@@ -306,13 +306,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Appends an encoded message: compressed if that was agreed on.
     pub(super) fn append_message(&mut self, slot: u32, frame: &[u8]) {
-        let Self { connections, corks, deflating, stats, .. } = self;
+        let Self { connections, corks, deflating, held, stats, .. } = self;
         let connection = connections.at(slot);
         stats.messages_sent += 1;
         match (deflating, written_frame(frame)) {
             (Some(deflating), Some(frame)) if connection.deflate.is_agreed() => {
                 let mut compressed = corks.buffer();
-                deflating.append(&mut compressed, &frame, connection, stats);
+                deflating.append(&mut compressed, &frame, connection, held, stats);
                 corks.append(slot, connection, &compressed, 1);
                 corks.recycle(compressed);
             }

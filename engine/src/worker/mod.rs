@@ -9,6 +9,7 @@
 //!   outbox       what a turn has for a connection, joined; what waits for a slow one
 //!   pause        input of a connection that does not read what it causes
 //!   heartbeat    deadlines: handshake, ping, pong, close
+//!   memory       what is held, by class; what is given back when it is not needed
 //!   ending       every way in which a connection ends, and the one place where its slot is freed
 //! ```
 //!
@@ -23,7 +24,9 @@ mod connections;
 mod ending;
 mod event_loop;
 mod heartbeat;
+mod held;
 mod inbound;
+mod memory;
 mod outbox;
 mod pause;
 mod timers;
@@ -39,6 +42,8 @@ use self::broadcast::Broadcasts;
 use self::connection::subscriptions;
 use self::connections::Connections;
 use self::heartbeat::CancelBudget;
+use self::held::Held;
+use self::memory::Trims;
 use self::outbox::Corks;
 use self::timers::Timers;
 use self::variants::Deflating;
@@ -48,6 +53,7 @@ use crate::handle::{Command, EngineHandle};
 use crate::handler::{Actions, Context, Handler, LocalFuture};
 use crate::id::{ConnectionId, CoreId};
 use crate::limits::{Limits, SlowConsumer};
+use crate::memory::CoreMemory;
 use crate::mesh::Port;
 use crate::protocol::deflate::{Compression, DeflateAgreement};
 use crate::protocol::{DecoderConfig, PartialPool, Role};
@@ -65,7 +71,7 @@ macro_rules! context {
         Context {
             id: $id,
             now: $worker.clock.now(),
-            subscriptions: subscriptions($connection.topic, $connection.rare.as_deref(), &$worker.topics),
+            subscriptions: subscriptions($connection.topic, $connection.rare.get(), &$worker.topics),
             outbox_bytes: $outbox_bytes,
             limits: &$worker.limits,
             handle: &$worker.handle,
@@ -77,6 +83,11 @@ use context;
 
 /// What one core sends to another: everything of one turn.
 pub(crate) type Batch = Vec<Command>;
+
+/// Bytes that a worker keeps for a connection which does nothing, with the application's state `S`.
+pub(crate) const fn connection_bytes<S>() -> u64 {
+    (connections::slot_bytes::<S>() + timers::NODE_BYTES) as u64
+}
 
 /// What a worker is given at its start.
 pub(crate) struct WorkerParts<D, H> {
@@ -91,6 +102,9 @@ pub(crate) struct WorkerParts<D, H> {
     pub(crate) port: Port<Batch>,
     pub(crate) interest: Arc<Interest>,
     pub(crate) stats: Arc<CoreStats>,
+    pub(crate) memory: Arc<CoreMemory>,
+    /// About what the kernel keeps for a connection, in bytes.
+    pub(crate) kernel_connection_bytes: u64,
     pub(crate) clock: Clock,
 }
 
@@ -121,6 +135,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     too_slow: Vec<u32>,
     /// Connections that are over; freed at the end of the turn, so that a slot is good throughout it.
     ended: Vec<u32>,
+    held: Held,
 
     commands: Receiver<Command>,
     port: Port<Batch>,
@@ -137,6 +152,9 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     draining: bool,
     stats: Stats,
     shared_stats: Arc<CoreStats>,
+    trims: Trims,
+    kernel_connection_bytes: u64,
+    shared_memory: Arc<CoreMemory>,
 }
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -154,6 +172,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             port,
             interest,
             stats,
+            memory,
+            kernel_connection_bytes,
             clock,
         } = parts;
         driver.accept();
@@ -190,6 +210,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             resumed: Vec::new(),
             too_slow: Vec::new(),
             ended: Vec::new(),
+            held: Held::default(),
             commands,
             batches: (0..handle.cores()).map(|_| Batch::new()).collect(),
             port,
@@ -203,6 +224,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             draining: false,
             stats: Stats::default(),
             shared_stats: stats,
+            trims: Trims::default(),
+            kernel_connection_bytes,
+            shared_memory: memory,
         }
     }
 

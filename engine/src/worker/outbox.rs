@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 
 use super::connection::{Connection, NONE};
-use crate::driver::{Outgoing, SharedBytes};
+use super::held::owned_bytes;
+use crate::driver::{FrameBytes, Outgoing, SharedBytes};
 use crate::limits::{
-    CORK_BYTES_MAX, JOIN_COPY_BYTES_MAX, Limits, SEND_BUFFER_KEPT_BYTES_MAX, SEND_BUFFERS_KEPT_MAX, SlowConsumer,
+    CORK_BYTES_MAX, JOIN_COPY_BYTES_MAX, LIST_ENTRIES_KEPT_MAX, Limits, SEND_BUFFER_KEPT_BYTES_MAX,
+    SEND_BUFFERS_KEPT_MAX, SlowConsumer,
 };
 
 /// Bytes on their way, and how many messages they hold.
@@ -30,12 +32,19 @@ pub(super) struct Cork {
 pub(super) struct Corks {
     pub(super) list: Vec<Cork>,
     buffers: Vec<Vec<u8>>,
+    /// How few buffers have lain here since the last trim: so many were not needed.
+    buffers_spare: usize,
+    /// Frames that several connections are sent, each counted once. What another core has encoded is counted on
+    /// every core that refers to it.
+    shared_bytes: usize,
 }
 
 impl Corks {
     /// An empty buffer.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.buffers_spare = self.buffers_spare.min(self.buffers.len());
+        buffer
     }
 
     /// Takes a buffer back for reuse, if it is worth keeping.
@@ -44,6 +53,46 @@ impl Corks {
             buffer.clear();
             self.buffers.push(buffer);
         }
+    }
+
+    /// Lets go of frames of which others may have been sent, and have not been sent all.
+    pub(super) fn keep_shared(&mut self, frames: SharedBytes) {
+        match SharedBytes::try_unwrap(frames) {
+            Ok(FrameBytes::Local(bytes)) => self.recycle(bytes),
+            Ok(FrameBytes::Foreign(_)) => {}
+            // From here on it is counted, until the last one lets go.
+            Err(frames) => self.shared_bytes += heap_bytes(&frames),
+        }
+    }
+
+    /// Lets go of frames that are counted as shared.
+    pub(super) fn release_shared(&mut self, frames: SharedBytes) {
+        let Ok(frames) = SharedBytes::try_unwrap(frames) else { return };
+        self.shared_bytes -= heap_bytes(&frames);
+        if let FrameBytes::Local(bytes) = frames {
+            self.recycle(bytes);
+        }
+    }
+
+    /// Frames that several connections are sent and that have not left yet, each counted once.
+    #[cfg(feature = "simulation")]
+    pub(super) const fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
+    /// Bytes of heap that output shares, or that are kept for the output to come.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let buffers: usize = self.buffers.iter().map(Vec::capacity).sum();
+        self.shared_bytes + buffers
+    }
+
+    /// Frees what has not been needed since the last time.
+    pub(super) fn trim(&mut self) {
+        let needed = self.buffers.len() - self.buffers_spare;
+        self.buffers.truncate(needed);
+        self.buffers.shrink_to_fit();
+        self.buffers_spare = needed;
+        self.list.shrink_to(LIST_ENTRIES_KEPT_MAX);
     }
 
     /// Appends a copy of `frames` to what the turn has for the connection.
@@ -103,7 +152,7 @@ impl Corks {
         if connection.cork == NONE {
             return None;
         }
-        let Cork { parcel, before, .. } = &mut self.list[connection.cork as usize];
+        let Cork { parcel, before, .. } = &self.list[connection.cork as usize];
         if (before.0 > 0 || connection.sending) && (messages == 0) != (parcel.messages == 0) {
             // What will go to the outbox is bounded there, and control frames are exempt from that: a
             // close frame must not be dropped with a message.
@@ -113,16 +162,27 @@ impl Corks {
             && bytes.as_slice().len() <= JOIN_COPY_BYTES_MAX
         {
             // A small shared parcel becomes the connection's own, to be joined with what follows.
-            let mut own = self.buffers.pop().unwrap_or_default();
-            own.extend_from_slice(bytes.as_slice());
-            parcel.outgoing = Outgoing::Owned { bytes: own, start: 0 };
+            let shared = SharedBytes::clone(bytes);
+            let mut own = self.buffer();
+            own.extend_from_slice(shared.as_slice());
+            let index = connection.cork as usize;
+            self.list[index].parcel.outgoing = Outgoing::Owned { bytes: own, start: 0 };
+            self.release_shared(shared);
         }
+        let Cork { parcel, .. } = &mut self.list[connection.cork as usize];
         match &mut parcel.outgoing {
             Outgoing::Owned { bytes, .. } if bytes.len() + more <= CORK_BYTES_MAX => {
                 Some((bytes, &mut parcel.messages))
             }
             _ => None,
         }
+    }
+}
+
+fn heap_bytes(frames: &FrameBytes) -> usize {
+    match frames {
+        FrameBytes::Local(bytes) => bytes.capacity(),
+        FrameBytes::Foreign(bytes) => bytes.len(),
     }
 }
 
@@ -148,6 +208,8 @@ pub(super) struct Outbox {
     queue: VecDeque<Parcel>,
     bytes: usize,
     messages: usize,
+    /// Memory that its parcels alone refer to.
+    owned_bytes: usize,
 }
 
 impl Outbox {
@@ -158,6 +220,11 @@ impl Outbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Bytes of heap that it takes, but for the frames that it shares with others.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.owned_bytes + self.queue.capacity() * size_of::<Parcel>()
     }
 
     /// Whether half of either bound is reached, once so much `more` is stored, in bytes and in messages.
@@ -187,6 +254,7 @@ impl Outbox {
         if let Outgoing::Owned { bytes, .. } = &mut parcel.outgoing {
             fit(bytes);
         }
+        self.owned_bytes += owned_bytes(&parcel.outgoing);
         self.queue.push_back(parcel);
         if dropped.is_empty() { Stored::Waiting } else { Stored::Dropped(dropped) }
     }
@@ -197,28 +265,26 @@ impl Outbox {
     pub(super) fn store_control(&mut self, mut frames: Vec<u8>) {
         fit(&mut frames);
         if let Some(Parcel { outgoing: Outgoing::Owned { bytes, .. }, messages: 0 }) = self.queue.back_mut() {
-            self.bytes -= bytes.len();
-            self.bytes += frames.len();
+            self.bytes = self.bytes - bytes.len() + frames.len();
+            self.owned_bytes = self.owned_bytes - bytes.capacity() + frames.capacity();
             *bytes = frames;
             return;
         }
         self.bytes += frames.len();
+        self.owned_bytes += frames.capacity();
         self.queue.push_back(Parcel { outgoing: Outgoing::Owned { bytes: frames, start: 0 }, messages: 0 });
     }
 
     /// The next parcel to send.
     pub(super) fn next(&mut self) -> Option<Parcel> {
         let parcel = self.queue.pop_front()?;
-        self.bytes -= parcel.outgoing.len();
-        self.messages -= parcel.messages as usize;
+        self.note_gone(&parcel);
         Some(parcel)
     }
 
     /// Everything that waits, to be given up.
     pub(super) fn take(&mut self) -> VecDeque<Parcel> {
-        self.bytes = 0;
-        self.messages = 0;
-        std::mem::take(&mut self.queue)
+        std::mem::take(self).queue
     }
 
     /// Whether one more parcel is taken, whatever its size: else a message larger than the bound could be sent
@@ -230,9 +296,14 @@ impl Outbox {
     fn pop_oldest_message(&mut self) -> Option<Parcel> {
         let index = self.queue.iter().position(|parcel| parcel.messages > 0)?;
         let parcel = self.queue.remove(index)?;
+        self.note_gone(&parcel);
+        Some(parcel)
+    }
+
+    fn note_gone(&mut self, parcel: &Parcel) {
         self.bytes -= parcel.outgoing.len();
         self.messages -= parcel.messages as usize;
-        Some(parcel)
+        self.owned_bytes -= owned_bytes(&parcel.outgoing);
     }
 }
 

@@ -31,7 +31,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return connection.paused;
         }
         let waiting = self.corks.waiting(connection);
-        match &connection.rare {
+        match connection.rare() {
             Some(rare) => rare.outbox.is_half_full(waiting, &self.limits),
             None => half_full(waiting.0, waiting.1, &self.limits),
         }
@@ -41,7 +41,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn hold(&mut self, slot: u32, buffer: BufferId, bytes: usize) {
         let connection = self.connections.at(slot);
         connection.paused = true;
-        connection.rare_mut().held.extend_from_slice(&self.driver.bytes(&buffer)[..bytes]);
+        let received = &self.driver.bytes(&buffer)[..bytes];
+        connection.with_rare(&mut self.held, |rare| rare.input.extend_from_slice(received));
         self.driver.release(buffer);
     }
 
@@ -49,13 +50,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn hold_rest(&mut self, slot: u32, source: &mut Source, rest: Range<usize>) {
         let connection = self.connections.at(slot);
         connection.paused = true;
-        let held = &mut connection.rare_mut().held;
-        match source {
-            Source::Buffer(buffer) => held.extend_from_slice(&self.driver.bytes(buffer)[rest]),
-            Source::Head(bytes) => held.extend_from_slice(&bytes[rest]),
+        let Self { driver, held, .. } = self;
+        connection.with_rare(held, |rare| match source {
+            Source::Buffer(buffer) => rare.input.extend_from_slice(&driver.bytes(buffer)[rest]),
+            Source::Head(bytes) => rare.input.extend_from_slice(&bytes[rest]),
             // It goes back to where it was taken from.
-            Source::Held(bytes) => held.unsplit(bytes.split_off(rest.start)),
-        }
+            Source::Held(bytes) => rare.input.unsplit(bytes.split_off(rest.start)),
+        });
     }
 
     /// Ends the multishot receive of a connection that is paused. Unlike a demotion this can't wait for
@@ -74,7 +75,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn resume(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         // A decoder may have more to say of input that it has read.
-        let held = connection.rare.as_ref().is_some_and(|rare| !rare.held.is_empty());
+        let held = connection.rare().is_some_and(|rare| !rare.input.is_empty());
         if held || !connection.decoder.is_idle() {
             self.resumed.push(slot);
         } else {
@@ -103,23 +104,22 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Handles what is held, as long as there is room for what it causes, or all of it.
     fn take_input(&mut self, slot: u32, all: bool) {
-        let rare = self.connections.at(slot).rare.as_mut();
-        let mut held = rare.map_or_else(BytesMut::new, |rare| std::mem::take(&mut rare.held));
-        if held.is_empty() {
+        let mut input = self.connections.at(slot).take_input(&mut self.held);
+        if input.is_empty() {
             self.on_bytes(slot, Source::Held(BytesMut::new()), 0..0, all);
         }
-        while !held.is_empty() && matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
+        while !input.is_empty() && matches!(self.connections.at(slot).phase, Phase::Open | Phase::Closing) {
             if self.connections.at(slot).paused || !all && self.is_behind(slot) {
                 let connection = self.connections.at(slot);
                 connection.paused = true;
                 // It lies behind what is held once more, in the same memory: nothing is copied.
-                connection.rare_mut().held.unsplit(held);
+                connection.with_rare(&mut self.held, |rare| rare.input.unsplit(input));
                 break;
             }
-            let piece = held.split_to(held.len().min(RECEIVE_BUFFER_BYTES));
+            let piece = input.split_to(input.len().min(RECEIVE_BUFFER_BYTES));
             let length = piece.len();
             self.on_bytes(slot, Source::Held(piece), 0..length, all);
         }
-        self.connections.at(slot).tidy();
+        self.connections.at(slot).tidy(&mut self.held);
     }
 }

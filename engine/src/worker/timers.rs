@@ -19,6 +19,9 @@ struct Node {
 
 const IDLE: Node = Node { previous: NONE, next: NONE, due: NONE };
 
+/// Bytes that a connection takes in the wheel.
+pub(super) const NODE_BYTES: usize = size_of::<Node>();
+
 /// Deadlines in ticks of [`TICK_MS`] since the worker's start.
 pub(super) struct Timers {
     heads: Box<[u32; WHEEL_SLOTS]>,
@@ -46,6 +49,11 @@ impl Timers {
             now: 0,
             scheduled: 0,
         }
+    }
+
+    /// Bytes of the nodes that have ever been in use.
+    pub(super) const fn touched_bytes(&self) -> usize {
+        self.nodes.len() * NODE_BYTES
     }
 
     /// Whether any deadline is set.

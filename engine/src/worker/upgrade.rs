@@ -15,10 +15,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Bytes of a request head have come. It is copied out of the receive buffer: once in the life of
     /// a connection, and it may come in pieces.
     pub(super) fn on_head(&mut self, slot: u32, buffer: BufferId, length: usize) {
-        let mut head = match &mut self.connections.at(slot).rare {
-            Some(rare) => std::mem::take(&mut rare.head),
-            None => self.corks.buffer(),
-        };
+        let mut head = self.connections.at(slot).take_head(&mut self.held);
+        if head.capacity() == 0 {
+            head = self.corks.buffer();
+        }
         let before = head.len();
         head.extend_from_slice(&self.driver.bytes(&buffer)[..length]);
         self.driver.release(buffer);
@@ -34,7 +34,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let head_bytes = match parsed {
             Ok(None) => {
                 self.corks.recycle(answer);
-                self.connections.at(slot).rare_mut().head = head;
+                self.connections.at(slot).with_rare(&mut self.held, |rare| rare.head = head);
                 return;
             }
             Ok(Some((request, head_bytes))) => {
@@ -47,7 +47,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
         };
         let connection = self.connections.at(slot);
-        connection.tidy();
+        connection.tidy(&mut self.held);
         self.corks.append(slot, connection, &answer, 0);
         self.corks.recycle(answer);
         // What the handler has asked for with the request comes behind the answer to it.

@@ -1,6 +1,7 @@
 //! What a broadcast is sent as: once as it is, and once compressed for each size of window.
 
 use super::connection::Connection;
+use super::held::Held;
 use super::outbox::Corks;
 use crate::driver::{FrameBytes, SharedBytes};
 use crate::protocol::Role;
@@ -22,6 +23,16 @@ impl Deflating {
         Self { compression, deflater: Deflater::new(&compression) }
     }
 
+    /// About how many bytes of heap the compressors take.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.deflater.heap_bytes()
+    }
+
+    /// Frees the compressors that have not been needed since the last time.
+    pub(super) fn trim(&mut self) {
+        self.deflater.trim();
+    }
+
     /// Whether a payload of this length is worth compressing.
     pub(super) const fn is_worth(&self, payload_bytes: usize) -> bool {
         self.deflater.is_worth(payload_bytes)
@@ -33,13 +44,13 @@ impl Deflating {
         out: &mut Vec<u8>,
         frame: &WrittenFrame<'_>,
         connection: &mut Connection<S>,
+        held: &mut Held,
         stats: &mut Stats,
     ) {
         let direction = connection.deflate.outbound(Role::Server);
         if direction.context_takeover && self.deflater.is_worth(frame.payload.len()) {
-            let window = &mut connection.rare_mut().sent;
-            self.compress(out, frame, direction, window, stats);
-            connection.tidy();
+            connection.with_rare(held, |rare| self.compress(out, frame, direction, &mut rare.sent, stats));
+            connection.tidy(held);
         } else {
             self.compress(out, frame, direction, &mut Window::new(), stats);
         }
@@ -133,18 +144,16 @@ impl Variants {
     /// would have to follow with a copy for every receiver. It starts anew instead: the next message of the
     /// connection's own refers to none before it.
     #[inline]
-    pub(super) fn note_sent<S>(variant: Variant, connection: &mut Connection<S>) {
+    pub(super) fn note_sent<S>(variant: Variant, connection: &mut Connection<S>, held: &mut Held) {
         if variant != Variant::Plain && connection.deflate.outbound(Role::Server).context_takeover {
-            connection.forget_sent();
+            connection.forget_sent(held);
         }
     }
 
     /// Gives memory that nobody else refers to back for reuse.
     pub(super) fn recycle(self, corks: &mut Corks) {
         for frames in self.compressed.into_iter().flatten().chain([self.plain]) {
-            if let Ok(FrameBytes::Local(frames)) = SharedBytes::try_unwrap(frames) {
-                corks.recycle(frames);
-            }
+            corks.keep_shared(frames);
         }
     }
 }

@@ -20,11 +20,17 @@ const SCRATCH_KEPT_BYTES_MAX: usize = 64 * 1024;
 
 const _: () = assert!((1 << COMPRESSOR_BITS_MIN) - 262 <= 1 << WINDOW_BITS_MIN, "a small window serves the smallest");
 
+/// What a compressor takes, as counted by an allocator, its window and chains of four bytes for each byte of the
+/// window apart.
+const COMPRESSOR_BYTES: usize = 163_000;
+
 /// The compressors of one core: one for each size of window that is in use, made when it is.
 pub struct Deflater {
     level: u8,
     threshold_bytes: usize,
     compressors: [Option<Box<Deflate>>; COMPRESSORS],
+    /// Which of them have been needed since the last trim.
+    used: [bool; COMPRESSORS],
     scratch: Vec<u8>,
 }
 
@@ -36,6 +42,7 @@ impl Deflater {
             level: compression.level,
             threshold_bytes: compression.threshold_bytes,
             compressors: Default::default(),
+            used: [false; COMPRESSORS],
             scratch: Vec::new(),
         }
     }
@@ -44,6 +51,26 @@ impl Deflater {
     #[must_use]
     pub const fn is_worth(&self, payload_bytes: usize) -> bool {
         payload_bytes >= self.threshold_bytes
+    }
+
+    /// About how many bytes of heap it takes.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let sizes = (COMPRESSOR_BITS_MIN..=WINDOW_BITS_MAX).zip(&self.compressors);
+        let bytes = |(bits, place): (u8, &Option<_>)| place.as_ref().map_or(0, |_| COMPRESSOR_BYTES + (4 << bits));
+        self.scratch.capacity() + sizes.map(bytes).sum::<usize>()
+    }
+
+    /// Frees what has not been needed since the last time.
+    pub fn trim(&mut self) {
+        for (place, used) in self.compressors.iter_mut().zip(&mut self.used) {
+            if !std::mem::take(used) {
+                *place = None;
+            }
+        }
+        if self.compressors.iter().all(Option::is_none) {
+            self.scratch = Vec::new();
+        }
     }
 
     /// Appends a whole message as an unmasked frame: compressed, if it is long enough and becomes
@@ -79,7 +106,9 @@ impl Deflater {
             return None;
         }
         let bits = direction.window_bits.max(COMPRESSOR_BITS_MIN);
-        let place = &mut self.compressors[usize::from(bits - COMPRESSOR_BITS_MIN)];
+        let index = usize::from(bits - COMPRESSOR_BITS_MIN);
+        self.used[index] = true;
+        let place = &mut self.compressors[index];
         let compressor = place.get_or_insert_with(|| compressor(self.level, bits));
         compressor.reset();
         if !window.is_empty() {

@@ -116,7 +116,11 @@ pub struct Decompressed {
 pub(in crate::protocol) struct Inflaters {
     #[expect(clippy::vec_box, reason = "a message keeps the box; unboxed, each use would move kilobytes")]
     free: Vec<Box<Inflater>>,
+    /// How few have lain here since the last trim: so many were not needed.
+    spare: usize,
     output: Vec<u8>,
+    /// Whether the output buffer has been needed since the last trim.
+    output_used: bool,
     pub(in crate::protocol) decompressed: Decompressed,
 }
 
@@ -124,7 +128,9 @@ impl Inflaters {
     pub(in crate::protocol) const fn new() -> Self {
         Self {
             free: Vec::new(),
+            spare: 0,
             output: Vec::new(),
+            output_used: false,
             decompressed: Decompressed { messages: 0, bytes_in: 0, bytes_out: 0 },
         }
     }
@@ -132,6 +138,7 @@ impl Inflaters {
     /// A decompressor for a message that can refer back to `window`.
     pub(in crate::protocol) fn take(&mut self, window: &[u8]) -> Result<Box<Inflater>, InflateError> {
         let mut inflater = self.free.pop().unwrap_or_else(Inflater::new);
+        self.spare = self.spare.min(self.free.len());
         inflater.begun = false;
         inflater.start(window)?;
         Ok(inflater)
@@ -143,6 +150,16 @@ impl Inflaters {
         }
     }
 
+    /// Frees what has not been needed since the last time.
+    pub(in crate::protocol) fn trim(&mut self) {
+        let needed = self.free.len() - self.spare;
+        self.free.truncate(needed);
+        self.spare = needed;
+        if !std::mem::take(&mut self.output_used) {
+            self.output = Vec::new();
+        }
+    }
+
     /// How many bytes of heap are kept.
     pub(in crate::protocol) fn heap_bytes(&self) -> usize {
         self.free.len() * Inflater::HEAP_BYTES + self.output.capacity()
@@ -150,6 +167,7 @@ impl Inflaters {
 
     /// The buffer for output, made at the first use.
     pub(in crate::protocol) fn output(&mut self) -> &mut [u8] {
+        self.output_used = true;
         self.output.resize(OUTPUT_BYTES, 0);
         &mut self.output
     }

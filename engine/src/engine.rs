@@ -232,6 +232,7 @@ impl Engine {
             inboxes.push((receiver, stats, memory));
         }
         let handle = EngineHandle::new(links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
+        let memory_share = room.memory_budget_bytes / self.cores as u64;
         let sockets_max = connections_max.saturating_add(limits::SOCKETS_SPARE);
         let ring = RingConfig { reap: self.reap, ..RingConfig::new(features, sockets_max) };
         let mut running = Running { handle: handle.clone(), address, features, room, threads: Vec::new() };
@@ -273,6 +274,7 @@ impl Engine {
                     interest,
                     stats,
                     memory,
+                    memory_share,
                     kernel_connection_bytes: room.kernel_connection_bytes,
                     clock: Clock::start(),
                 };

@@ -172,6 +172,8 @@ pub enum CloseCause {
     PingTimeout,
     /// It read too slowly for what it was sent.
     SlowConsumer,
+    /// The memory budget was used up, and it held more than others.
+    Memory,
     /// The engine is draining.
     Drain,
     /// The TCP connection ended without a close frame.

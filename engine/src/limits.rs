@@ -101,6 +101,17 @@ pub const MEMORY_ADMISSION_NUMERATOR: u64 = 15;
 /// See [`MEMORY_ADMISSION_NUMERATOR`].
 pub const MEMORY_ADMISSION_DENOMINATOR: u64 = 16;
 
+/// Bytes of output or input below which a connection is not closed for them, however short memory is.
+pub const SHED_BYTES_MIN: usize = 4 * 1024;
+
+/// Slots that one turn looks at for connections to be closed for want of memory: some 50 µs.
+pub const SHED_SLOTS_MAX: usize = 4096;
+
+/// Seconds after which a client is asked to try again that was turned away for want of memory: from this many…
+pub const RETRY_AFTER_SECONDS_MIN: u32 = 5;
+/// … to this many.
+pub const RETRY_AFTER_SECONDS_MAX: u32 = 30;
+
 /// Milliseconds between two trims of a core's pools: what has not been needed for so long is freed.
 pub const TRIM_INTERVAL_MS: u64 = 1000;
 
@@ -116,6 +127,8 @@ const _: () = {
     assert!(RECEIVE_BUFFER_BYTES.is_multiple_of(4096), "buffers are whole pages");
     assert!(QUIET_MESSAGES < HOT_MESSAGES, "between the two a connection keeps its class");
     assert!(JOIN_COPY_BYTES_MAX <= CORK_BYTES_MAX, "what is copied must fit a joined send");
+    assert!(RETRY_AFTER_SECONDS_MIN <= RETRY_AFTER_SECONDS_MAX, "a span of seconds");
+    assert!(MEMORY_ADMISSION_NUMERATOR < MEMORY_ADMISSION_DENOMINATOR, "a part");
     assert!(REAP_MAX as usize <= TURN_COMPLETIONS_MAX, "one reap fits one turn");
 };
 
@@ -139,7 +152,10 @@ pub struct Limits {
     /// ring's table and the memory budget allow; [`Running::room`](crate::Running::room) says which of them binds.
     pub connections_per_core_max: Option<u32>,
     /// Bytes that all cores together may hold, by the count of [`Memory`](crate::Memory), the kernel's share
-    /// included; each core has an equal part. `None`: [`BUDGET_PERCENT`] of the cgroup's memory limit or of what
+    /// included; each core has an equal part. When 15/16 of it are used up, upgrades are answered with 503 and
+    /// `Retry-After`; at all of it connections are closed with 1013, first those for whom most waits to be read, then
+    /// those of whose messages most has come in part. Others stay, and none is closed for less than
+    /// [`SHED_BYTES_MIN`]. `None`: [`BUDGET_PERCENT`] of the cgroup's memory limit or of what
     /// the host has available at the start, whichever is less.
     pub memory_budget_bytes: Option<u64>,
     /// Bytes of one message, all its fragments together, that is taken whole. Beyond it: close with 1009, as soon

@@ -117,6 +117,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Neighbour { port, commands, counts, batch: Batch::new() }
             })
             .collect();
+        let memory_share = limits.memory_budget_bytes.unwrap_or(u64::MAX) / cores as u64;
         let parts = WorkerParts {
             core: CoreId(0),
             driver,
@@ -130,6 +131,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             interest: Arc::clone(&interest),
             stats,
             memory,
+            memory_share,
             kernel_connection_bytes: KERNEL_CONNECTION_BYTES,
             clock: Clock::set_by(time),
         };

@@ -12,6 +12,13 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $name: u64,)+
         }
 
+        impl Stats {
+            /// Each counter's name, what it counts, and its value.
+            pub fn entries(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
+            }
+        }
+
         impl Sum for Stats {
             fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
                 all.fold(Self::default(), |sum, one| Self { $($name: sum.$name + one.$name,)+ })
@@ -51,6 +58,8 @@ counters! {
     accepts_failed,
     /// Connections closed right after the accept, at `connections_per_core_max`.
     refused_full,
+    /// Upgrades answered with 503 because the core's share of `memory_budget_bytes` was used up.
+    refused_memory,
     /// Upgrades.
     upgrades,
     /// Requests that were answered with an error.
@@ -79,6 +88,8 @@ counters! {
     messages_dropped,
     /// Connections closed as slow consumers.
     closed_slow,
+    /// Connections closed because they held the most when the core's share of `memory_budget_bytes` was used up.
+    closed_memory,
     /// Connections closed for breaking the protocol or a limit.
     closed_protocol,
     /// Connections cut because nothing came between two heartbeats.

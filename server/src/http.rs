@@ -1,12 +1,13 @@
-//! What is served beside WebSocket: the page, the state of health, and the errors.
+//! What is served beside WebSocket: the page, the state of health, the metrics, and the errors.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crore_engine::protocol::handshake::is_upgrade;
-use crore_engine::{Request, Response, Stats};
+use crore_engine::{EngineHandle, Request, Response, Stats};
 
 use crate::config::HttpConfig;
+use crate::metrics;
 
 /// The page for newcomers: one file, nothing to fetch.
 const PAGE: &str = include_str!("page/index.html");
@@ -23,6 +24,7 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script
 pub(crate) struct Site {
     websocket_paths: Vec<String>,
     page: Option<String>,
+    metrics: bool,
 }
 
 /// Where a request leads.
@@ -31,27 +33,28 @@ enum Route {
     WebSocket,
     Page,
     Health,
+    Metrics,
     MethodNotAllowed,
     NotFound,
 }
 
 impl Site {
     pub(crate) fn new(config: &HttpConfig) -> Self {
-        Self { websocket_paths: config.paths.clone(), page: config.page.then(|| page_for(&config.paths)) }
+        Self {
+            websocket_paths: config.paths.clone(),
+            page: config.page.then(|| page_for(&config.paths)),
+            metrics: config.metrics,
+        }
     }
 
     /// The answer to a request, or `None` if it is for the engine to upgrade it (or to say what an
     /// upgrade takes).
-    pub(crate) fn answer(
-        &self,
-        request: &Request<'_>,
-        uptime: Duration,
-        stats: impl FnOnce() -> Stats,
-    ) -> Option<Response> {
+    pub(crate) fn answer(&self, request: &Request<'_>, uptime: Duration, engine: &EngineHandle) -> Option<Response> {
         match self.route(request.method, request.path, is_upgrade(request)) {
             Route::WebSocket => None,
             Route::Page => self.page.as_deref().map(page),
-            Route::Health => Some(health(uptime, &stats())),
+            Route::Health => Some(health(uptime, &engine.stats())),
+            Route::Metrics => Some(metrics::response(uptime, &engine.stats(), &engine.memory())),
             Route::NotFound => Some(self.not_found()),
             Route::MethodNotAllowed => {
                 let mut response = Response::text(405, "only GET and HEAD are allowed here\n");
@@ -67,6 +70,7 @@ impl Site {
             _ if speaks_websocket && upgrade => Route::WebSocket,
             "/" if self.page.is_some() => Route::Page,
             "/healthz" => Route::Health,
+            "/metrics" if self.metrics => Route::Metrics,
             _ if speaks_websocket => Route::WebSocket,
             _ => return Route::NotFound,
         };
@@ -128,7 +132,8 @@ mod tests {
     use super::*;
 
     fn site(paths: &[&str], page: bool) -> Site {
-        Site::new(&HttpConfig { paths: paths.iter().map(|path| (*path).to_owned()).collect(), page })
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        Site::new(&HttpConfig { paths, page, metrics: false })
     }
 
     #[test]
@@ -159,6 +164,15 @@ mod tests {
         assert_eq!(site(&["/ws"], false).route("GET", "/", false), Route::NotFound);
         assert_eq!(site(&["/ws"], false).route("GET", "/", true), Route::NotFound);
         assert_eq!(site(&["/"], false).route("GET", "/", false), Route::WebSocket);
+    }
+
+    #[test]
+    fn metrics_are_shown_to_those_only_for_whom_they_are_switched_on() {
+        let mut site = site(&["/ws"], false);
+        assert_eq!(site.route("GET", "/metrics", false), Route::NotFound);
+        site.metrics = true;
+        assert_eq!(site.route("GET", "/metrics", false), Route::Metrics);
+        assert_eq!(site.route("POST", "/metrics", false), Route::MethodNotAllowed);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli ─► config ─► app ─► engine ─► session (one per core) ─► wire ─► router ─► handlers ─► call
-//!                                      └─► http (page, health)         channel, users ◄───────┘
+//!                                      └─► http (page, health, metrics) channel, users ◄──────┘
 //! ```
 //!
 //! The binary `crore` is [`cli::run`]. A program of your own starts from [`Server`], and adds its
@@ -19,6 +19,7 @@ mod doctor;
 mod handlers;
 mod http;
 pub mod log;
+mod metrics;
 mod router;
 mod service;
 mod session;

@@ -144,7 +144,7 @@ impl Handler for Session {
 
     fn on_request(&mut self, context: &mut Context<'_>, connection: &mut Connection, request: &Request<'_>) -> Answer {
         let uptime = self.shared.started.elapsed();
-        if let Some(response) = self.shared.site.answer(request, uptime, || context.handle().stats()) {
+        if let Some(response) = self.shared.site.answer(request, uptime, context.handle()) {
             return Answer::Respond(response);
         }
         if self.shared.trust_user_header

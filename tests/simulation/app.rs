@@ -212,10 +212,10 @@ impl Application {
             CloseCause::Protocol => reasons.protocol,
             CloseCause::Lost => reasons.lost || reasons.half_closed,
             CloseCause::Drain => reasons.drain,
+            CloseCause::Memory => false,
             CloseCause::SlowConsumer => world.plan.disconnects(),
-            // Who answers every ping is not cut, whatever the clock does. Who has said its last word can't, and the
-            // worker may hear of that as late as of anything else.
-            CloseCause::PingTimeout => world.plan.pace != Pace::Still && (!world.is_quiet(peer) || reasons.half_closed),
+            // Who answers every ping is not cut, whatever the clock does.
+            CloseCause::PingTimeout => world.plan.pace != Pace::Still && !world.is_quiet(peer),
         };
         assert!(justified, "peer {peer} is cut as {cause:?} without a reason: {reasons:?}");
         let only_by_its_own_word = match cause {

@@ -105,6 +105,8 @@ pub(super) struct Rare {
     pub(super) input: BytesMut,
     /// Output of earlier turns that has not left.
     pub(super) outbox: Outbox,
+    /// Bytes of a large send in flight, or none.
+    pub(super) sending: usize,
     /// Topics, if more than one.
     pub(super) topics: TopicSet,
     /// With context takeover: the end of what the peer was sent compressed, since it was last sent what others
@@ -119,6 +121,7 @@ impl Rare {
         self.head.is_empty()
             && self.input.is_empty()
             && self.outbox.is_empty()
+            && self.sending == 0
             && self.topics.is_empty()
             && self.sent.is_empty()
             && self.closing.is_none()

@@ -71,6 +71,11 @@ impl<S> Connections<S> {
         self.slab.remove(slot as usize)
     }
 
+    /// Slots that have ever been in use.
+    pub(super) const fn touched(&self) -> usize {
+        self.touched
+    }
+
     /// Bytes of the slots that have ever been in use: the engine's part, and that of the application's states.
     pub(super) const fn touched_bytes(&self) -> (usize, usize) {
         let states = self.touched * size_of::<S>();

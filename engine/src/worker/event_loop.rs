@@ -10,7 +10,7 @@ use super::held::owned_bytes;
 use super::outbox::{Cork, Parcel, Stored};
 use crate::driver::{Completion, Driver, Errno, Outgoing, Socket, Token};
 use crate::handler::{CloseCause, Handler};
-use crate::limits::{TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
+use crate::limits::{SEND_BUFFER_KEPT_BYTES_MAX, TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
 use crate::protocol::close::code;
 use crate::protocol::deflate::Decompressed;
 
@@ -55,7 +55,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
-        let output = !self.corks.list.is_empty() || !self.resumed.is_empty() || self.driver.has_queued();
+        let output = !self.corks.list.is_empty()
+            || !self.resumed.is_empty()
+            || self.driver.has_queued()
+            || self.budget.is_searching();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();
         if self.draining && self.connections.len() == 0 && !kernel {
@@ -191,7 +194,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn on_sent(&mut self, slot: u32, result: Result<u32, Errno>, mut outgoing: Outgoing) {
         let connection = self.connections.at(slot);
         connection.sending = false;
-        self.held.sends -= owned_bytes(&outgoing);
+        let bytes = owned_bytes(&outgoing);
+        self.held.sends -= bytes;
+        if bytes > SEND_BUFFER_KEPT_BYTES_MAX {
+            connection.if_rare(&mut self.held, |rare| rare.sending = 0);
+        }
         self.stats.bytes_sent += result.map_or(0, u64::from);
         if connection.phase == Phase::Ended {
             self.discard(outgoing);
@@ -222,7 +229,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let connection = self.connections.at(slot);
         debug_assert!(!connection.sending, "two sends on one socket may overtake each other");
         connection.sending = true;
-        self.held.sends += owned_bytes(&outgoing);
+        let bytes = owned_bytes(&outgoing);
+        self.held.sends += bytes;
+        if bytes > SEND_BUFFER_KEPT_BYTES_MAX {
+            connection.with_rare(&mut self.held, |rare| rare.sending = bytes);
+        }
         self.driver.send(connection.socket, Connections::<H::Connection>::token(slot), outgoing);
     }
 
@@ -279,6 +290,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         debug_assert!(self.corks.list.is_empty(), "what is said on the way would be lost");
         self.corks.list = corks;
         self.close_slow();
+        self.relieve();
         self.flush_batches();
         self.free_ended();
     }

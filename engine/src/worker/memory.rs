@@ -44,7 +44,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.trims.take(self.clock.now()) {
             self.trim();
         }
-        self.shared_memory.publish(&self.memory());
+        let memory = self.memory();
+        self.shared_memory.publish(&memory);
+        self.note_memory(memory.total_bytes());
     }
 
     /// What is held now.

@@ -9,6 +9,7 @@
 //!   outbox       what a turn has for a connection, joined; what waits for a slow one
 //!   pause        input of a connection that does not read what it causes
 //!   heartbeat    deadlines: handshake, ping, pong, close
+//!   budget       who is turned away or closed when too much is held
 //!   memory       what is held, by class; what is given back when it is not needed
 //!   ending       every way in which a connection ends, and the one place where its slot is freed
 //! ```
@@ -17,6 +18,7 @@
 
 mod apply;
 mod broadcast;
+mod budget;
 #[cfg(feature = "simulation")]
 mod census;
 mod connection;
@@ -39,6 +41,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use self::broadcast::Broadcasts;
+use self::budget::Budget;
 use self::connection::subscriptions;
 use self::connections::Connections;
 use self::heartbeat::CancelBudget;
@@ -103,6 +106,8 @@ pub(crate) struct WorkerParts<D, H> {
     pub(crate) interest: Arc<Interest>,
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) memory: Arc<CoreMemory>,
+    /// Bytes that the core may hold.
+    pub(crate) memory_share: u64,
     /// About what the kernel keeps for a connection, in bytes.
     pub(crate) kernel_connection_bytes: u64,
     pub(crate) clock: Clock,
@@ -153,6 +158,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     stats: Stats,
     shared_stats: Arc<CoreStats>,
     trims: Trims,
+    budget: Budget,
     kernel_connection_bytes: u64,
     shared_memory: Arc<CoreMemory>,
 }
@@ -173,6 +179,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             interest,
             stats,
             memory,
+            memory_share,
             kernel_connection_bytes,
             clock,
         } = parts;
@@ -225,6 +232,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             stats: Stats::default(),
             shared_stats: stats,
             trims: Trims::default(),
+            budget: Budget::new(memory_share),
             kernel_connection_bytes,
             shared_memory: memory,
         }

@@ -75,7 +75,6 @@ impl Corks {
     }
 
     /// Frames that several connections are sent and that have not left yet, each counted once.
-    #[cfg(feature = "simulation")]
     pub(super) const fn shared_bytes(&self) -> usize {
         self.shared_bytes
     }

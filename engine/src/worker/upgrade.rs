@@ -74,6 +74,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         } else {
             None
         };
+        if upgrade.is_some() && !self.has_room() {
+            return self.turn_away(slot, out);
+        }
         let answer = self.ask(slot, |handler, context, state| handler.on_request(context, state, request));
         match (answer, upgrade) {
             (Answer::Respond(response), _) => self.respond(slot, &response, request.method == "HEAD", out),

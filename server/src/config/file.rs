@@ -140,7 +140,8 @@ mod tests {
         }
         assert_eq!(config.channels.len(), 2, "the sample shows how to write rules");
         config.channels.clear();
-        // These two have no value that says "default".
+        // These have no value that says "default".
+        config.engine.memory_budget_bytes = None;
         config.cores = None;
         config.engine.connections_per_core_max = None;
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));

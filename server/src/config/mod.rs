@@ -64,6 +64,9 @@ pub struct HttpConfig {
     pub paths: Vec<String>,
     /// Whether `GET /` answers with the page for newcomers. Default true.
     pub page: bool,
+    /// Whether `GET /metrics` answers with the engine's counters, in the text format of Prometheus. Default false:
+    /// whoever reaches the port sees them.
+    pub metrics: bool,
 }
 
 /// Section `welcome`.
@@ -143,7 +146,7 @@ impl Default for Config {
             cores: None,
             descriptors: DescriptorSetting::Auto,
             shutdown_timeout: Duration::from_secs(10),
-            http: HttpConfig { paths: vec!["/".to_owned(), "/ws".to_owned()], page: true },
+            http: HttpConfig { paths: vec!["/".to_owned(), "/ws".to_owned()], page: true, metrics: false },
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },

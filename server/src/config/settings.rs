@@ -3,7 +3,7 @@
 use crore_engine::Compression;
 
 use super::Config;
-use super::value::{FromValue, Value};
+use super::value::{Bytes, FromValue, Value};
 use crate::channel::ChannelRule;
 
 /// One setting of a `T`.
@@ -29,9 +29,16 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
     Setting::new("listen", |c, v| v.read_into(&mut c.listen)),
     Setting::new("cores", |c, v| v.read_into(&mut c.cores)),
     Setting::new("descriptors", |c, v| v.read_into(&mut c.descriptors)),
+    Setting::new("memory_budget", |c, v| {
+        let mut bytes = Bytes(0);
+        v.read_into(&mut bytes)?;
+        c.engine.memory_budget_bytes = Some(bytes.0);
+        Ok(())
+    }),
     Setting::new("shutdown_timeout", |c, v| v.read_into(&mut c.shutdown_timeout)),
     Setting::new("http.paths", |c, v| v.read_into(&mut c.http.paths)),
     Setting::new("http.page", |c, v| v.read_into(&mut c.http.page)),
+    Setting::new("http.metrics", |c, v| v.read_into(&mut c.http.metrics)),
     Setting::new("welcome.enabled", |c, v| v.read_into(&mut c.welcome.enabled)),
     Setting::new("welcome.message", |c, v| v.read_into(&mut c.welcome.message)),
     Setting::new("identity.trust_user_header", |c, v| v.read_into(&mut c.identity.trust_user_header)),

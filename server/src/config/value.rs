@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use crore_engine::limits::SlowConsumer;
 use crore_engine::uring::DescriptorSetting;
 use toml::de::DeValue;
@@ -118,6 +119,25 @@ impl FromValue for Duration {
     }
 }
 
+/// A number of bytes that is written with its unit.
+pub(super) struct Bytes(pub(super) u64);
+
+impl FromValue for Bytes {
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        let expected = "a size with its unit, such as \"8GiB\" or \"500MB\"";
+        let text = value.text(expected)?.trim();
+        // Without a unit it could be meant in any.
+        if !text.ends_with(['b', 'B']) {
+            return Err(format!("expected {expected}, found `{text}`"));
+        }
+        match text.parse::<ByteSize>() {
+            Ok(ByteSize(bytes)) if bytes > 0 => Ok(Self(bytes)),
+            Ok(_) => Err("must be more than nothing".to_owned()),
+            Err(error) => Err(format!("expected {expected}: {error}")),
+        }
+    }
+}
+
 impl FromValue for SocketAddr {
     fn from_value(value: Value<'_>) -> Result<Self, String> {
         let expected = "an address with a port, such as 127.0.0.1:8080 or [::]:8080";
@@ -199,6 +219,8 @@ mod tests {
         assert_eq!(Duration::from_value(Value::Text("1m 30s")), Ok(Duration::from_secs(90)));
         assert_eq!(Vec::from_value(Value::Text("/ws, /chat")), Ok(vec!["/ws".to_owned(), "/chat".to_owned()]));
         assert_eq!(u32::from_value(Value::Text("4096")), Ok(4096));
+        assert_eq!(Bytes::from_value(Value::Text("8GiB")).map(|bytes| bytes.0), Ok(8 << 30));
+        assert_eq!(Bytes::from_value(Value::Text("1.5 GB")).map(|bytes| bytes.0), Ok(1_500_000_000));
         assert_eq!(bool::from_value(Value::Text("false")), Ok(false));
         assert_eq!(SlowConsumer::from_value(Value::Text("drop_oldest")), Ok(SlowConsumer::DropOldest));
         assert_eq!(DescriptorSetting::from_value(Value::Text("direct")), Ok(DescriptorSetting::Direct));
@@ -211,6 +233,9 @@ mod tests {
         }
         assert!(problem::<Duration>("30").contains("\"30s\""));
         assert!(problem::<Duration>("0s").contains("longer"));
+        assert!(problem::<Bytes>("8").contains("\"8GiB\""));
+        assert!(problem::<Bytes>("0GiB").contains("more than nothing"));
+        assert!(problem::<Bytes>("many GB").contains("\"8GiB\""));
         assert!(problem::<u32>("0").contains("from 1 to 4294967295"));
         assert!(problem::<usize>("-3").contains("from 1 up"));
         assert!(problem::<Option<NonZeroU16>>("65").contains("from 1 to 64"));

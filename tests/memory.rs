@@ -155,6 +155,71 @@ fn memory_of_large_messages_is_given_back() {
     });
 }
 
+#[test]
+fn the_books_agree_with_the_allocator_and_after_a_burst_both_are_where_they_were() {
+    const CONNECTIONS: usize = 20;
+    const MESSAGE_BYTES: usize = 1_000_000;
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let server = start(setup, limits());
+        let memory = || server.handle().memory();
+        let mut clients: Vec<Client> =
+            (0..CONNECTIONS).map(|_| Client::tcp_with_window(server.address(), 4096).upgraded()).collect();
+        let message = masked(BINARY, &vec![3; MESSAGE_BYTES]);
+        let (most, last) = message.split_at(MESSAGE_BYTES * 9 / 10);
+        wait_until("the pools are empty", || memory().partial + memory().outbox == 0 && memory().kernel > 0);
+        let (before, counted) = (allocated_bytes(), memory().user_bytes());
+        let agree = |what: &str| {
+            wait_until(what, || {
+                let (grown, counted) = (grown(before), memory().user_bytes().saturating_sub(counted));
+                counted.abs_diff(grown as u64) <= grown as u64 / 20 + 100_000
+            });
+        };
+
+        for client in &mut clients {
+            client.send(most);
+        }
+        wait_until("most of each", || memory().partial >= (CONNECTIONS * most.len()) as u64);
+        agree("what has come in part is what is allocated");
+        for client in &mut clients {
+            client.send(last);
+        }
+        // The kernel has taken some of it.
+        wait_until("answers that nobody reads", || memory().outbox >= (CONNECTIONS * MESSAGE_BYTES / 2) as u64);
+        agree("what waits is what is allocated");
+        for client in &mut clients {
+            assert_eq!(client.frame().payload.len(), MESSAGE_BYTES);
+            client.forget();
+        }
+        // In a few kilobytes for each client there is room for nothing of twenty megabytes.
+        wait_until("all is given back", || memory().partial + memory().outbox == 0 && grown(before) < 100_000);
+        assert!(memory().user_bytes() <= counted + 10_000, "{:?}", memory());
+    });
+}
+
+#[test]
+fn compressors_are_counted_at_what_they_take_and_freed_when_nobody_compresses() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let server = start(Setup { compression: Some(Compression::default()), ..setup }, limits());
+        let deflate = || usize::try_from(server.handle().memory().deflate).expect("kilobytes");
+        for bits in [9, 15] {
+            let offer = format!("permessage-deflate; server_max_window_bits={bits}");
+            let mut client = DeflateClient::upgrade(server.tcp(), &offer);
+            let said = "alike ".repeat(1_000);
+            // What the client's own ends take is there from here on.
+            client.say(&said);
+            assert!(client.hear() == (said.clone(), true));
+            client.client.forget();
+            wait_until("it is counted", || deflate() > 150_000);
+            let (with, counted) = (allocated_bytes(), deflate());
+            wait_until("it is freed", || deflate() == 0);
+            let freed = with.saturating_sub(allocated_bytes());
+            assert!(freed.abs_diff(counted) < counted / 10, "{counted} bytes counted, {freed} freed, {bits} bits");
+        }
+    });
+}
+
 /// Bytes that the engine and this process keep for each of the connections that `open` makes and uses.
 fn bytes_each(server: &Server, open: impl Fn(&Server) -> Client) -> usize {
     const CONNECTIONS: usize = 200;

@@ -98,6 +98,11 @@ pub trait Handler: 'static {
         0
     }
 
+    /// The core has given back to the allocator what it has not needed of late: once in
+    /// [`TRIM_INTERVAL_MS`](crate::limits::TRIM_INTERVAL_MS) while there is traffic, and a few times more after it.
+    /// An allocator that keeps what is freed, and looks at it only when it is asked for something, can be asked here.
+    fn on_trim(&mut self) {}
+
     /// An open connection has ended, for whatever reason. What is sent to it now is dropped.
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, closed: Closed<'_>) {
         let _ = (context, connection, closed);

@@ -1,7 +1,12 @@
 //! Bytes by class: what each core holds, counted by its worker and summed when it is read.
 //!
 //! What is counted is what was asked of the allocator, or mapped. Its own cost is not (mimalloc: about a tenth),
-//! nor what there is once for a core or a process whatever it serves: rings, lanes, stacks, code.
+//! nor what there is once for a core or a process whatever it serves: rings, lanes, stacks, code. There is no class
+//! for TLS as long as there is no TLS.
+//!
+//! Memory comes back. What a connection does not use any more is freed with it or goes to its core's pools; a pool
+//! frees what it could do without for [`TRIM_INTERVAL_MS`](crate::limits::TRIM_INTERVAL_MS). Whether the process
+//! shrinks by that is up to its allocator, which [`Handler::on_trim`](crate::Handler::on_trim) may ask to.
 //!
 //! A count changes where memory is taken and given back, never with a message that finds room; what other threads
 //! read is as old as the core's last tick ([`TICK_MS`](crate::limits::TICK_MS)).

@@ -254,8 +254,8 @@ impl Run {
             self.pass(Duration::from_millis(500));
             self.move_all();
         }
-        // What happened last, a trim that follows it, and one that finds that nothing was needed since.
-        for _ in 0..3 {
+        // What happened last, a trim that follows it, and those that find that nothing was needed since.
+        for _ in 0..4 {
             self.pass(Duration::from_millis(TRIM_INTERVAL_MS));
             self.move_all();
         }

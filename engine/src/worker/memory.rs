@@ -18,10 +18,11 @@ pub(super) struct Trims {
 
 impl Trims {
     /// Something has happened that may have taken memory. The first trim after it frees what the time before did
-    /// without; the second, when nothing has happened in between, the rest.
+    /// without; the second, when nothing has happened in between, the rest; and with the third an allocator that
+    /// takes a second to think it over has had that.
     #[inline]
     pub(super) const fn note_activity(&mut self) {
-        self.due = 2;
+        self.due = 3;
     }
 
     /// Whether there is anything to wait for.
@@ -79,5 +80,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             list.shrink_to(LIST_ENTRIES_KEPT_MAX);
         }
         self.driver.trim();
+        self.handler.on_trim();
     }
 }

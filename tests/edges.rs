@@ -253,7 +253,7 @@ fn when_one_core_has_ended_the_engine_has() {
 #[test]
 fn a_slow_reader_that_reads_is_not_taken_for_dead() {
     on_each_kind(|setup| {
-        let ping_interval = Duration::from_millis(300);
+        let ping_interval = Duration::from_secs(1);
         let limits = Limits { ping_interval, outbox_bytes_max: 64 << 20, ..limits() };
         let server = setup.start_with(1, limits);
         let mut client = Client::tcp_with_window(server.address(), 16 * 1024).upgraded();
@@ -262,7 +262,7 @@ fn a_slow_reader_that_reads_is_not_taken_for_dead() {
         for _ in 0..1000 {
             let frame = client.frame();
             assert_eq!((frame.first, frame.payload.len()), (frame::BINARY, 60_000));
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(4));
         }
         client.close();
     });

@@ -137,6 +137,26 @@ fn messages_that_never_end_are_bounded() {
 }
 
 #[test]
+fn who_breaks_the_protocol_holds_nothing_until_its_end() {
+    let _alone = alone();
+    on_each_kind(|setup| {
+        let server = start(setup, limits());
+        let before = allocated_bytes();
+        let clients: Vec<Client> = (0..20)
+            .map(|_| {
+                let mut client = server.client();
+                client.send(masked(fragment::BINARY, &vec![1; 600_000]));
+                client.send(masked(BINARY, b"a message within a message"));
+                assert_eq!(client.frame().close().0, Some(1002));
+                client
+            })
+            .collect();
+        assert!(grown(before) < 1 << 20, "{} bytes more", grown(before));
+        drop(clients);
+    });
+}
+
+#[test]
 fn memory_of_large_messages_is_given_back() {
     let _alone = alone();
     on_each_kind(|setup| {

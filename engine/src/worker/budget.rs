@@ -202,7 +202,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Holding::Input => {
                 self.fail(slot, code::TRY_AGAIN_LATER, NO_MEMORY, CloseCause::Memory);
                 let connection = self.connections.at(slot);
-                connection.decoder.release(&mut self.partials);
                 connection.take_input(&mut self.held);
                 connection.tidy(&mut self.held);
             }

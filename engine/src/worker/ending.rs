@@ -75,7 +75,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// way, too, and comes before a close frame that is appended after this.
     pub(super) fn finish(&mut self, slot: u32, linger: bool) {
         self.leave_topics(slot);
-        self.connections.at(slot).phase = Phase::Finishing { linger };
+        let connection = self.connections.at(slot);
+        connection.phase = Phase::Finishing { linger };
+        // What the peer still says is not decoded, so that it need not be held until the end.
+        connection.decoder.release(&mut self.partials);
         self.timers.set(slot, self.clock.now(), self.limits.close_timeout);
         self.read_on(slot);
     }

@@ -43,17 +43,27 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    let mut markdown: Option<PathBuf> = None;
     let (json, scenario): (Option<PathBuf>, Scenario) = match command {
         Command::Echo(mut options) => (options.json.take(), Scenario::Echo(options)),
         Command::Fanout(mut options) => (options.json.take(), Scenario::Fanout(options)),
         Command::Idle(mut options) => (options.json.take(), Scenario::Idle(options)),
+        Command::Hold(mut options) => {
+            markdown = options.markdown.take();
+            (options.json.take(), Scenario::Hold(options))
+        }
         Command::Connect(mut options) => (options.json.take(), Scenario::Connect(options)),
         Command::Compare(options) => return Ok(compare::run(&options)?),
     };
     let outcome = scenario.run(&Progress::new(scenario.name()))?;
     print!("{}", report::terminal::outcome(&outcome));
+    let environment = Environment::read();
     if let Some(path) = json {
-        report::json::write(&path, &report::json::RunReport::new(&Environment::read(), &scenario, &outcome))?;
+        report::json::write(&path, &report::json::RunReport::new(&environment, &scenario, &outcome))?;
     }
-    Ok(())
+    let Some(hold) = &outcome.hold else { return Ok(()) };
+    if let Some(path) = markdown {
+        report::hold::write(&path, &environment, &outcome, hold)?;
+    }
+    if hold.failures.is_empty() { Ok(()) } else { Err(hold.failures.join("; ").into()) }
 }

@@ -1,5 +1,6 @@
 //! The command line. Its structs are also the parameters of the scenarios and of their reports.
 
+mod hold;
 mod values;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::client::payload::Payload;
 use crate::client::{Takeover, Wait};
 use crate::compare::{ExtraServer, Places};
 use crate::cores::CoreList;
+pub(crate) use hold::HoldOptions;
 use values::{as_debug, as_seconds, duration, rate, size};
 
 /// Loads WebSocket servers and measures what that costs them.
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Fanout(FanoutOptions),
     /// Connections that only exist: what each costs in user and kernel memory.
     Idle(IdleOptions),
+    /// Connections that are held: their memory and heartbeats, what is published to some of them, and how they end.
+    Hold(Box<HoldOptions>),
     /// Connections that open and close, again and again.
     Connect(ConnectOptions),
     /// Starts servers, measures them in turn, and writes a report.
@@ -164,14 +168,9 @@ pub(crate) struct FanoutOptions {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// Idle connections.
+/// How the memory of connections is measured.
 #[derive(Clone, Debug, Args, Serialize)]
-pub(crate) struct IdleOptions {
-    #[command(flatten)]
-    pub(crate) target: TargetOptions,
-    /// Connections
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) connections: u32,
+pub(crate) struct MemoryOptions {
     /// Time between the last handshake and the measurement
     #[arg(long, default_value = "3s", value_parser = duration)]
     #[serde(serialize_with = "as_seconds")]
@@ -183,6 +182,19 @@ pub(crate) struct IdleOptions {
     /// Connections with both ends in the client, by which the client's share of kernel memory is measured; 0 leaves it out
     #[arg(long, default_value_t = CALIBRATION_CONNECTIONS)]
     pub(crate) calibration: u32,
+}
+
+/// Idle connections.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct IdleOptions {
+    #[command(flatten)]
+    pub(crate) target: TargetOptions,
+    /// Connections
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) memory: MemoryOptions,
     /// Every connection sends a message of 4 KiB and gets it back before it is idle
     #[arg(long)]
     pub(crate) exchange: bool,

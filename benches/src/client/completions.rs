@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crore_engine::driver::{Completion, Driver, Errno, Outgoing, Shutdown, Token};
 
-use super::connection::{Connection, Inbound, Life, State};
+use super::connection::{Connection, Inbound, Life, NO_STATUS, State};
 use super::deflate::Compressed;
 use super::error::{ClientError, ProtocolError};
 use super::frame::{self, FIN, RSV1, Stamp, opcode};
@@ -89,7 +89,7 @@ impl Client {
         for slot in actions.closes.drain(..) {
             let connection = &mut self.connections[slot as usize];
             connection.state = State::Closing;
-            connection.queue_control(|frames| frame::control(frames, opcode::CLOSE, &NORMAL_CLOSURE, mask(slot)));
+            connection.queue_frame(|frames| frame::control(frames, opcode::CLOSE, &NORMAL_CLOSURE, mask(slot)));
             self.flush(load, slot);
         }
         self.actions = actions;
@@ -101,8 +101,8 @@ impl Client {
         if connection.sending || connection.state == State::Vacant {
             return;
         }
-        let bytes = if let Some(control) = connection.take_control() {
-            control
+        let bytes = if let Some(queued) = connection.take_queued() {
+            queued
         } else if connection.due > 0 {
             let now = nanoseconds_since(self.epoch);
             let mut frames = std::mem::take(&mut connection.frames);
@@ -210,7 +210,7 @@ const NORMAL_CLOSURE: [u8; 2] = 1000_u16.to_be_bytes();
 
 /// The mask of all frames of connection `slot`: chosen once, so that masking is not part of the load. It is
 /// not zero, so that a server does its whole work.
-fn mask(slot: u32) -> [u8; 4] {
+pub(super) fn mask(slot: u32) -> [u8; 4] {
     (slot.wrapping_mul(0x9E37_79B9) ^ 0x5BD1_E995).to_le_bytes()
 }
 
@@ -252,10 +252,21 @@ impl<L: Load> Context<'_, L> {
                     Err(error) => self.failure = Some(error),
                 }
             }
-            Inbound::Unsolicited => *self.unsolicited += 1,
-            Inbound::Ping(payload) => {
-                connection.queue_control(|frames| frame::control(frames, opcode::PONG, payload, mask(self.slot)))
+            Inbound::Unsolicited(payload) => {
+                *self.unsolicited += 1;
+                self.load.unsolicited(self.slot, payload, self.now);
             }
+            Inbound::Ping(payload) => {
+                self.load.pinged(self.slot, self.now);
+                connection.queue_frame(|frames| frame::control(frames, opcode::PONG, payload, mask(self.slot)));
+            }
+            Inbound::Closing(code) if self.load.closing(self.slot, code) => {
+                connection.state = State::Closing;
+                // 1005 stands for none, and is not to be sent (RFC 6455, section 7.4.1).
+                let echoed = if code == NO_STATUS { &[][..] } else { &code.to_be_bytes() };
+                connection.queue_frame(|frames| frame::control(frames, opcode::CLOSE, echoed, mask(self.slot)));
+            }
+            Inbound::Closing(code) => self.failure = Some(ProtocolError::Closed(code)),
             Inbound::Closed => self.lingering.push_back((self.now, self.slot, connection.generation)),
         }
     }

@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<Connection>() <= 64, "a connection fits a cache 
 struct Rare {
     /// Bytes of a head, a header or a stamp that was cut by the end of a buffer.
     inbound: Vec<u8>,
-    /// Control frames to be sent.
+    /// Whole frames to be sent: control frames, and texts.
     outbound: Vec<u8>,
 }
 
@@ -82,10 +82,12 @@ pub(crate) enum Inbound<'bytes> {
     Message(Stamp),
     /// A compressed message that is to be looked into: its number and its payload.
     Compressed(u32, &'bytes [u8]),
-    /// A message that the load did not send, such as a welcome.
-    Unsolicited,
+    /// A message that is not of the load's shape, such as a welcome.
+    Unsolicited(&'bytes [u8]),
     /// A ping, to be answered.
     Ping(&'bytes [u8]),
+    /// A close frame that was not asked for, with its code (1005 if it has none).
+    Closing(u16),
     /// The answer to the close frame that was sent.
     Closed,
 }
@@ -145,13 +147,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues a control frame behind the send that is under way.
-    pub(crate) fn queue_control(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Queues a frame behind the send that is under way.
+    pub(crate) fn queue_frame(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.rare().outbound);
     }
 
-    /// The control frames to be sent next.
-    pub(crate) fn take_control(&mut self) -> Option<Vec<u8>> {
+    /// The frames that are queued, to be sent next.
+    pub(crate) fn take_queued(&mut self) -> Option<Vec<u8>> {
         let rare = self.rare.as_mut()?;
         let outbound = std::mem::take(&mut rare.outbound);
         if rare.inbound.is_empty() {
@@ -236,12 +238,11 @@ impl Connection {
                 continue;
             }
             match header.opcode {
-                opcode::TEXT | opcode::BINARY => handle(self, Inbound::Unsolicited),
+                opcode::TEXT | opcode::BINARY => handle(self, Inbound::Unsolicited(&payload[..needed])),
                 opcode::PING => handle(self, Inbound::Ping(&payload[..needed])),
                 opcode::CLOSE if self.state == State::Open => {
-                    return Err(ProtocolError::Closed(
-                        payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code)),
-                    ));
+                    let code = payload[..needed].first_chunk();
+                    handle(self, Inbound::Closing(code.map_or(NO_STATUS, |code| u16::from_be_bytes(*code))));
                 }
                 opcode::CLOSE => handle(self, Inbound::Closed),
                 opcode::PONG => {}
@@ -267,6 +268,9 @@ impl Connection {
         handle(self, Inbound::Message(stamp));
     }
 }
+
+/// The code of a close frame that has none (RFC 6455, section 7.4.1).
+pub(super) const NO_STATUS: u16 = 1005;
 
 /// Bytes of a message that the load did not send: a welcome fits, a mistake does not.
 const UNSOLICITED_BYTES_MAX: usize = 64 * 1024;
@@ -323,7 +327,7 @@ mod tests {
             bytes.extend([0x8A, 0, 0x81, 0]);
             let whole = feed(&mut open(), &bytes, bytes.len(), shape).unwrap();
             assert_eq!(whole.len(), 6, "{whole:?}");
-            assert_eq!(whole[..2], ["Unsolicited", "Ping([7])"]);
+            assert_eq!(whole[..2], ["Unsolicited([104, 105])", "Ping([7])"]);
             assert_eq!(whole[4], "Message(Stamp { sequence: 2, time_ns: 20 })");
             for piece in [1, 2, 3, 7, 63, 1000] {
                 assert_eq!(feed(&mut open(), &bytes, piece, shape).unwrap(), whole, "pieces of {piece}");
@@ -344,8 +348,9 @@ mod tests {
     #[test]
     fn a_close_is_an_answer_or_an_event() {
         let bytes = [0x88, 2, 3, 232];
-        assert_eq!(feed(&mut open(), &bytes, 1, SHAPE), Err(ProtocolError::Closed(1000)));
-        assert_eq!(feed(&mut open(), &[0x88, 0], 1, SHAPE), Err(ProtocolError::Closed(1005)));
+        assert_eq!(feed(&mut open(), &bytes, 1, SHAPE).unwrap(), ["Closing(1000)"]);
+        // What follows is not of the reason.
+        assert_eq!(feed(&mut open(), &[0x88, 0, 0x8A, 0], 4, SHAPE).unwrap(), ["Closing(1005)"]);
         let mut closing = open();
         closing.state = State::Closing;
         assert_eq!(feed(&mut closing, &bytes, 1, SHAPE).unwrap(), ["Closed"]);
@@ -358,12 +363,12 @@ mod tests {
     }
 
     #[test]
-    fn control_frames_wait_for_their_turn_once() {
+    fn queued_frames_wait_for_their_turn_once() {
         let mut connection = open();
-        connection.queue_control(|frames| frames.push(1));
-        connection.queue_control(|frames| frames.push(2));
-        assert_eq!(connection.take_control(), Some(vec![1, 2]));
-        assert_eq!(connection.take_control(), None);
+        connection.queue_frame(|frames| frames.push(1));
+        connection.queue_frame(|frames| frames.push(2));
+        assert_eq!(connection.take_queued(), Some(vec![1, 2]));
+        assert_eq!(connection.take_queued(), None);
     }
 
     #[test]
@@ -377,7 +382,7 @@ mod tests {
                     let handle = |_: &mut Connection, inbound: Inbound<'_>| match inbound {
                         Inbound::Compressed(sequence, payload) => seen.push((sequence, payload.len())),
                         Inbound::Message(Stamp { sequence, time_ns: Stamp::UNSEEN_NS }) => seen.push((sequence, 0)),
-                        other => assert_eq!(other, Inbound::Unsolicited),
+                        other => assert_eq!(other, Inbound::Unsolicited(&[])),
                     };
                     connection.receive(part, life, handle).expect("it was agreed on");
                 }

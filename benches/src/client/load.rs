@@ -34,7 +34,19 @@ pub(crate) trait Load {
     /// [`Stamp::UNSEEN_NS`].
     fn message(&mut self, _slot: u32, _stamp: Stamp, _now_ns: u64, _actions: &mut Actions) {}
 
-    /// Connection `slot`, which this client closed, is gone.
+    /// A message that is not of the load's shape has come on connection `slot`.
+    fn unsolicited(&mut self, _slot: u32, _payload: &[u8], _now_ns: u64) {}
+
+    /// A ping has come on connection `slot`; it is answered.
+    fn pinged(&mut self, _slot: u32, _now_ns: u64) {}
+
+    /// The server closes connection `slot` with `code`. Whether it may: then that is answered, else it is the load's
+    /// failure.
+    fn closing(&mut self, _slot: u32, _code: u16) -> bool {
+        false
+    }
+
+    /// Connection `slot`, on which close frames went in both directions, is gone.
     fn closed(&mut self, _slot: u32) {}
 
     /// What message `sequence` of connection `slot`, which is sent now, is stamped with.

@@ -152,6 +152,14 @@ impl Client {
         self.flush(load, slot);
     }
 
+    /// Sends one text message that is not of the load's shape on connection `slot`.
+    pub(crate) fn say(&mut self, load: &impl Load, slot: u32, text: &[u8]) {
+        let mask = completions::mask(slot);
+        let connection = &mut self.connections[slot as usize];
+        connection.queue_frame(|frames| frame::append(frames, frame::FIN | frame::opcode::TEXT, text, mask));
+        self.flush(load, slot);
+    }
+
     /// One turn: connect, submit, wait, handle what came.
     ///
     /// # Errors

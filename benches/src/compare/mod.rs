@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::cli::{
-    CompareOptions, ConnectOptions, EchoOptions, FanoutOptions, IdleOptions, Publisher, ScenarioName, TargetOptions,
+    CompareOptions, ConnectOptions, EchoOptions, FanoutOptions, IdleOptions, MemoryOptions, Publisher, ScenarioName,
+    TargetOptions,
 };
 use crate::environment::Environment;
 use crate::report;
@@ -155,9 +156,11 @@ impl Case {
             ScenarioName::Idle => Scenario::Idle(IdleOptions {
                 target,
                 connections,
-                settle: options.settle,
-                patience: options.patience,
-                calibration: crate::cli::CALIBRATION_CONNECTIONS,
+                memory: MemoryOptions {
+                    settle: options.settle,
+                    patience: options.patience,
+                    calibration: crate::cli::CALIBRATION_CONNECTIONS,
+                },
                 exchange: false,
                 compress: None,
                 json: None,

@@ -56,6 +56,17 @@ on connections whose two ends are both the client's, and subtracted cache by cac
 ";
 
 fn reproduction(environment: &Environment, comparison: &Comparison) -> String {
+    let mut text = place(environment);
+    text.push_str("\nServers, in the order of their turns:\n\n");
+    for server in &comparison.servers {
+        let _ = writeln!(text, "- {}: `{}`", server.name, server.command);
+    }
+    text.push_str(&settings(environment));
+    text
+}
+
+/// When and where something was measured, and by which command.
+pub(super) fn place(environment: &Environment) -> String {
     let mut text = String::from("## Where and how\n\n");
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(text, "- {name}: {value}");
@@ -75,11 +86,12 @@ fn reproduction(environment: &Environment, comparison: &Comparison) -> String {
     );
     row("descriptor limit", &environment.descriptor_limit.to_string());
     row("harness", &format!("crore-bench {}", environment.crore_bench));
-    text.push_str("\nServers, in the order of their turns:\n\n");
-    for server in &comparison.servers {
-        let _ = writeln!(text, "- {}: `{}`", server.name, server.command);
-    }
-    text.push_str("\nSettings of the kernel:\n\n| setting | value |\n|---|---|\n");
+    text
+}
+
+/// Settings of the kernel that change the figures.
+pub(super) fn settings(environment: &Environment) -> String {
+    let mut text = String::from("\nSettings of the kernel:\n\n| setting | value |\n|---|---|\n");
     for (path, value) in &environment.knobs {
         let _ = writeln!(text, "| `{path}` | {value} |");
     }

@@ -1,5 +1,6 @@
 //! Results for readers: a terminal, a Markdown page with plots, and JSON for programs.
 
+pub(crate) mod hold;
 pub(crate) mod json;
 mod markdown;
 mod svg;

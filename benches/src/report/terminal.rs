@@ -117,11 +117,15 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
             outcome.client_descriptors
         ),
     );
-    if outcome.unsolicited > 0 {
+    // Of held connections all that comes is checked, and none of it is of a load.
+    if outcome.unsolicited > 0 && outcome.hold.is_none() {
         row("unsolicited", format!("{} messages that the load did not send", outcome.unsolicited));
     }
     if let Some(idle) = &outcome.idle {
         text.push_str(&idle_memory(idle));
+    }
+    if let Some(hold) = &outcome.hold {
+        text.push_str(&super::hold::terminal(outcome, hold));
     }
     text
 }

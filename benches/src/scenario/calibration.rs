@@ -6,11 +6,11 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crore_engine::driver::{Driver, Token};
+use crore_engine::driver::{Driver, Socket, Token};
 use crore_engine::uring::{DescriptorSetting, Ring, RingConfig, SetupError, probe};
 
 use super::ScenarioError;
-use crate::cli::IdleOptions;
+use crate::cli::MemoryOptions;
 use crate::client::{ClientError, Target};
 use crate::measure::slab::{Aliases, KernelMemory, SlabGrowth, SocketCounts, growth};
 
@@ -53,10 +53,11 @@ pub(super) fn is_disturbed(foreign_sockets: u64, connections: u32) -> bool {
 /// What one end of the client's costs, by cache, in bytes. `None` if that can't be known here, or not for all the
 /// sockets that other programs open and close.
 pub(super) fn calibrate(
-    options: &IdleOptions,
+    options: &MemoryOptions,
+    descriptors: DescriptorSetting,
     aliases: &Aliases,
 ) -> Result<Option<BTreeMap<String, f64>>, ScenarioError> {
-    let (connections, descriptors) = (options.calibration, options.target.client.descriptors);
+    let connections = options.calibration;
     for _ in 0..CALIBRATIONS_MAX {
         wait_until_sockets_rest(connections, options.patience)?;
         let before = KernelMemory::read()?;
@@ -121,8 +122,20 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// Connections with both ends here, in the state in which a [`Client`] holds its own.
 struct Ends {
-    _ring: Ring,
+    ring: Ring,
+    sockets: Vec<Socket>,
     _wake: std::os::fd::OwnedFd,
+}
+
+impl Drop for Ends {
+    /// Regular descriptors are the process's: they do not go with the ring.
+    fn drop(&mut self) {
+        for socket in self.sockets.drain(..) {
+            self.ring.close(socket);
+        }
+        // Only a broken ring refuses, and what it has goes with the process.
+        let _ = self.ring.enter();
+    }
 }
 
 impl Ends {
@@ -138,6 +151,7 @@ impl Ends {
             })?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let target = Target::on_loopback(listener.local_addr()?);
+        let mut sockets = Vec::with_capacity(connections as usize * 2);
         for number in 0..connections {
             let mut near: std::net::TcpStream = target.connect(u64::from(number), true)?.into();
             let (mut far, _) = listener.accept()?;
@@ -149,11 +163,12 @@ impl Ends {
             near.read_exact(&mut head)?;
             for end in [near, far] {
                 let socket = ring.adopt(end.into())?;
+                sockets.push(socket);
                 ring.receive_multishot(socket, Token::new(u64::from(socket.0)));
             }
             ring.enter()?;
         }
-        Ok(Self { _ring: ring, _wake: wake })
+        Ok(Self { ring, sockets, _wake: wake })
     }
 }
 
@@ -170,6 +185,19 @@ mod tests {
         let list = [slab("TCP", 200, 2000), slab("tcp_bind_bucket", 100, 128)];
         let ends = client_ends(&list, 100, &Aliases::default());
         assert_eq!((ends["TCP"], ends["tcp_bind_bucket"]), (2000.0, 128.0));
+    }
+
+    #[test]
+    fn connections_of_a_calibration_leave_no_descriptor() {
+        for descriptors in [DescriptorSetting::Regular, DescriptorSetting::Auto] {
+            let open = || std::fs::read_dir("/proc/self/fd").expect("/proc is mounted").count();
+            let before = open();
+            std::thread::spawn(move || drop(Ends::hold(100, descriptors).expect("there are descriptors")))
+                .join()
+                .expect("it ends");
+            // Other tests have some, too.
+            assert!(open() < before + 100, "{before} became {}", open());
+        }
     }
 
     #[test]

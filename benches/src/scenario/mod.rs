@@ -4,21 +4,24 @@ mod calibration;
 mod connect;
 mod echo;
 mod fanout;
+mod hold;
 mod idle;
+mod weight;
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::{ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, IdleOptions, TargetOptions};
+use crate::cli::{ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, HoldOptions, IdleOptions, TargetOptions};
 use crate::client::frame::Shape;
 use crate::client::{Client, ClientConfig, ClientError, Load, Target, TargetError};
 use crate::cores::{CoreError, CoreList, client_core};
 use crate::measure::MeasureError;
 use crate::measure::latency::{Latencies, LatencySummary};
 use crate::measure::usage::Usage;
-pub(crate) use idle::IdleMemory;
+pub(crate) use hold::HoldOutcome;
+pub(crate) use weight::IdleMemory;
 
 /// A scenario looks at its clock at least this often.
 const GRAIN: Duration = Duration::from_millis(50);
@@ -57,6 +60,50 @@ pub(crate) enum ScenarioError {
         /// Deliveries of a batch.
         expected: u64,
     },
+    /// No heartbeats.
+    #[error(
+        "{done} of {connections} connections were pinged {rounds} times, and then no ping came for {} s: does the server ping, \
+         and more often than that (ping_interval, --stall)?", stall.as_secs()
+    )]
+    NotPinged {
+        /// Connections that have had their pings.
+        done: u32,
+        /// All of them.
+        connections: u32,
+        /// Pings that each should get.
+        rounds: u8,
+        /// How long nothing came.
+        stall: Duration,
+    },
+    /// No subscription.
+    #[error(
+        "{done} of {subscribers} subscriptions were confirmed; does the server speak the JSON protocol of `crore`?"
+    )]
+    NotSubscribed {
+        /// That were confirmed.
+        done: u32,
+        /// That were asked for.
+        subscribers: u32,
+    },
+    /// No publication.
+    #[error("{done} of {published} publications were confirmed; look at the server's log")]
+    NotConfirmed {
+        /// That were confirmed.
+        done: u32,
+        /// That were sent.
+        published: u32,
+    },
+    /// An error, or something that makes no sense.
+    #[error("in slot {slot} the server says what was not asked for, or refuses: {text}")]
+    Refused {
+        /// Which connection.
+        slot: u32,
+        /// What came.
+        text: String,
+    },
+    /// The server can't be ended.
+    #[error("the server can't be sent SIGTERM: {0}; is --server-pid right, and is it this user's?")]
+    Signal(std::io::Error),
 }
 
 /// One scenario with its parameters.
@@ -69,6 +116,8 @@ pub(crate) enum Scenario {
     Fanout(FanoutOptions),
     /// Idle connections.
     Idle(IdleOptions),
+    /// Held connections.
+    Hold(Box<HoldOptions>),
     /// Churn.
     Connect(ConnectOptions),
 }
@@ -93,8 +142,10 @@ pub(crate) struct Outcome {
     pub(crate) client_receives_per_turn: f64,
     /// The client's kind of descriptor.
     pub(crate) client_descriptors: String,
-    /// Memory per connection, of the idle scenario.
+    /// Memory per connection, of the idle and the hold scenario.
     pub(crate) idle: Option<IdleMemory>,
+    /// All the rest of the hold scenario.
+    pub(crate) hold: Option<HoldOutcome>,
 }
 
 impl Outcome {
@@ -109,6 +160,7 @@ impl Outcome {
             client_receives_per_turn: client.receives_per_turn(),
             client_descriptors: client.descriptor_kind().to_string(),
             idle: None,
+            hold: None,
         }
     }
 }
@@ -147,6 +199,7 @@ impl Scenario {
             Self::Echo(_) => "echo",
             Self::Fanout(_) => "fanout",
             Self::Idle(_) => "idle",
+            Self::Hold(_) => "hold",
             Self::Connect(_) => "connect",
         }
     }
@@ -157,6 +210,7 @@ impl Scenario {
             Self::Echo(options) => &options.target,
             Self::Fanout(options) => &options.target,
             Self::Idle(options) => &options.target,
+            Self::Hold(options) => &options.target,
             Self::Connect(options) => &options.target,
         }
     }
@@ -177,6 +231,7 @@ impl Scenario {
                     Self::Echo(options) => echo::run(options, &run, progress),
                     Self::Fanout(options) => fanout::run(options, &run, progress),
                     Self::Idle(options) => idle::run(options, &run, progress),
+                    Self::Hold(options) => hold::run(options, &run, progress),
                     Self::Connect(options) => connect::run(options, &run, progress),
                 }
             });
@@ -220,6 +275,13 @@ impl Progress {
         // indicatif draws on standard error, at most 20 times a second, and only if that is a terminal.
         bar.set_style(ProgressStyle::with_template(TEMPLATE).expect("the template is a constant"));
         Self { hidden: bar.is_hidden(), bar }
+    }
+
+    /// Says where there is no terminal that a phase of a long scenario is over.
+    fn note(&self, text: &str) {
+        if self.hidden {
+            eprintln!("{}: {text}", self.bar.prefix());
+        }
     }
 
     fn counted(&self, phase: &'static str, count: u32) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use crore_engine::{Compression, Context, Engine, Handler, Limits, Message, Running};
+use crore_server::config::Config;
 
 use super::{Outcome, Progress, Scenario, ScenarioError};
 use crate::cli::{Cli, Command};
@@ -52,6 +53,14 @@ fn start(answer: Answer, ping_interval: Duration, compression: Option<Compressio
     engine.start(move |_core| Server(answer)).expect("io_uring is there")
 }
 
+/// The server that speaks the protocol of `hold`.
+fn start_crore(ping_interval: Duration, subscriptions_max: u32) -> Running {
+    let listen = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+    let mut config = Config { listen, cores: std::num::NonZeroU16::new(1), ..Config::default() };
+    config.engine = Limits { ping_interval, subscriptions_max, ..config.engine };
+    crore_server::Server::new(config).start().expect("io_uring is there")
+}
+
 /// Runs `arguments`, to which the address is added, against a server that answers like this.
 fn run(answer: Answer, arguments: &str) -> Result<Outcome, ScenarioError> {
     run_with(start(answer, Limits::default().ping_interval, None), arguments)
@@ -65,6 +74,7 @@ fn run_with(server: Running, arguments: &str) -> Result<Outcome, ScenarioError> 
         Command::Echo(options) => Scenario::Echo(options),
         Command::Fanout(options) => Scenario::Fanout(options),
         Command::Idle(options) => Scenario::Idle(options),
+        Command::Hold(options) => Scenario::Hold(options),
         Command::Connect(options) => Scenario::Connect(options),
         Command::Compare(_) => panic!("one scenario"),
     };
@@ -128,6 +138,38 @@ fn idle_connections_are_weighed() {
     assert_eq!(idle.connections, 500);
     assert!(idle.user.is_some());
     assert!(idle.kernel.tcp[1].allocated >= 1000, "both ends of all connections: {:?}", idle.kernel.tcp);
+}
+
+const HOLD: &str = "hold --connections 100 --settle 50ms --patience 0s --calibration 0 --stall 2s";
+
+#[test]
+fn held_connections_are_pinged_published_to_and_asked() {
+    let server = start_crore(Duration::from_millis(400), 1);
+    let outcome = run_with(server, &format!("{HOLD} --channels 3 --requests 7 --heartbeats 3")).expect("it holds");
+    let hold = outcome.hold.as_ref().expect("held connections");
+    assert_eq!(hold.failures, [""; 0]);
+    assert!(hold.heartbeats.pings >= 300 && hold.heartbeats.cpu_us_per_ping.is_some());
+    assert_eq!((hold.subscriptions.subscribers, hold.subscriptions.channels), (10, 3));
+    assert_eq!((hold.publications.messages, hold.publications.deliveries, hold.publications.lost), (15, 50, 0));
+    assert_eq!((hold.requests.count, hold.requests.latency.count), (7, 7));
+    assert!(crate::report::terminal::outcome(&outcome).contains("50 deliveries"));
+}
+
+#[test]
+fn what_a_connection_may_cost_is_a_limit() {
+    let server = start_crore(Duration::from_millis(200), 1);
+    let outcome = run_with(server, &format!("{HOLD} --kernel-bytes-max 4250")).expect("it holds");
+    let failures = outcome.hold.expect("held connections").failures;
+    assert!(failures.len() == 1 && failures[0].contains("could not be measured: run as root"), "{failures:?}");
+}
+
+#[test]
+fn a_server_that_does_not_hold_is_told_apart() {
+    let error = |server| run_with(server, HOLD).expect_err("it does not hold").to_string();
+    // Nothing pings, and nothing can be subscribed to.
+    assert!(error(start_crore(Duration::MAX, 1)).contains("0 of 100 connections were pinged 2 times"));
+    let text = error(start(Answer::Echo, Duration::from_millis(200), None));
+    assert!(text.contains("says what was not asked for, or refuses: welcome"), "{text}");
 }
 
 #[test]

@@ -144,8 +144,10 @@ impl Scale {
     fn kernel_share(&self, after: &KernelMemory, connections: u32) -> KernelShare {
         let before = &self.kernel_before;
         let slabs = slab_growth(before, after, &self.aliases);
-        let shares =
-            slabs.as_ref().map(|slabs| divide(slabs, connections, self.client_end.as_ref())).unwrap_or_default();
+        let shares = slabs
+            .as_ref()
+            .map(|slabs| divide(slabs, connections, self.client_end.as_ref(), &self.aliases))
+            .unwrap_or_default();
         let foreign_sockets = foreign(&before.tcp, &after.tcp, connections);
         KernelShare {
             both_ends_bytes: slabs.is_some().then(|| shares.iter().map(|share| share.both_ends_bytes).sum()),
@@ -172,10 +174,19 @@ pub(super) fn per_connection(from: u64, to: u64, connections: u32) -> f64 {
 }
 
 /// Both ends, and the server's by subtraction, in bytes per connection.
-fn divide(slabs: &[SlabGrowth], connections: u32, client_end: Option<&BTreeMap<String, f64>>) -> Vec<SlabShare> {
+///
+/// Buckets of ports are the client's alone. Connections from several addresses share some, those of the calibration none:
+/// what is missing is no gain of the server's.
+fn divide(
+    slabs: &[SlabGrowth],
+    connections: u32,
+    client_end: Option<&BTreeMap<String, f64>>,
+    aliases: &Aliases,
+) -> Vec<SlabShare> {
     let share = |slab: &SlabGrowth| {
         let both_ends_bytes = slab.bytes as f64 / f64::from(connections.max(1));
-        let client_end_bytes = client_end.map(|ends| ends.get(&slab.name).copied().unwrap_or(0.0));
+        let most = if aliases.has(&slab.name, "tcp_bind") { both_ends_bytes } else { f64::INFINITY };
+        let client_end_bytes = client_end.map(|ends| ends.get(&slab.name).copied().unwrap_or(0.0).min(most));
         SlabShare {
             name: slab.name.clone(),
             object_bytes: slab.object_bytes,
@@ -207,15 +218,25 @@ mod tests {
             slab("tcp_bind_bucket", 1000, 128),
             slab("dentry", 1, 192),
         ];
-        let shares = divide(&seen, 1000, Some(&ends));
+        let shares = divide(&seen, 1000, Some(&ends), &Aliases::default());
         let server: Vec<_> =
             shares.iter().map(|share| (share.name.as_str(), share.server_end_bytes.expect("calibrated"))).collect();
         assert_eq!(server, [("TCP", 2000.0), ("io_kiocb", 0.0), ("eventpoll_epi", 128.0), ("tcp_bind_bucket", 0.0)]);
     }
 
     #[test]
+    fn shared_buckets_of_ports_are_no_gain_of_the_server() {
+        let ends =
+            [("tcp_bind_bucket", 128.0), ("kmalloc-96", 96.0)].map(|(name, bytes)| (name.to_owned(), bytes)).into();
+        let seen = [slab("tcp_bind_bucket", 500, 128), slab("kmalloc-96", 990, 96)];
+        let shares = divide(&seen, 1000, Some(&ends), &Aliases::default());
+        assert_eq!((shares[0].client_end_bytes, shares[0].server_end_bytes), (Some(64.0), Some(0.0)));
+        assert!(shares[1].server_end_bytes.expect("calibrated") < 0.0, "an error shows");
+    }
+
+    #[test]
     fn without_a_calibration_both_ends_stay_together() {
-        let shares = divide(&[slab("TCP", 2000, 2000)], 1000, None);
+        let shares = divide(&[slab("TCP", 2000, 2000)], 1000, None, &Aliases::default());
         assert_eq!((shares[0].both_ends_bytes, shares[0].server_end_bytes), (4000.0, None));
     }
 }

@@ -83,6 +83,14 @@ pub(crate) fn write(
     write_file(path, &page(environment, outcome, hold))
 }
 
+const METHOD: &str = "
+User memory is the growth of the server's resident set, and kernel memory that of the slab caches of sockets and io_uring, without
+what the client's ends cost. Every message has a number and was looked for at every connection. How this is done stands in
+benches/README.md (`hold`); `results.json` has every figure. Times and CPU are those of the machine below: of an emulated
+processor they say little.
+
+";
+
 fn page(environment: &Environment, outcome: &Outcome, hold: &HoldOutcome) -> String {
     let mut text = format!("# {} connections held, {}\n\n| | |\n|---|---|\n", outcome.count, environment.date());
     for (label, value) in rows(outcome, hold) {
@@ -94,7 +102,7 @@ fn page(environment: &Environment, outcome: &Outcome, hold: &HoldOutcome) -> Str
     for failure in &hold.failures {
         let _ = writeln!(text, "- {failure}");
     }
-    text.push('\n');
+    text.push_str(METHOD);
     text.push_str(&place(environment));
     text.push_str(&settings(environment));
     text

@@ -92,9 +92,15 @@ impl Stage<'_> {
     /// Gives back how many seconds it took.
     fn open(&mut self, wanted: u32) -> Result<f64, ScenarioError> {
         let begin = Instant::now();
-        self.progress.counted("opening", self.plan.connections);
-        self.client.open_up_to(wanted, &mut self.held, |open| self.progress.at(open))?;
-        self.progress.note(&format!("{wanted} connections are open"));
+        let (progress, step) = (self.progress, self.plan.connections.div_ceil(10));
+        progress.counted("opening", self.plan.connections);
+        let mut noted = None;
+        self.client.open_up_to(wanted, &mut self.held, |open| {
+            progress.at(open);
+            if noted.replace(open / step).is_some_and(|tenths| tenths < open / step) {
+                progress.note(&format!("{open} connections are open"));
+            }
+        })?;
         self.check()?;
         Ok(begin.elapsed().as_secs_f64())
     }

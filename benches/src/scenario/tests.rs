@@ -54,10 +54,10 @@ fn start(answer: Answer, ping_interval: Duration, compression: Option<Compressio
 }
 
 /// The server that speaks the protocol of `hold`.
-fn start_crore(ping_interval: Duration, subscriptions_max: u32) -> Running {
+fn start_crore(ping_interval: Duration, topic_bytes_max: usize) -> Running {
     let listen = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
     let mut config = Config { listen, cores: std::num::NonZeroU16::new(1), ..Config::default() };
-    config.engine = Limits { ping_interval, subscriptions_max, ..config.engine };
+    config.engine = Limits { ping_interval, topic_bytes_max, ..config.engine };
     crore_server::Server::new(config).start().expect("io_uring is there")
 }
 
@@ -140,15 +140,18 @@ fn idle_connections_are_weighed() {
     assert!(idle.kernel.tcp[1].allocated >= 1000, "both ends of all connections: {:?}", idle.kernel.tcp);
 }
 
-const HOLD: &str = "hold --connections 100 --settle 50ms --patience 0s --calibration 0 --stall 2s";
+const HOLD: &str = "hold --connections 100 --settle 50ms --patience 0s --calibration 0";
+
+/// A connection that does not answer within it is cut: also on a machine that is busy with other things.
+const PING_INTERVAL: Duration = Duration::from_millis(1500);
 
 #[test]
 fn held_connections_are_pinged_published_to_and_asked() {
-    let server = start_crore(Duration::from_millis(400), 1);
-    let outcome = run_with(server, &format!("{HOLD} --channels 3 --requests 7 --heartbeats 3")).expect("it holds");
+    let server = start_crore(PING_INTERVAL, 256);
+    let outcome = run_with(server, &format!("{HOLD} --channels 3 --requests 7")).expect("it holds");
     let hold = outcome.hold.as_ref().expect("held connections");
     assert_eq!(hold.failures, [""; 0]);
-    assert!(hold.heartbeats.pings >= 300 && hold.heartbeats.cpu_us_per_ping.is_some());
+    assert!(hold.heartbeats.pings >= 200 && hold.heartbeats.cpu_us_per_ping.is_some());
     assert_eq!((hold.subscriptions.subscribers, hold.subscriptions.channels), (10, 3));
     assert_eq!((hold.publications.messages, hold.publications.deliveries, hold.publications.lost), (15, 50, 0));
     assert_eq!((hold.requests.count, hold.requests.latency.count), (7, 7));
@@ -157,18 +160,23 @@ fn held_connections_are_pinged_published_to_and_asked() {
 
 #[test]
 fn what_a_connection_may_cost_is_a_limit() {
-    let server = start_crore(Duration::from_millis(200), 1);
-    let outcome = run_with(server, &format!("{HOLD} --kernel-bytes-max 4250")).expect("it holds");
+    let server = start_crore(PING_INTERVAL, 256);
+    let outcome = run_with(server, &format!("{HOLD} --heartbeats 1 --kernel-bytes-max 4250")).expect("it holds");
     let failures = outcome.hold.expect("held connections").failures;
     assert!(failures.len() == 1 && failures[0].contains("could not be measured: run as root"), "{failures:?}");
 }
 
 #[test]
 fn a_server_that_does_not_hold_is_told_apart() {
-    let error = |server| run_with(server, HOLD).expect_err("it does not hold").to_string();
-    // Nothing pings, and nothing can be subscribed to.
-    assert!(error(start_crore(Duration::MAX, 1)).contains("0 of 100 connections were pinged 2 times"));
-    let text = error(start(Answer::Echo, Duration::from_millis(200), None));
+    let error = |server| {
+        let line = format!("{HOLD} --heartbeats 1 --stall 4s");
+        run_with(server, &line).expect_err("it does not hold").to_string()
+    };
+    // Nothing pings; no channel can be subscribed to; nothing of the protocol is spoken.
+    assert!(error(start_crore(Duration::MAX, 256)).contains("0 of 100 connections were pinged 1 times"));
+    let text = error(start_crore(PING_INTERVAL, 1));
+    assert!(text.contains("refuses: {\"type\":\"error\""), "{text}");
+    let text = error(start(Answer::Echo, PING_INTERVAL, None));
     assert!(text.contains("says what was not asked for, or refuses: welcome"), "{text}");
 }
 

@@ -62,7 +62,7 @@ pub(crate) enum ScenarioError {
     },
     /// No heartbeats.
     #[error(
-        "{done} of {connections} connections were pinged {rounds} times, and then no ping came for {} s: does the server ping, \
+        "{done} of {connections} connections had as many pings as they should ({rounds}), and then none came for {} s: does the server ping, \
          and more often than that (ping_interval, --stall)?", stall.as_secs()
     )]
     NotPinged {

@@ -173,7 +173,7 @@ fn a_server_that_does_not_hold_is_told_apart() {
         run_with(server, &line).expect_err("it does not hold").to_string()
     };
     // Nothing pings; no channel can be subscribed to; nothing of the protocol is spoken.
-    assert!(error(start_crore(Duration::MAX, 256)).contains("0 of 100 connections were pinged 1 times"));
+    assert!(error(start_crore(Duration::MAX, 256)).contains("0 of 100 connections had as many pings"));
     let text = error(start_crore(PING_INTERVAL, 1));
     assert!(text.contains("refuses: {\"type\":\"error\""), "{text}");
     let text = error(start(Answer::Echo, PING_INTERVAL, None));

@@ -35,7 +35,7 @@ pub(crate) struct HoldOptions {
     /// Connections, spread over all of them, that send a request and wait for its answer
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) requests: u32,
-    /// What is waited for has failed when nothing of it has come for so long
+    /// What is waited for has failed when nothing of it has come for so long, handshakes too
     #[arg(long, default_value = "60s", value_parser = duration)]
     #[serde(serialize_with = "as_seconds")]
     pub(crate) stall: Duration,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crore_engine::uring::SetupError;
 
-/// Without a single handshake in this time, opening has failed.
-pub(super) const STALL: Duration = Duration::from_secs(10);
+/// Without a single handshake in this time, opening has failed, unless a scenario has more patience.
+pub(crate) const STALL: Duration = Duration::from_secs(10);
 
 /// What a server did that RFC 6455 or the load does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,8 +102,10 @@ pub(crate) enum ClientError {
         source: ProtocolError,
     },
     /// The server does not answer.
-    #[error("no answer for {} s, {open} of {wanted} connections are open; does the server accept that many (limits, backlog)?", STALL.as_secs())]
+    #[error("no answer for {} s, {open} of {wanted} connections are open; does the server accept that many (limits, backlog)?", stall.as_secs())]
     Stalled {
+        /// For how long.
+        stall: Duration,
         /// Connections that are open.
         open: u32,
         /// Connections asked for.

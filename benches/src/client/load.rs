@@ -1,5 +1,7 @@
 //! The contract between the client and a scenario.
 
+use std::time::Duration;
+
 use crore_engine::uring::DescriptorSetting;
 
 use super::address::Target;
@@ -75,6 +77,8 @@ pub(crate) struct ClientConfig {
     pub(crate) connections: u32,
     /// Handshakes in flight at a time.
     pub(crate) window: u32,
+    /// Without a single handshake in this time, opening has failed.
+    pub(crate) stall: Duration,
     /// The message of the load.
     pub(crate) shape: Shape,
     /// Whether permessage-deflate has to be agreed on.

@@ -27,7 +27,7 @@ use completions::token;
 use connection::Connection;
 use deflate::Compressed;
 pub(crate) use deflate::Takeover;
-use error::STALL;
+pub(crate) use error::STALL;
 pub(crate) use error::{ClientError, ProtocolError};
 pub(crate) use load::{Actions, ClientConfig, Load, Wait};
 
@@ -181,8 +181,9 @@ impl Client {
         }
         self.turns += u64::from(self.receives > receives_before);
         self.end_lingering();
-        if self.opening > 0 && self.last_opened.elapsed() > STALL {
-            return Err(ClientError::Stalled { open: self.open, wanted: self.config.connections });
+        let stall = self.config.stall;
+        if self.opening > 0 && self.last_opened.elapsed() > stall {
+            return Err(ClientError::Stalled { stall, open: self.open, wanted: self.config.connections });
         }
         Ok(())
     }

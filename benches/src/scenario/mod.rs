@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cli::{ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, HoldOptions, IdleOptions, TargetOptions};
 use crate::client::frame::Shape;
-use crate::client::{Client, ClientConfig, ClientError, Load, Target, TargetError};
+use crate::client::{Client, ClientConfig, ClientError, Load, STALL, Target, TargetError};
 use crate::cores::{CoreError, CoreList, client_core};
 use crate::measure::MeasureError;
 use crate::measure::latency::{Latencies, LatencySummary};
@@ -182,6 +182,7 @@ impl Run {
             target: Target::parse(&target.url)?,
             connections,
             window,
+            stall: STALL,
             shape,
             compress: None,
             sends_compressed: false,

@@ -45,6 +45,7 @@ pub(super) fn run(options: &HoldOptions, run: &Run, progress: &Progress) -> Resu
     // The protocol has no binary messages: all that comes goes to the load.
     let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler };
     let mut config = run.client_config(&options.target, connections, shape)?;
+    config.stall = options.stall;
     config.reset_at_end = !options.drain;
     let mut stage = Stage {
         options,

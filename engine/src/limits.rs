@@ -79,6 +79,9 @@ pub const COMMANDS_MAX: usize = 65_536;
 /// Commands that one turn takes, so that a flood of them does not starve the sockets.
 pub const TURN_COMMANDS_MAX: usize = 1024;
 
+/// Connections that one turn of a drain closes, so that their close frames need little memory at a time.
+pub const TURN_CLOSES_MAX: usize = 1024;
+
 /// Milliseconds of one tick of the timer wheel: the grain of every time-out.
 pub const TICK_MS: u64 = 100;
 

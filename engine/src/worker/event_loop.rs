@@ -41,6 +41,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let Some(completion) = self.driver.next_completion() else { break };
             self.complete(completion);
         }
+        self.drain_some();
         self.take_commands();
         self.expire();
         self.take_held_input();
@@ -55,10 +56,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
-        let output = !self.corks.list.is_empty()
-            || !self.resumed.is_empty()
-            || self.driver.has_queued()
-            || self.budget.is_searching();
+        let left = !self.corks.list.is_empty() || !self.resumed.is_empty() || self.to_drain.len() > 0;
+        let output = left || self.driver.has_queued() || self.budget.is_searching();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();
         if self.draining && self.connections.len() == 0 && !kernel {

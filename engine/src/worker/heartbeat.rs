@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::{Phase, Watch};
 use super::inbound::HEARTBEAT_BYTES;
+use super::timers::Expired;
 use crate::driver::Driver;
 use crate::handler::{CloseCause, Handler};
-use crate::limits::{CANCELS_PER_SECOND_MAX, QUIET_MESSAGES};
+use crate::limits::{CANCELS_PER_SECOND_MAX, QUIET_MESSAGES, TICK_MS, TURN_CLOSES_MAX};
 use crate::protocol::Opcode;
 use crate::protocol::close::code;
 use crate::protocol::frame::append_frame;
@@ -35,9 +36,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let now = self.clock.now();
         let mut expired = std::mem::take(&mut self.expired);
         self.timers.advance(now, &mut expired);
-        for slot in expired.drain(..) {
+        for Expired { connection: slot, ticks_late } in expired.drain(..) {
             match self.connections.at(slot).phase {
-                Phase::Open => self.heartbeat(slot),
+                Phase::Open => self.heartbeat(slot, ticks_late),
                 Phase::Handshake | Phase::Closing | Phase::Finishing { .. } => {
                     self.stats.closed_timeout += 1;
                     self.cut(slot, CloseCause::Lost);
@@ -65,7 +66,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Pings a connection, or cuts it if nothing at all has come since the last ping: a peer in the
     /// middle of a long message can't put a pong into it.
-    fn heartbeat(&mut self, slot: u32) {
+    fn heartbeat(&mut self, slot: u32, ticks_late: u32) {
         let connection = self.connections.at(slot);
         if connection.pinged && !connection.heard {
             self.stats.closed_ping_timeout += 1;
@@ -86,7 +87,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.append(slot, &ping, 0);
         self.corks.recycle(ping);
         self.stats.pings_sent += 1;
-        self.timers.set(slot, self.clock.now(), self.limits.ping_interval);
+        self.timers.set(slot, self.clock.now(), next_heartbeat(ticks_late, self.limits.ping_interval));
     }
 
     /// Ends a multishot receive, if the cost of another cancel is within bounds.
@@ -107,8 +108,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.draining = true;
         self.drain_deadline = Some(self.clock.now().saturating_add(patience));
         self.driver.stop_accepting();
-        for slot in self.connections.slots() {
-            match self.connections.at(slot).phase {
+        self.to_drain = self.connections.slots().into_iter();
+        self.drain_some();
+    }
+
+    /// Closes as many of the connections that a drain has found as one turn may: a million close frames at once
+    /// would need their memory at once.
+    pub(super) fn drain_some(&mut self) {
+        for _ in 0..TURN_CLOSES_MAX {
+            let Some(slot) = self.to_drain.next() else { break };
+            // Nothing is accepted any more: a slot that is in use is still the same connection's.
+            let Some(connection) = self.connections.in_use(slot) else { continue };
+            match connection.phase {
                 Phase::Open => {
                     self.begin_close(slot, GOING_AWAY.0, GOING_AWAY.1, CloseCause::Drain);
                     // The drain's own time limit holds, not the usual one.
@@ -140,9 +151,31 @@ fn first_heartbeat(slot: u32, interval: Duration) -> Duration {
     Duration::try_from_secs_f64(interval.as_secs_f64() * fraction).unwrap_or(interval)
 }
 
+/// When a connection is pinged again whose heartbeat was late: when it would have been without that, so that
+/// those that a pause of the process has pinged at once are not pinged at once ever after. But not before half of the
+/// interval is over, in which the peer has to answer.
+fn next_heartbeat(ticks_late: u32, interval: Duration) -> Duration {
+    let late = Duration::from_millis(TICK_MS) * ticks_late;
+    // All of it where the interval has no bound, or has passed more than once.
+    let into = late.as_nanos().checked_rem(interval.as_nanos()).unwrap_or(0);
+    let into = Duration::from_nanos_u128(into);
+    let next = interval - into;
+    if into > interval / 2 { next.saturating_add(interval) } else { next }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_heartbeat_does_not_move_the_next_one() {
+        let seconds = Duration::from_secs;
+        for (late, next) in [(0, 30), (1, 29), (15, 15), (16, 44), (29, 31), (30, 30), (31, 29), (3_605, 25)] {
+            assert_eq!(next_heartbeat(late * 10, seconds(30)), seconds(next), "{late} seconds late");
+        }
+        assert_eq!(next_heartbeat(7, Duration::ZERO), Duration::ZERO);
+        assert!(next_heartbeat(u32::MAX, Duration::MAX) > Duration::MAX / 2);
+    }
 
     #[test]
     fn first_heartbeats_are_spread_over_the_interval() {

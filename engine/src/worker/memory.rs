@@ -76,9 +76,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             deflating.trim();
         }
         self.broadcasts.trim();
-        for list in [&mut self.resumed, &mut self.too_slow, &mut self.ended, &mut self.expired] {
+        for list in [&mut self.resumed, &mut self.too_slow, &mut self.ended] {
             list.shrink_to(LIST_ENTRIES_KEPT_MAX);
         }
+        self.expired.shrink_to(LIST_ENTRIES_KEPT_MAX);
         self.driver.trim();
         self.handler.on_trim();
     }

@@ -48,7 +48,7 @@ use self::heartbeat::CancelBudget;
 use self::held::Held;
 use self::memory::Trims;
 use self::outbox::Corks;
-use self::timers::Timers;
+use self::timers::{Expired, Timers};
 use self::variants::Deflating;
 use crate::clock::Clock;
 use crate::driver::Driver;
@@ -149,12 +149,14 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
 
     clock: Clock,
     ticking: bool,
-    expired: Vec<u32>,
+    expired: Vec<Expired>,
     cancels: CancelBudget,
     /// The accept has failed and is armed again with the next tick.
     accept_later: bool,
     drain_deadline: Option<Duration>,
     draining: bool,
+    /// Connections that the drain has still to close.
+    to_drain: std::vec::IntoIter<u32>,
     stats: Stats,
     shared_stats: Arc<CoreStats>,
     trims: Trims,
@@ -229,6 +231,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             accept_later: false,
             drain_deadline: None,
             draining: false,
+            to_drain: Vec::new().into_iter(),
             stats: Stats::default(),
             shared_stats: stats,
             trims: Trims::default(),

@@ -17,6 +17,13 @@ struct Node {
     due: u32,
 }
 
+/// A connection whose deadline has come.
+pub(super) struct Expired {
+    pub(super) connection: u32,
+    /// Ticks since it came.
+    pub(super) ticks_late: u32,
+}
+
 const IDLE: Node = Node { previous: NONE, next: NONE, due: NONE };
 
 /// Bytes that a connection takes in the wheel.
@@ -97,7 +104,7 @@ impl Timers {
     }
 
     /// Moves on to `now` and puts the connections that are due into `expired`, without a deadline now.
-    pub(super) fn advance(&mut self, now: Duration, expired: &mut Vec<u32>) {
+    pub(super) fn advance(&mut self, now: Duration, expired: &mut Vec<Expired>) {
         let target = tick_of(now);
         // After a long pause every slot needs to be looked at only once.
         let rounds = (target.saturating_sub(self.now) as usize).min(WHEEL_SLOTS);
@@ -110,7 +117,7 @@ impl Timers {
                 // One revolution further on: it stays where it is.
                 if due <= target {
                     self.forget(connection);
-                    expired.push(connection);
+                    expired.push(Expired { connection, ticks_late: target - due });
                 }
                 connection = next;
             }
@@ -130,8 +137,9 @@ mod tests {
     fn expired(timers: &mut Timers, now: Duration) -> Vec<u32> {
         let mut expired = Vec::new();
         timers.advance(now, &mut expired);
-        expired.sort_unstable();
-        expired
+        let mut connections: Vec<u32> = expired.iter().map(|expired| expired.connection).collect();
+        connections.sort_unstable();
+        connections
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::alloc::System;
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// It counts what every test allocates: engine, clients and the test itself together.
@@ -15,6 +17,20 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 pub fn allocated_bytes() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated - stats.bytes_deallocated
+}
+
+/// Allocations so far, those that grew among them.
+#[must_use]
+pub fn allocations() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.allocations + stats.reallocations
+}
+
+/// Time that the calling thread has been on a CPU.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a clock that counts from 0")
 }
 
 /// Raises the limit on descriptors as far as the process may, and returns what it is then.

@@ -49,6 +49,9 @@
 //! CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CRORE_TEST_SEED=1000000 CRORE_TEST_SEEDS=1000000 \
 //!   cargo test --release -p crore-tests --test simulation -- --nocapture
 //! ```
+//!
+//! The million from 1,000,000 on has passed (21 November 2026, Linux 6.18, two cores that were busy with other things:
+//! 3,674 seconds), after its first tries had found one fault, which is among the seeds below, and two of this test's.
 #![allow(missing_docs, reason = "a test has no users")]
 
 #[path = "simulation/app.rs"]

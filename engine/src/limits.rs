@@ -79,8 +79,9 @@ pub const COMMANDS_MAX: usize = 65_536;
 /// Commands that one turn takes, so that a flood of them does not starve the sockets.
 pub const TURN_COMMANDS_MAX: usize = 1024;
 
-/// Connections that one turn of a drain closes, so that their close frames need little memory at a time.
-pub const TURN_CLOSES_MAX: usize = 1024;
+/// Connections that one turn of a drain closes. Each causes three completions, so that with peers that answer at once
+/// they end as fast as they are closed, and what a close needs is needed for few at a time.
+pub const TURN_CLOSES_MAX: usize = TURN_COMPLETIONS_MAX / 4;
 
 /// Milliseconds of one tick of the timer wheel: the grain of every time-out.
 pub const TICK_MS: u64 = 100;
@@ -197,7 +198,8 @@ pub struct Limits {
     pub topic_bytes_max: usize,
     /// From the accept to the last byte of the request head. Beyond it the connection is cut.
     pub handshake_timeout: Duration,
-    /// Between two pings. A connection is cut that between two pings has neither sent anything nor taken about
+    /// Between two pings; after one that a pause of the process has made late, from a half to one and a half of it, so
+    /// that pings stay spread over the interval. A connection is cut that between two pings has neither sent anything nor taken about
     /// [`UNSENT_BYTES_MAX`] of what waits for it: its pong may wait behind a large message, or the ping behind one.
     pub ping_interval: Duration,
     /// From a sent close frame to the end of the connection. Beyond it the connection is cut.

@@ -87,6 +87,12 @@ impl Scene {
         allocated_bytes().saturating_sub(self.bytes_before).div_ceil(self.connections)
     }
 
+    /// The most that this has been in the last phase.
+    pub(crate) fn most_bytes_each(&self) -> usize {
+        let most = self.world.borrow().counts.peak_bytes;
+        most.saturating_sub(self.bytes_before).div_ceil(self.connections)
+    }
+
     /// Goes through a phase that does something so many times, and shows what each time costs: CPU time, the fake
     /// kernel's and the clients' share included, and bytes for each connection, after it and at most.
     pub(crate) fn phase<T>(&mut self, name: &str, run: impl FnOnce(&mut Self) -> (usize, T)) -> T {
@@ -94,8 +100,7 @@ impl Scene {
         let before = thread_time();
         let (times, outcome) = run(self);
         let nanoseconds = (thread_time() - before).as_nanos() / times.max(1) as u128;
-        let (after, most) = (self.bytes_each(), self.world.borrow().counts.peak_bytes);
-        let most = most.saturating_sub(self.bytes_before).div_ceil(self.connections);
+        let (after, most) = (self.bytes_each(), self.most_bytes_each());
         let resident = crore_tests::system::resident_bytes() >> 20;
         println!("{name:<22}{times:>12}{nanoseconds:>12}{after:>14}{most:>14}{resident:>10} MiB");
         let completions = self.world.borrow().counts.completions_of_a_turn;

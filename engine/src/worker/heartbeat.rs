@@ -156,7 +156,7 @@ fn first_heartbeat(slot: u32, interval: Duration) -> Duration {
 /// interval is over, in which the peer has to answer.
 fn next_heartbeat(ticks_late: u32, interval: Duration) -> Duration {
     let late = Duration::from_millis(TICK_MS) * ticks_late;
-    // All of it where the interval has no bound, or has passed more than once.
+    // How much of the interval that now runs is over. What comes all the time has none.
     let into = late.as_nanos().checked_rem(interval.as_nanos()).unwrap_or(0);
     let into = Duration::from_nanos_u128(into);
     let next = interval - into;

@@ -53,6 +53,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
             (options.json.take(), Scenario::Hold(options))
         }
         Command::Connect(mut options) => (options.json.take(), Scenario::Connect(options)),
+        Command::Vanish(mut options) => (options.json.take(), Scenario::Vanish(options)),
         Command::Compare(options) => return Ok(compare::run(&options)?),
     };
     let outcome = scenario.run(&Progress::new(scenario.name()))?;

@@ -16,7 +16,7 @@ use crate::client::{Takeover, Wait};
 use crate::compare::{ExtraServer, Places};
 use crate::cores::CoreList;
 pub(crate) use hold::HoldOptions;
-use values::{as_debug, as_seconds, duration, rate, size};
+use values::{as_debug, as_optional_seconds, as_seconds, duration, interval, rate, size};
 
 /// Loads WebSocket servers and measures what that costs them.
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Hold(Box<HoldOptions>),
     /// Connections that open and close, again and again.
     Connect(ConnectOptions),
+    /// Connections that are all reset at once, while others go on.
+    Vanish(VanishOptions),
     /// Starts servers, measures them in turn, and writes a report.
     Compare(Box<CompareOptions>),
 }
@@ -230,6 +232,38 @@ pub(crate) struct ConnectOptions {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// A mass disconnect.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct VanishOptions {
+    #[command(flatten)]
+    pub(crate) target: TargetOptions,
+    /// Connections that are reset at once
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Connections that stay, and are echoed to
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) watched: u32,
+    /// Time between two messages of a connection that stays
+    #[arg(long, default_value = "5ms", value_parser = interval)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) interval: Duration,
+    /// Time that is watched before each reset, and after the last connection has gone
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) settle: Duration,
+    /// How often all of them come and vanish
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Fails if an echo to those that stay takes longer after a reset, or if connections are left over
+    #[arg(long, value_parser = duration)]
+    #[serde(serialize_with = "as_optional_seconds")]
+    pub(crate) stall_max: Option<Duration>,
+    /// Writes the result there
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+}
+
 /// The scenarios by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -336,6 +370,7 @@ mod tests {
             (&["echo", "--url", "ws://h", "--duration=-1"], "write 5s"),
             (&["echo", "--url", "ws://h", "--rate", "fast"], "such as 50000"),
             (&["echo", "--url", "ws://h", "--rate", "5", "--pipeline", "2"], "cannot be used with"),
+            (&["vanish", "--url", "ws://h", "--interval", "0s"], "longer than nothing"),
             (&["echo", "--url", "ws://h", "--descriptors", "fixed"], "use `auto`, `regular` or `direct`"),
             (&["compare", "--server-core", "x"], "0,2-3"),
             (&["compare", "--extra", "mine"], "NAME=COMMAND"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crore_engine::uring::DescriptorSetting;
 use jiff::SignedDuration;
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
 use crate::client::frame::STAMP_BYTES;
 
@@ -17,6 +17,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     let parsed: SignedDuration = text.parse().map_err(|_| advice())?;
     Duration::try_from(parsed).map_err(|_| advice())
+}
+
+/// A duration between two messages.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval.is_zero() {
+        return Err(format!("`{text}` is no interval: it has to be longer than nothing, such as 5ms"));
+    }
+    Ok(interval)
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
@@ -40,6 +49,13 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
 
 pub(super) fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
+}
+
+pub(super) fn as_optional_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
 pub(super) fn as_debug<S: Serializer>(setting: &DescriptorSetting, serializer: S) -> Result<S::Ok, S::Error> {

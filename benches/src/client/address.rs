@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections from one source address. A connect looks through all even ports before it takes an odd one
 /// (`__inet_hash_connect` in Linux's `net/ipv4/inet_hashtables.c`), one by one from a random place. Of the 14,116 even ones
 /// of the default `net.ipv4.ip_local_port_range` enough stay free for a short search.
-const CONNECTIONS_PER_SOURCE: u64 = 10_000;
+pub(crate) const CONNECTIONS_PER_SOURCE: u64 = 10_000;
 
 /// Addresses `127.1.x.y` that are used: 250 in each of 250 networks, in turn.
 const SOURCES_PER_NETWORK: u64 = 250;

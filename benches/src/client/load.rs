@@ -73,6 +73,8 @@ pub(crate) enum Wait {
 pub(crate) struct ClientConfig {
     /// The server.
     pub(crate) target: Target,
+    /// Number of its first connection, which the source addresses follow from: clients at one time differ in it.
+    pub(crate) first_attempt: u64,
     /// Connections at a time.
     pub(crate) connections: u32,
     /// Handshakes in flight at a time.

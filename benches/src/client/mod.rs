@@ -19,12 +19,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crore_engine::driver::{Driver, Outgoing};
+use crore_engine::driver::{Completion, Driver, Outgoing};
 use crore_engine::uring::{DescriptorKind, Ring, RingConfig, descriptor_limit, probe};
 
-pub(crate) use address::{Target, TargetError};
+pub(crate) use address::{CONNECTIONS_PER_SOURCE, Target, TargetError};
 use completions::token;
-use connection::Connection;
+use connection::{Connection, State};
 use deflate::Compressed;
 pub(crate) use deflate::Takeover;
 pub(crate) use error::STALL;
@@ -36,6 +36,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Connects per turn, so that answers are not left waiting.
 const CONNECTS_PER_TURN: u32 = 32;
+
+/// Resets between two looks at what they caused: a core that others share is not kept for long.
+const RESETS_PER_ENTER: u32 = 16;
 
 /// The load generator. Lives on the thread that made it.
 pub(crate) struct Client {
@@ -83,7 +86,7 @@ impl Client {
             to_open: VecDeque::new(),
             opening: 0,
             open: 0,
-            attempts: 0,
+            attempts: config.first_attempt,
             last_opened: Instant::now(),
             lingering: VecDeque::new(),
             unsolicited: 0,
@@ -188,6 +191,35 @@ impl Client {
         Ok(())
     }
 
+    /// Resets all connections, as fast as that goes.
+    ///
+    /// # Errors
+    /// The ring is unusable.
+    pub(crate) fn reset_all(mut self) -> Result<(), ClientError> {
+        let mut armed = 0_u32;
+        for (slot, connection) in (0..).zip(&self.connections) {
+            if connection.state == State::Vacant {
+                continue;
+            }
+            // A socket is released when no request on it is in flight. To have the ring cancel them all when it is
+            // dropped would take the square of their number.
+            self.ring.cancel(token(slot, connection.generation));
+            self.ring.close(connection.socket);
+            armed += 1;
+            if slot % RESETS_PER_ENTER == 0 {
+                self.ring.enter()?;
+                armed = armed.saturating_sub(ended_receives(&mut self.ring));
+                std::thread::yield_now();
+            }
+        }
+        let begin = Instant::now();
+        while armed > 0 && begin.elapsed() < STALL {
+            self.ring.enter_and_wait(PATIENCE)?;
+            armed = armed.saturating_sub(ended_receives(&mut self.ring));
+        }
+        Ok(())
+    }
+
     fn connect_more(&mut self) -> Result<(), ClientError> {
         for _ in 0..CONNECTS_PER_TURN {
             if self.opening >= self.config.window {
@@ -214,6 +246,22 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Takes what has come, and counts the receives that have ended.
+fn ended_receives(ring: &mut Ring) -> u32 {
+    let mut ended = 0;
+    while let Some(completion) = ring.next_completion() {
+        match completion {
+            Completion::ReceiveEnded(..) => ended += 1,
+            Completion::Received { buffer, armed, .. } => {
+                ring.release(buffer);
+                ended += u32::from(!armed);
+            }
+            _ => {}
+        }
+    }
+    ended
 }
 
 fn nanoseconds_since(epoch: Instant) -> u64 {

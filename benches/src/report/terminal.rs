@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::compare::{Metric, plural};
 use crate::measure::latency::LatencySummary;
-use crate::scenario::{IdleMemory, Outcome};
+use crate::measure::memory::ProcessMemory;
+use crate::scenario::{IdleMemory, Outcome, Vanishing};
 
 /// One round of a comparison, on one line.
 pub(crate) fn line(label: &str, outcome: &Outcome) -> String {
@@ -126,6 +127,40 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     }
     if let Some(hold) = &outcome.hold {
         text.push_str(&super::hold::terminal(outcome, hold));
+    }
+    if let Some(vanishing) = &outcome.vanish {
+        text.push_str(&vanished(vanishing));
+    }
+    text
+}
+
+fn vanished(vanishing: &Vanishing) -> String {
+    let milliseconds = |us: f64| Metric::format(us / 1000.0);
+    let mib = |memory: &ProcessMemory| Metric::format(memory.rss_bytes as f64 / (1 << 20) as f64);
+    let mut text = format!("vanished     {} connections, while {} stayed", vanishing.connections, vanishing.watched);
+    if let Some(memory) = &vanishing.memory {
+        let _ = write!(text, "; RSS before them {} MiB", mib(memory));
+    }
+    text.push('\n');
+    for (number, round) in (1..).zip(&vanishing.rounds) {
+        let _ = write!(
+            text,
+            "  round {number}: open in {:.2} s; longest wait for an echo {} ms before the reset, {} after it (the client \
+             itself late by {} and {}); ",
+            round.open_seconds,
+            milliseconds(round.before.max_us),
+            milliseconds(round.after.max_us),
+            milliseconds(round.client_late_us[0]),
+            milliseconds(round.client_late_us[1])
+        );
+        let _ = match round.gone_seconds {
+            Some(seconds) => write!(text, "all gone after {seconds:.2} s"),
+            None => write!(text, "{} sockets are left", round.sockets_left),
+        };
+        if let Some([full, empty]) = &round.memory {
+            let _ = write!(text, "; RSS {} MiB with them, {} without", mib(full), mib(empty));
+        }
+        text.push('\n');
     }
     text
 }

@@ -13,12 +13,12 @@ use crate::measure::usage::Observer;
 const SENDS_PER_TURN: u64 = 256;
 
 #[derive(Default)]
-struct Echo {
-    latencies: Latencies,
-    messages: u64,
+pub(super) struct Echo {
+    pub(super) latencies: Latencies,
+    pub(super) messages: u64,
     /// Send the next message when one has come back.
     closed_loop: bool,
-    schedule: Option<Schedule>,
+    pub(super) schedule: Option<Schedule>,
 }
 
 impl Load for Echo {
@@ -48,7 +48,7 @@ pub(super) fn run(options: &EchoOptions, run: &Run, progress: &Progress) -> Resu
     progress.counted("opening", options.connections);
     client.open_up_to(options.connections, &mut load, |open| progress.at(open))?;
 
-    let mut sender = Sender { next: 0 };
+    let mut sender = Sender::default();
     if let Some(rate) = options.rate {
         load.schedule = Some(Schedule::new(client.now_ns(), rate, options.connections));
     } else {
@@ -73,12 +73,15 @@ pub(super) fn run(options: &EchoOptions, run: &Run, progress: &Progress) -> Resu
 }
 
 /// Sends what is due in an open loop; in a closed one the load does it by itself.
-struct Sender {
+#[derive(Default)]
+pub(super) struct Sender {
     next: u64,
+    /// How late the client itself has been with a message of an open loop.
+    pub(super) latest_ns: u64,
 }
 
 impl Sender {
-    fn load_for(
+    pub(super) fn load_for(
         &mut self,
         time: Duration,
         client: &mut Client,
@@ -98,6 +101,7 @@ impl Sender {
                 continue;
             };
             let behind = self.next + SENDS_PER_TURN;
+            self.latest_ns = self.latest_ns.max(now.saturating_sub(schedule.due_ns(self.next)));
             while self.next < behind && schedule.due_ns(self.next) <= now {
                 client.send(load, schedule.connection(self.next), 1);
                 self.next += 1;

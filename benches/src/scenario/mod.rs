@@ -6,6 +6,7 @@ mod echo;
 mod fanout;
 mod hold;
 mod idle;
+mod vanish;
 mod weight;
 
 use std::time::Duration;
@@ -13,7 +14,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::{ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, HoldOptions, IdleOptions, TargetOptions};
+use crate::cli::{
+    ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, HoldOptions, IdleOptions, TargetOptions, VanishOptions,
+};
 use crate::client::frame::Shape;
 use crate::client::{Client, ClientConfig, ClientError, Load, STALL, Target, TargetError};
 use crate::cores::{CoreError, CoreList, client_core};
@@ -21,6 +24,7 @@ use crate::measure::MeasureError;
 use crate::measure::latency::{Latencies, LatencySummary};
 use crate::measure::usage::Usage;
 pub(crate) use hold::HoldOutcome;
+pub(crate) use vanish::Vanishing;
 pub(crate) use weight::IdleMemory;
 
 /// A scenario looks at its clock at least this often.
@@ -104,6 +108,26 @@ pub(crate) enum ScenarioError {
     /// The server can't be ended.
     #[error("the server can't be sent SIGTERM: {0}; is --server-pid right, and is it this user's?")]
     Signal(std::io::Error),
+    /// Those who stayed had to wait.
+    #[error(
+        "an echo took {longest_ms:.1} ms after {connections} connections had been reset, longer than --stall-max; the client itself was up to {client_late_ms:.1} ms late: if that is most of it, give it a core that has nothing else to do"
+    )]
+    Stalled {
+        /// Milliseconds of the longest.
+        longest_ms: f64,
+        /// How late the client was, in milliseconds.
+        client_late_ms: f64,
+        /// Connections that were reset.
+        connections: u32,
+    },
+    /// Connections that are not there any more and still have a socket.
+    #[error("{sockets} sockets are left of {connections} connections that were reset; does the server close them?")]
+    LeftOver {
+        /// Sockets in addition to those before.
+        sockets: u64,
+        /// Connections that were reset.
+        connections: u32,
+    },
 }
 
 /// One scenario with its parameters.
@@ -120,6 +144,8 @@ pub(crate) enum Scenario {
     Hold(Box<HoldOptions>),
     /// Churn.
     Connect(ConnectOptions),
+    /// A mass disconnect.
+    Vanish(VanishOptions),
 }
 
 /// What came of a scenario.
@@ -146,6 +172,8 @@ pub(crate) struct Outcome {
     pub(crate) idle: Option<IdleMemory>,
     /// All the rest of the hold scenario.
     pub(crate) hold: Option<HoldOutcome>,
+    /// What a mass disconnect did to others.
+    pub(crate) vanish: Option<Vanishing>,
 }
 
 impl Outcome {
@@ -161,6 +189,7 @@ impl Outcome {
             client_descriptors: client.descriptor_kind().to_string(),
             idle: None,
             hold: None,
+            vanish: None,
         }
     }
 }
@@ -180,6 +209,7 @@ impl Run {
         let ClientOptions { window, descriptors, wait, .. } = target.client;
         Ok(ClientConfig {
             target: Target::parse(&target.url)?,
+            first_attempt: 0,
             connections,
             window,
             stall: STALL,
@@ -202,6 +232,7 @@ impl Scenario {
             Self::Idle(_) => "idle",
             Self::Hold(_) => "hold",
             Self::Connect(_) => "connect",
+            Self::Vanish(_) => "vanish",
         }
     }
 
@@ -213,6 +244,7 @@ impl Scenario {
             Self::Idle(options) => &options.target,
             Self::Hold(options) => &options.target,
             Self::Connect(options) => &options.target,
+            Self::Vanish(options) => &options.target,
         }
     }
 
@@ -234,6 +266,7 @@ impl Scenario {
                     Self::Idle(options) => idle::run(options, &run, progress),
                     Self::Hold(options) => hold::run(options, &run, progress),
                     Self::Connect(options) => connect::run(options, &run, progress),
+                    Self::Vanish(options) => vanish::run(options, &run, progress),
                 }
             });
             let outcome = client.map_err(ScenarioError::Thread)?.join();

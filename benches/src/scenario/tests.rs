@@ -76,6 +76,7 @@ fn run_with(server: Running, arguments: &str) -> Result<Outcome, ScenarioError> 
         Command::Idle(options) => Scenario::Idle(options),
         Command::Hold(options) => Scenario::Hold(options),
         Command::Connect(options) => Scenario::Connect(options),
+        Command::Vanish(options) => Scenario::Vanish(options),
         Command::Compare(_) => panic!("one scenario"),
     };
     let outcome = scenario.run(&Progress::new(scenario.name()));
@@ -178,6 +179,27 @@ fn a_server_that_does_not_hold_is_told_apart() {
     assert!(text.contains("refuses: {\"type\":\"error\""), "{text}");
     let text = error(start(Answer::Echo, PING_INTERVAL, None));
     assert!(text.contains("says what was not asked for, or refuses: welcome"), "{text}");
+}
+
+#[test]
+fn who_stays_is_watched_while_the_others_vanish() {
+    for load in ["", "--descriptors regular"] {
+        let line = format!("vanish --connections 400 --watched 5 --settle 200ms --interval 2ms {load}");
+        let outcome = run(Answer::Echo, line.trim_end()).expect(load);
+        let rounds = outcome.vanish.expect("a mass disconnect").rounds;
+        assert_eq!(rounds.len(), 2);
+        for round in rounds {
+            assert!(round.before.count > 0 && round.after.count > 0, "{round:?}");
+            assert!(round.memory.is_some(), "{round:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stall_fails_the_run() {
+    let line = "vanish --connections 50 --settle 50ms --rounds 1 --stall-max 1ns";
+    let error = run(Answer::Echo, line).expect_err("nothing is that fast").to_string();
+    assert!(error.contains("--stall-max"), "{error}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub use frame::Frame;
 pub use server::{Server, Setup, limits, on_each_kind};
 
 /// How long any single wait may last before the test fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until `done` is true.
 ///

@@ -169,6 +169,15 @@ fn pause(scene: &mut Scene) {
     }
 }
 
+/// Every client has heard one message since it was last asked, and nothing is left of them.
+fn check_heard_once(scene: &mut Scene) {
+    assert_eq!(scene.world.borrow().counts.messages, scene.connections);
+    for client in &mut scene.world.borrow_mut().clients {
+        assert_eq!(client.take_heard(), 1, "once");
+    }
+    scene.check_idle();
+}
+
 /// A message to all reaches each once.
 fn broadcast(scene: &mut Scene) {
     scene.phase("broadcast", |scene| {
@@ -177,11 +186,7 @@ fn broadcast(scene: &mut Scene) {
         scene.run();
         (scene.connections, ())
     });
-    assert_eq!(scene.world.borrow().counts.messages, scene.connections);
-    for client in &mut scene.world.borrow_mut().clients {
-        assert_eq!(client.take_heard(), 1, "once");
-    }
-    scene.check_idle();
+    check_heard_once(scene);
 }
 
 /// A message to each topic reaches each of its subscribers once.
@@ -198,11 +203,7 @@ fn publish(scene: &mut Scene) {
         }
         (scene.connections, ())
     });
-    assert_eq!(scene.world.borrow().counts.messages, scene.connections);
-    for client in &mut scene.world.borrow_mut().clients {
-        assert_eq!(client.take_heard(), 1, "once");
-    }
-    scene.check_idle();
+    check_heard_once(scene);
 }
 
 /// All clients reset their connections at once.

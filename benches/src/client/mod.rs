@@ -201,8 +201,7 @@ impl Client {
             if connection.state == State::Vacant {
                 continue;
             }
-            // A socket is released when no request on it is in flight. To have the ring cancel them all when it is
-            // dropped would take the square of their number.
+            // A socket is released, and its peer told, when no request on it is in flight.
             self.ring.cancel(token(slot, connection.generation));
             self.ring.close(connection.socket);
             armed += 1;

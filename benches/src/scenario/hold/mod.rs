@@ -8,7 +8,6 @@ mod load;
 mod outcome;
 mod plan;
 
-use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -51,7 +50,7 @@ pub(super) fn run(options: &HoldOptions, run: &Run, progress: &Progress) -> Resu
         options,
         plan,
         observer: Observer::new(options.target.server_pid, run.client_core),
-        client: ManuallyDrop::new(Client::new(config)?),
+        client: Client::new(config)?,
         held: Held::new(plan),
         progress,
     };
@@ -85,9 +84,7 @@ struct Stage<'run> {
     options: &'run HoldOptions,
     plan: Plan,
     observer: Observer,
-    /// Left to the end of the process, which ends all armed receives in one go. A ring that is dropped cancels them, and
-    /// for each the kernel looks at all of them again: with 50,000 it does so for minutes.
-    client: ManuallyDrop<Client>,
+    client: Client,
     held: Held,
     progress: &'run Progress,
 }

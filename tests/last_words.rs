@@ -67,7 +67,7 @@ impl Driver for Script {
         let token = self.token;
         Some(match step {
             Step::Accepted => Completion::Accepted(Socket(0)),
-            Step::Readable => Completion::Readable(token?),
+            Step::Readable => Completion::Readable { token: token?, gone: false },
             Step::Received { bytes, armed } => {
                 let buffer = self.buffers.take()?;
                 self.buffers.bytes(&buffer)[..bytes.len()].copy_from_slice(&bytes);

@@ -150,7 +150,12 @@ pub enum Completion {
     /// The accept has ended and has to be armed again.
     AcceptEnded(Option<Errno>),
     /// There is something to read, or the connection has ended. The poll is spent.
-    Readable(Token),
+    Readable {
+        /// The token of the poll.
+        token: Token,
+        /// The peer has gone, or says no more: the stream's end is there, perhaps behind something to read.
+        gone: bool,
+    },
     /// Bytes have come.
     Received {
         /// The token of the receive.

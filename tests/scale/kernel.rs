@@ -130,7 +130,10 @@ impl World {
             return Some(Completion::Sent { token, result: Ok(bytes), outgoing });
         }
         match self.ready.pop_front() {
-            Some(Ready::Readable(socket)) => Some(Completion::Readable(self.clients[socket as usize].token())),
+            Some(Ready::Readable(socket)) => {
+                let client = &self.clients[socket as usize];
+                Some(Completion::Readable { token: client.token(), gone: client.says == Says::Reset })
+            }
             Some(Ready::Receive(socket)) => Some(self.receive(socket, buffers)),
             None => self.connecting.next().map(|socket| {
                 let client = &mut self.clients[socket as usize];

@@ -137,7 +137,8 @@ impl Kernel {
             Request::Poll(socket, token) => {
                 let peer = peer_of(world, socket);
                 if world.connections[peer].is_readable() || world.chance(world.faults.false_alarm) {
-                    self.post(world, Completion::Readable(token), Some((peer, Some(WATCH))));
+                    let gone = world.connections[peer].at_end();
+                    self.post(world, Completion::Readable { token, gone }, Some((peer, Some(WATCH))));
                 } else {
                     world.connections[peer].watch = Watch::Poll(token);
                 }
@@ -198,7 +199,8 @@ impl Kernel {
             match connection.watch {
                 Watch::Poll(token) if connection.is_readable() => {
                     connection.watch = Watch::Nothing;
-                    self.post(world, Completion::Readable(token), Some((peer, Some(WATCH))));
+                    let gone = connection.at_end();
+                    self.post(world, Completion::Readable { token, gone }, Some((peer, Some(WATCH))));
                 }
                 Watch::Multishot { .. } => self.run_multishot(world, peer),
                 _ => {}
@@ -367,7 +369,7 @@ impl Kernel {
         let (what, number) = match &posted.completion {
             Completion::Accepted(socket) => ("accepted", u64::from(socket.0)),
             Completion::AcceptEnded(errno) => ("accept ended", errno_number(*errno)),
-            Completion::Readable(_) => ("readable", 0),
+            Completion::Readable { .. } => ("readable", 0),
             Completion::Received { bytes, .. } => ("received", u64::from(*bytes)),
             Completion::ReceiveEnded(_, errno) => ("receive ended", errno_number(*errno)),
             Completion::Sent { result, .. } => ("sent", result.map_or_else(|e| errno_number(Some(e)), u64::from)),

@@ -75,7 +75,7 @@ impl Client {
                     state => *state = State::Closing,
                 }
             }
-            Completion::Accepted(_) | Completion::AcceptEnded(_) | Completion::Readable(_) | Completion::Tick => {}
+            Completion::Accepted(_) | Completion::AcceptEnded(_) | Completion::Readable { .. } | Completion::Tick => {}
         }
         Ok(())
     }

@@ -94,6 +94,11 @@ impl Schedule {
         Self { start_ns, interval_ns: 1e9 / rate, connections: u64::from(connections) }
     }
 
+    /// Everything that was due later is due later by so much.
+    pub(crate) const fn postpone(&mut self, ns: u64) {
+        self.start_ns += ns;
+    }
+
     /// When message `index` of all is due.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a run lasts no 2^53 nanoseconds")]
     pub(crate) fn due_ns(&self, index: u64) -> u64 {

@@ -81,6 +81,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
+    /// Messages that an open loop has sent.
+    pub(super) const fn sent(&self) -> u64 {
+        self.next
+    }
+
     pub(super) fn load_for(
         &mut self,
         time: Duration,

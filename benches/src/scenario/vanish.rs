@@ -9,6 +9,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crore_engine::uring::{DescriptorKind, probe};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 use super::calibration::is_disturbed;
@@ -67,6 +68,8 @@ struct Watch<'run> {
     client: Client,
     load: Echo,
     sender: Sender,
+    /// Echoes that came before the window.
+    answered: u64,
     progress: &'run Progress,
 }
 
@@ -74,8 +77,8 @@ impl Watch<'_> {
     /// Opens the connections that stay, and begins to send.
     fn open(config: ClientConfig, rate: f64, progress: &Progress) -> Result<Watch<'_>, ClientError> {
         let connections = config.connections;
-        let mut watch =
-            Watch { client: Client::new(config)?, load: Echo::default(), sender: Sender::default(), progress };
+        let (client, load, sender) = (Client::new(config)?, Echo::default(), Sender::default());
+        let mut watch = Watch { client, load, sender, answered: 0, progress };
         watch.client.open_up_to(connections, &mut watch.load, |_| {})?;
         watch.load.schedule = Some(Schedule::new(watch.client.now_ns(), rate, connections));
         Ok(watch)
@@ -88,12 +91,44 @@ impl Watch<'_> {
     /// Begins a window of the measurement.
     fn reset(&mut self) {
         self.load.latencies.reset();
-        self.load.messages = 0;
+        self.answered += std::mem::take(&mut self.load.messages);
         self.sender.latest_ns = 0;
     }
 
     fn client_late_us(&self) -> f64 {
         self.sender.latest_ns as f64 / 1000.0
+    }
+
+    /// Has `work` done while the server is stopped. No echo waits for that: those under way come before, and what is
+    /// due later is due later by the time it took.
+    fn during_stop<T>(&mut self, server: Pid, work: impl FnOnce() -> T) -> Result<T, ScenarioError> {
+        let begin_ns = self.client.now_ns();
+        while self.answered + self.load.messages < self.sender.sent() {
+            self.client.turn(&mut self.load)?;
+        }
+        let stopped = Stopped::new(server)?;
+        let done = work();
+        drop(stopped);
+        let took_ns = self.client.now_ns() - begin_ns;
+        self.load.schedule.iter_mut().for_each(|schedule| schedule.postpone(took_ns));
+        Ok(done)
+    }
+}
+
+/// A process that is stopped for as long as this lives.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(process: Pid) -> Result<Self, ScenarioError> {
+        kill_process(process, Signal::STOP).map_err(|errno| ScenarioError::Signal(errno.into()))?;
+        Ok(Self(process))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It fails only where the process is no more.
+        let _ = kill_process(self.0, Signal::CONT);
     }
 }
 
@@ -140,6 +175,13 @@ impl<'scope> Crowd<'scope> {
 
     fn vanish(&self) {
         self.signals.vanish.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until all connections have been reset.
+    fn wait(&self) {
+        while !self.holders.iter().all(ScopedJoinHandle::is_finished) {
+            thread::sleep(GRAIN);
+        }
     }
 
     /// Waits for the end of all holders, and says what has gone wrong.
@@ -197,7 +239,7 @@ pub(super) fn run(options: &VanishOptions, run: &Run, progress: &Progress) -> Re
 }
 
 /// The settings of the clients that hold those who vanish: one for each source address, so that none has more requests
-/// in flight than it can cancel quickly.
+/// in flight than it can cancel quickly, one by one.
 fn crowd(config: &ClientConfig, connections: u32) -> Result<Vec<ClientConfig>, ClientError> {
     let kind = probe(config.descriptors)?.descriptors;
     let limit = kind.connections_per_core(1);
@@ -242,6 +284,13 @@ fn vanish(
         let (before, late_before) = (watch.load.latencies.summary(), watch.client_late_us());
 
         let look = observer.look()?;
+        let server = observer.server_pid.filter(|_| options.at_once).and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        if let Some(server) = server {
+            watch.during_stop(server, || {
+                crowd.vanish();
+                crowd.wait();
+            })?;
+        }
         watch.reset();
         let begin = Instant::now();
         crowd.vanish();

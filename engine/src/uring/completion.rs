@@ -7,6 +7,9 @@ use super::operation::Operation;
 use super::ring::InFlight;
 use crate::driver::{Completion, Errno, Socket};
 
+/// What a poll says of a peer that has gone (`poll(2)`): it ends its stream, or both are ended, or reset.
+const GONE: u32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as u32;
+
 /// What a completion entry says; `None` for those that nobody waits for.
 pub(super) fn decode(entry: &cqueue::Entry, buffers: &mut BufferPool, in_flight: &mut InFlight) -> Option<Completion> {
     let (operation, token) = Operation::split(entry.user_data());
@@ -23,7 +26,7 @@ pub(super) fn decode(entry: &cqueue::Entry, buffers: &mut BufferPool, in_flight:
             Err(Errno::CANCELED) => Completion::AcceptEnded(None),
             Err(errno) => Completion::AcceptEnded(Some(errno)),
         }),
-        Operation::Poll => Some(Completion::Readable(token)),
+        Operation::Poll => Some(Completion::Readable { token, gone: result.is_ok_and(|events| events & GONE != 0) }),
         Operation::Receive | Operation::ReceiveMultishot => {
             let buffer = cqueue::buffer_select(entry.flags()).map(|id| buffers.taken(id));
             Some(match (result, buffer) {

@@ -41,6 +41,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let Some(completion) = self.driver.next_completion() else { break };
             self.complete(completion);
         }
+        self.leave_some();
         self.drain_some();
         self.take_commands();
         self.expire();
@@ -57,6 +58,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
         let left = !self.corks.list.is_empty() || !self.resumed.is_empty() || self.to_drain.len() > 0;
+        let left = left || !self.leaving.is_empty();
         let output = left || self.driver.has_queued() || self.budget.is_searching();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();
@@ -75,6 +77,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if !matches!(completion, Completion::Tick) {
             self.trims.note_activity();
         }
+        if !matches!(completion, Completion::Readable { gone: true, .. } | Completion::ReceiveEnded(..)) {
+            self.leaving.note_other();
+        }
         match completion {
             Completion::Received { token, buffer, bytes, nonempty, armed } => {
                 self.on_received(Connections::<H::Connection>::slot(token), buffer, bytes as usize, nonempty, armed);
@@ -82,7 +87,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Completion::Sent { token, result, outgoing } => {
                 self.on_sent(Connections::<H::Connection>::slot(token), result, outgoing);
             }
-            Completion::Readable(token) => self.on_readable(Connections::<H::Connection>::slot(token)),
+            Completion::Readable { token, gone } => self.on_readable(Connections::<H::Connection>::slot(token), gone),
             Completion::ReceiveEnded(token, errno) => {
                 self.on_receive_ended(Connections::<H::Connection>::slot(token), errno);
             }
@@ -148,11 +153,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    fn on_readable(&mut self, slot: u32) {
+    fn on_readable(&mut self, slot: u32, gone: bool) {
         let connection = self.connections.at(slot);
         connection.watch = Watch::Nothing;
         if connection.phase == Phase::Ended {
             self.ended.push(slot);
+            return;
+        }
+        if gone {
+            self.leave_later(slot);
             return;
         }
         connection.watch = Watch::Receive;
@@ -161,7 +170,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     fn on_receive_ended(&mut self, slot: u32, errno: Option<Errno>) {
         let connection = self.connections.at(slot);
-        if matches!(connection.watch, Watch::Multishot | Watch::Cancelling) {
+        let hot = matches!(connection.watch, Watch::Multishot | Watch::Cancelling);
+        if hot {
             self.stats.connections_hot -= 1;
         }
         connection.watch = Watch::Nothing;
@@ -177,6 +187,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             // The end comes again, behind what is held.
             None if connection.paused => {}
+            // Here, too, and in place of an error that is told only once.
+            _ if hot && connection.phase == Phase::Open => self.leave_later(slot),
             None => {
                 if matches!(connection.phase, Phase::Finishing { .. }) {
                     // The peer has no more to say, but may still be reading what we have.

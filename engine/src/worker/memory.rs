@@ -57,7 +57,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let deflaters = self.deflating.as_ref().map_or(0, |deflating| deflating.heap_bytes());
         let (slots, states) = self.connections.touched_bytes();
         Memory {
-            slab: held.slab + (slots + self.timers.touched_bytes()) as u64,
+            slab: held.slab + (slots + self.timers.touched_bytes() + self.leaving.heap_bytes()) as u64,
             receive_pool: self.driver.receive_pool_bytes() as u64,
             partial: held.partial + kept.partial as u64,
             outbox: held.outbox + self.corks.heap_bytes() as u64,
@@ -79,6 +79,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         for list in [&mut self.resumed, &mut self.too_slow, &mut self.ended] {
             list.shrink_to(LIST_ENTRIES_KEPT_MAX);
         }
+        self.leaving.trim();
         self.expired.shrink_to(LIST_ENTRIES_KEPT_MAX);
         self.driver.trim();
         self.handler.on_trim();

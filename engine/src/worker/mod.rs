@@ -28,6 +28,7 @@ mod event_loop;
 mod heartbeat;
 mod held;
 mod inbound;
+mod leaving;
 mod memory;
 mod outbox;
 mod pause;
@@ -46,6 +47,7 @@ use self::connection::subscriptions;
 use self::connections::Connections;
 use self::heartbeat::CancelBudget;
 use self::held::Held;
+use self::leaving::Leaving;
 use self::memory::Trims;
 use self::outbox::Corks;
 use self::timers::{Expired, Timers};
@@ -140,6 +142,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     too_slow: Vec<u32>,
     /// Connections that are over; freed at the end of the turn, so that a slot is good throughout it.
     ended: Vec<u32>,
+    /// Connections whose peers have gone.
+    leaving: Leaving,
     held: Held,
 
     commands: Receiver<Command>,
@@ -219,6 +223,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             resumed: Vec::new(),
             too_slow: Vec::new(),
             ended: Vec::new(),
+            leaving: Leaving::default(),
             held: Held::default(),
             commands,
             batches: (0..handle.cores()).map(|_| Batch::new()).collect(),

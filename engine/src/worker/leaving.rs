@@ -1,0 +1,100 @@
+//! Connections whose peers have gone: ended a few at a time where many go at once.
+//!
+//! To see that a peer has gone takes the kernel a microsecond; to receive its last words and to close the socket, many. A
+//! message that has come behind ten thousand resets waits for the first of each, and not for the second.
+
+use std::collections::VecDeque;
+
+use super::Worker;
+use super::connection::{Phase, Watch};
+use super::connections::Connections;
+use crate::driver::Driver;
+use crate::handler::Handler;
+use crate::limits::{CALM_COMPLETIONS_MAX, TURN_LEAVING_MAX, TURN_LEAVING_MIN};
+
+/// Those who wait to be ended, in the order in which they have gone, and what a turn does besides.
+#[derive(Default)]
+pub(super) struct Leaving {
+    waiting: VecDeque<(u32, u32)>,
+    /// Completions of this turn that say that a peer has gone.
+    gone: usize,
+    /// Other completions of this turn; the ends of receives are not counted, which are mostly those of the last few.
+    others: usize,
+}
+
+impl Leaving {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes note of something else to do.
+    #[inline]
+    pub(super) const fn note_other(&mut self) {
+        self.others += 1;
+    }
+
+    fn push(&mut self, slot: u32, generation: u32) {
+        self.gone += 1;
+        self.waiting.push_back((slot, generation));
+    }
+
+    /// How many are to be ended in this turn: where little happens, many; where more have gone than the turn had
+    /// other things to do, as many as those. So the others wait twice as long at most, and none waits for ever.
+    fn take_room(&mut self) -> usize {
+        let (gone, others) = (std::mem::take(&mut self.gone), std::mem::take(&mut self.others));
+        if gone + others <= CALM_COMPLETIONS_MAX { TURN_LEAVING_MAX } else { others.max(TURN_LEAVING_MIN) }
+    }
+
+    /// Gives room back that a turn is not going to need.
+    pub(super) fn trim(&mut self) {
+        self.waiting.shrink_to(crate::limits::LIST_ENTRIES_KEPT_MAX);
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.waiting.capacity() * size_of::<(u32, u32)>()
+    }
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// The peer has gone; what it has said before is still to be received, and then the end.
+    pub(super) fn leave_later(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.watch = Watch::Nothing;
+        self.leaving.push(slot, connection.generation);
+    }
+
+    /// Receives the last words, or the end, of some that have gone.
+    pub(super) fn leave_some(&mut self) {
+        for _ in 0..self.leaving.take_room() {
+            let Some((slot, generation)) = self.leaving.waiting.pop_front() else { break };
+            // It may have been ended otherwise meanwhile, or be watched again.
+            let Some(connection) = self.connections.still(slot, generation) else { continue };
+            if connection.watch != Watch::Nothing || connection.phase == Phase::Ended {
+                continue;
+            }
+            connection.watch = Watch::Receive;
+            self.driver.receive(connection.socket, Connections::<H::Connection>::token(slot));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_gone_waits_behind_those_who_stay() {
+        let mut leaving = Leaving::default();
+        for (gone, others, room) in [
+            (0, 0, TURN_LEAVING_MAX),
+            (3, 4, TURN_LEAVING_MAX),
+            (1000, 0, TURN_LEAVING_MIN),
+            (1000, 24, 24),
+            (0, 1000, 1000),
+        ] {
+            (0..gone).for_each(|slot| leaving.push(slot, 0));
+            (0..others).for_each(|_| leaving.note_other());
+            assert_eq!(leaving.take_room(), room, "{gone} have gone, and {others} stay");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crore_engine::driver::{Completion, Driver, Outgoing};
+use crore_engine::driver::{Completion, Driver, Outgoing, Token};
 use crore_engine::uring::{DescriptorKind, Ring, RingConfig, descriptor_limit, probe};
 
 pub(crate) use address::{CONNECTIONS_PER_SOURCE, Target, TargetError};
@@ -56,6 +56,8 @@ pub(crate) struct Client {
     last_opened: Instant,
     /// Connections that have exchanged close frames and wait for the server to end them.
     lingering: VecDeque<(u64, u32, u16)>,
+    /// Those that have found no receive buffer.
+    starved: VecDeque<Token>,
     unsolicited: u64,
     turns: u64,
     receives: u64,
@@ -89,6 +91,7 @@ impl Client {
             attempts: config.first_attempt,
             last_opened: Instant::now(),
             lingering: VecDeque::new(),
+            starved: VecDeque::new(),
             unsolicited: 0,
             turns: 0,
             receives: 0,
@@ -174,8 +177,9 @@ impl Client {
     /// As [`Self::turn`], but waits no longer than `patience`.
     pub(crate) fn turn_within(&mut self, load: &mut impl Load, patience: Duration) -> Result<(), ClientError> {
         self.connect_more()?;
+        self.feed_starved();
         match self.config.wait {
-            Wait::Block if !patience.is_zero() => self.ring.enter_and_wait(patience)?,
+            Wait::Block if !patience.is_zero() && self.starved.is_empty() => self.ring.enter_and_wait(patience)?,
             _ => self.ring.enter()?,
         }
         let receives_before = self.receives;
@@ -211,6 +215,8 @@ impl Client {
                 std::thread::yield_now();
             }
         }
+        // For those that wait for a buffer there was nothing to cancel.
+        armed = armed.saturating_sub(u32::try_from(self.starved.len()).unwrap_or(u32::MAX));
         let begin = Instant::now();
         while armed > 0 && begin.elapsed() < STALL {
             self.ring.enter_and_wait(PATIENCE)?;

@@ -64,6 +64,32 @@ pub(crate) struct Client {
     epoch: Instant,
 }
 
+impl ClientConfig {
+    /// The settings of as many clients as it takes for these connections with at most `each_max` on a ring, each with source
+    /// addresses of its own. The process holds `others` besides.
+    ///
+    /// # Errors
+    /// Not as many descriptors, or no ring.
+    pub(crate) fn over_rings(&self, each_max: u64, others: u32) -> Result<Vec<Self>, ClientError> {
+        let kind = probe(self.descriptors)?.descriptors;
+        let limit = kind.connections_per_core(1);
+        let wanted = self.connections;
+        // That of regular descriptors counts the whole process.
+        if kind == DescriptorKind::Regular && wanted.saturating_add(others) > limit {
+            return Err(ClientError::Descriptors { wanted, limit: limit.into() });
+        }
+        let each = u64::from(limit).clamp(1, each_max);
+        let clients = u32::try_from(u64::from(wanted).div_ceil(each)).unwrap_or(u32::MAX).max(1);
+        let apart = each.next_multiple_of(CONNECTIONS_PER_SOURCE);
+        let share = |client: u32| Self {
+            connections: wanted / clients + u32::from(client < wanted % clients),
+            first_attempt: self.first_attempt + u64::from(client) * apart,
+            ..self.clone()
+        };
+        Ok((0..clients).map(share).collect())
+    }
+}
+
 impl Client {
     /// Makes a client with `config.connections` empty slots.
     ///
@@ -121,6 +147,11 @@ impl Client {
     /// server message by message; near what the kernel hands out at a time (20 to 40), it is behind.
     pub(crate) fn receives_per_turn(&self) -> f64 {
         self.receives as f64 / self.turns.max(1) as f64
+    }
+
+    /// Connections that it has slots for.
+    pub(crate) const fn connections_max(&self) -> u32 {
+        self.config.connections
     }
 
     /// The kind of descriptor that the ring uses.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crore_engine::uring::{DescriptorKind, probe};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
@@ -241,22 +240,9 @@ pub(super) fn run(options: &VanishOptions, run: &Run, progress: &Progress) -> Re
 /// The settings of the clients that hold those who vanish: one for each source address, so that none has more requests
 /// in flight than it can cancel quickly, one by one.
 fn crowd(config: &ClientConfig, connections: u32) -> Result<Vec<ClientConfig>, ClientError> {
-    let kind = probe(config.descriptors)?.descriptors;
-    let limit = kind.connections_per_core(1);
-    // That of regular descriptors counts the whole process.
-    if kind == DescriptorKind::Regular && connections.saturating_add(config.connections) > limit {
-        return Err(ClientError::Descriptors { wanted: connections, limit: limit.into() });
-    }
-    let each = u64::from(limit).clamp(1, CONNECTIONS_PER_SOURCE);
-    let each = u32::try_from(each).unwrap_or(u32::MAX);
-    let clients = connections.div_ceil(each);
-    let share = |client: u32| ClientConfig {
-        connections: connections / clients + u32::from(client < connections % clients),
-        // The first address is that of those who stay.
-        first_attempt: u64::from(client + 1) * CONNECTIONS_PER_SOURCE,
-        ..config.clone()
-    };
-    Ok((0..clients).map(share).collect())
+    // The first address is that of those who stay.
+    let crowd = ClientConfig { first_attempt: CONNECTIONS_PER_SOURCE, connections, ..config.clone() };
+    crowd.over_rings(CONNECTIONS_PER_SOURCE, config.connections)
 }
 
 /// One round.

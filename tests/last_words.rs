@@ -18,6 +18,8 @@ use crore_engine::{Context, Handler, Message};
 enum Step {
     Accepted,
     Readable,
+    /// The peer has gone.
+    Gone,
     Received {
         bytes: Vec<u8>,
         armed: bool,
@@ -68,6 +70,7 @@ impl Driver for Script {
         Some(match step {
             Step::Accepted => Completion::Accepted(Socket(0)),
             Step::Readable => Completion::Readable { token: token?, gone: false },
+            Step::Gone => Completion::Readable { token: token?, gone: true },
             Step::Received { bytes, armed } => {
                 let buffer = self.buffers.take()?;
                 self.buffers.bytes(&buffer)[..bytes.len()].copy_from_slice(&bytes);
@@ -131,7 +134,7 @@ const EPIPE: i32 = 32;
 /// Messages of which one may wait for the peer.
 const OUTBOX_MESSAGES_MAX: usize = 1000;
 
-/// A peer that has filled every receive buffer but one with compressed messages of nothing, and ended its stream.
+/// A worker with one peer.
 struct Scene {
     steps: Rc<RefCell<VecDeque<Step>>>,
     heard: Rc<Cell<usize>>,
@@ -139,7 +142,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    /// With one that has said so many compressed messages of nothing.
+    fn opened(messages: usize) -> Self {
         let (steps, heard) = (Rc::new(RefCell::new(VecDeque::new())), Rc::new(Cell::new(0)));
         let buffers = Buffers::new(RECEIVE_BUFFERS);
         let driver = Script { steps: Rc::clone(&steps), buffers, token: None, sending: VecDeque::new() };
@@ -154,12 +158,18 @@ impl Scene {
         let now = Rc::new(Cell::new(Duration::ZERO));
         let (worker, _) = Worker::new(setup, driver, Echo(Rc::clone(&heard)), &now).expect("an eventfd");
         let mut scene = Self { steps, heard, worker };
-        // Until the receive is a multishot one, which goes on while the connection is paused.
-        let first = [REQUEST.as_bytes(), &EMPTY.repeat(HOT_MESSAGES.into())].concat();
+        let first = [REQUEST.as_bytes(), &EMPTY.repeat(messages)].concat();
         scene.turn([Step::Accepted]);
         scene.turn([Step::Readable]);
         scene.turn([Step::Received { bytes: first, armed: false }]);
-        assert_eq!(scene.heard.get(), usize::from(HOT_MESSAGES));
+        assert_eq!(scene.heard.get(), messages);
+        scene
+    }
+
+    /// With one that has filled every receive buffer but one, and ended its stream.
+    fn full() -> Self {
+        // The receive is a multishot one, which goes on while the connection is paused.
+        let mut scene = Self::opened(HOT_MESSAGES.into());
         let buffer = EMPTY.repeat(IN_A_BUFFER);
         let received = (0..BUFFERS).map(|_| Step::Received { bytes: buffer.clone(), armed: true });
         scene.turn(received.chain([Step::Ended]));
@@ -178,7 +188,7 @@ const SAID: usize = HOT_MESSAGES as usize + BUFFERS * IN_A_BUFFER;
 
 #[test]
 fn who_has_said_all_and_still_reads_is_answered_as_it_reads() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::full();
     // The end of the stream is seen when all has been answered: then there is nobody left.
     let mut turns = 0;
     while scene.worker.handle().stats().connections > 0 {
@@ -196,9 +206,21 @@ fn who_has_said_all_and_still_reads_is_answered_as_it_reads() {
 
 #[test]
 fn what_a_peer_has_said_before_it_goes_costs_no_more_than_it_is_long() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::full();
     assert!(scene.heard.get() < SAID);
     scene.turn([Step::SendFailed]);
     assert_eq!(scene.heard.get(), SAID);
+    assert_eq!(scene.worker.handle().stats().connections, 0);
+}
+
+#[test]
+fn a_send_that_fails_does_not_end_who_is_still_to_be_heard() {
+    let mut scene = Scene::opened(1);
+    // The answer to the first message is on its way when the peer says a second one, and goes.
+    scene.turn([Step::Gone, Step::SendFailed]);
+    assert_eq!(scene.worker.handle().stats().connections, 1);
+    scene.turn([Step::Received { bytes: EMPTY.to_vec(), armed: false }, Step::Gone]);
+    assert_eq!(scene.heard.get(), 2);
+    scene.turn([Step::Ended, Step::SendFailed]);
     assert_eq!(scene.worker.handle().stats().connections, 0);
 }

@@ -83,14 +83,22 @@ pub const TURN_COMMANDS_MAX: usize = 1024;
 /// they end as fast as they are closed, and what a close needs is needed for few at a time.
 pub const TURN_CLOSES_MAX: usize = TURN_COMPLETIONS_MAX / 4;
 
-/// Connections of which the peer has gone that one turn ends where little else happens.
-pub const TURN_LEAVING_MAX: usize = 64;
-
-/// The same where so many go at once that the turn has done nothing but to take note of it.
-pub const TURN_LEAVING_MIN: usize = 2;
-
 /// Completions of a turn in which little happens.
 pub const CALM_COMPLETIONS_MAX: usize = 8;
+
+/// Connections whose peers have gone that such a turn ends.
+pub const CALM_LEAVING_MAX: usize = 64;
+
+/// The same of a turn in which so many go that it does nothing but to take note of it.
+pub const BUSY_LEAVING_MIN: usize = 2;
+
+/// The same of a turn in which much else happens.
+pub const BUSY_LEAVING_MAX: usize = TURN_COMPLETIONS_MAX / 4;
+
+/// The part of a core's connections, numerator over denominator, from which those that have gone make room for others first.
+pub const CROWDED_NUMERATOR: usize = 15;
+/// See [`CROWDED_NUMERATOR`].
+pub const CROWDED_DENOMINATOR: usize = 16;
 
 /// Milliseconds of one tick of the timer wheel: the grain of every time-out.
 pub const TICK_MS: u64 = 100;

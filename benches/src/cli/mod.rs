@@ -255,7 +255,8 @@ pub(crate) struct VanishOptions {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
     /// Stops the server while they are reset, so that it finds all resets at once: the worst that a network can do, without
-    /// the time that the resets take this client. Needs --server-pid
+    /// the time that the resets take this client. Needs --server-pid. Should this program be killed meanwhile, SIGCONT
+    /// lets the server go on
     #[arg(long, requires = "server_pid")]
     pub(crate) at_once: bool,
     /// Fails if an echo to those that stay takes longer after a reset, or if connections are left over

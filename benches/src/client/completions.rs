@@ -22,7 +22,7 @@ pub(super) fn token(slot: u32, generation: u16) -> Token {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the two halves of a token, see `token`")]
-fn split(token: Token) -> (u32, u16) {
+pub(super) fn split(token: Token) -> (u32, u16) {
     (token.value() as u32, (token.value() >> 32) as u16)
 }
 

@@ -64,6 +64,9 @@ pub(crate) struct Client {
     epoch: Instant,
 }
 
+/// Rings of a scenario that holds its connections on more than one.
+const RINGS_MAX: u64 = 128;
+
 impl ClientConfig {
     /// The settings of as many clients as it takes for these connections with at most `each_max` on a ring, each with source
     /// addresses of its own. The process holds `others` besides.
@@ -74,11 +77,15 @@ impl ClientConfig {
         let kind = probe(self.descriptors)?.descriptors;
         let limit = kind.connections_per_core(1);
         let wanted = self.connections;
-        // That of regular descriptors counts the whole process.
-        if kind == DescriptorKind::Regular && wanted.saturating_add(others) > limit {
-            return Err(ClientError::Descriptors { wanted, limit: limit.into() });
-        }
         let each = u64::from(limit).clamp(1, each_max);
+        // The limit of regular descriptors counts the whole process.
+        let (held, held_max) = match kind {
+            DescriptorKind::Regular => (u64::from(wanted) + u64::from(others), u64::from(limit)),
+            DescriptorKind::Direct => (u64::from(wanted), each * RINGS_MAX),
+        };
+        if held > held_max {
+            return Err(ClientError::Descriptors { wanted, limit: held_max });
+        }
         let clients = u32::try_from(u64::from(wanted).div_ceil(each)).unwrap_or(u32::MAX).max(1);
         let apart = each.next_multiple_of(CONNECTIONS_PER_SOURCE);
         let share = |client: u32| Self {
@@ -247,7 +254,11 @@ impl Client {
             }
         }
         // For those that wait for a buffer there was nothing to cancel.
-        armed = armed.saturating_sub(u32::try_from(self.starved.len()).unwrap_or(u32::MAX));
+        for token in self.starved.drain(..) {
+            let (slot, generation) = completions::split(token);
+            let connection = &self.connections[slot as usize];
+            armed -= u32::from(connection.generation == generation && connection.state != State::Vacant && armed > 0);
+        }
         let begin = Instant::now();
         while armed > 0 && begin.elapsed() < STALL {
             self.ring.enter_and_wait(PATIENCE)?;

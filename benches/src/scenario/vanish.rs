@@ -101,9 +101,12 @@ impl Watch<'_> {
     /// Has `work` done while the server is stopped. No echo waits for that: those under way come before, and what is
     /// due later is due later by the time it took.
     fn during_stop<T>(&mut self, server: Pid, work: impl FnOnce() -> T) -> Result<T, ScenarioError> {
-        let begin_ns = self.client.now_ns();
+        let (begin, begin_ns) = (Instant::now(), self.client.now_ns());
         while self.answered + self.load.messages < self.sender.sent() {
             self.client.turn(&mut self.load)?;
+            if begin.elapsed() > super::STALL {
+                return Err(ScenarioError::Silent { connections: self.client.connections_max() });
+            }
         }
         let stopped = Stopped::new(server)?;
         let done = work();
@@ -168,8 +171,12 @@ impl<'scope> Crowd<'scope> {
 
     /// Whether all connections are open, or will never be.
     fn is_settled(&self) -> bool {
-        let open = self.signals.open.load(Ordering::Relaxed) as usize;
-        open == self.holders.len() || self.holders.iter().any(ScopedJoinHandle::is_finished)
+        self.is_open() || self.holders.iter().any(ScopedJoinHandle::is_finished)
+    }
+
+    /// Whether all connections are open.
+    fn is_open(&self) -> bool {
+        self.signals.open.load(Ordering::Relaxed) as usize == self.holders.len()
     }
 
     fn vanish(&self) {
@@ -271,7 +278,7 @@ fn vanish(
 
         let look = observer.look()?;
         let server = observer.server_pid.filter(|_| options.at_once).and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        if let Some(server) = server {
+        if let Some(server) = server.filter(|_| crowd.is_open()) {
             watch.during_stop(server, || {
                 crowd.vanish();
                 crowd.wait();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -73,14 +74,14 @@ impl InFlight {
 
 /// One io_uring with its pool of receive buffers. See [`Driver`] for its verbs.
 ///
-/// Field order is drop order: the ring goes first, and with it every request that refers to the
-/// memory behind it.
+/// Field order is drop order: the ring goes before the memory that its requests refer to. The pool goes with the
+/// ring's own end, when no request can use it any more.
 pub struct Ring {
     uring: IoUring,
     descriptor: RingDescriptor,
     collected: VecDeque<cqueue::Entry>,
     in_flight: InFlight,
-    buffers: BufferPool,
+    buffers: ManuallyDrop<BufferPool>,
     tick: Box<types::Timespec>,
     kind: DescriptorKind,
     /// Slots given out by [`Self::adopt`], where the ring does not accept.
@@ -113,7 +114,7 @@ impl Ring {
         }
         let uring: IoUring = builder.build(limits::SUBMISSION_ENTRIES).map_err(SetupError::from_setup)?;
         let buffers = BufferPool::new(config.receive_buffers, config.receive_buffer_bytes)?;
-        // SAFETY: the pool's memory stays mapped for as long as the ring lives (field order), and is
+        // SAFETY: the pool's memory stays mapped until it is unregistered again (`drop`), and is
         // page aligned and as large as `count` entries.
         unsafe {
             uring.submitter().register_buf_ring_with_flags(buffers.ring_address(), buffers.count(), BUFFER_GROUP, 0)
@@ -129,7 +130,7 @@ impl Ring {
             descriptor,
             collected: VecDeque::with_capacity(limits::TURN_COMPLETIONS_MAX),
             in_flight: InFlight { sends: Slab::new(), accept_ended: false, wake_armed: false },
-            buffers,
+            buffers: ManuallyDrop::new(buffers),
             tick: Box::new(types::Timespec::new()),
             kind: config.features.descriptors,
             adopted: Slab::new(),
@@ -238,7 +239,7 @@ impl Ring {
     fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: every request built in this file refers only to the pool's memory, to memory that
         // `in_flight` keeps until the completion, or to `tick`, which is copied at submission; all of
-        // them outlive the ring (field order).
+        // them outlive the request (field order, and `drop`).
         if unsafe { self.uring.submission().push(entry) }.is_ok() {
             return;
         }
@@ -474,32 +475,35 @@ impl Drop for Ring {
     /// all that are armed for each of them.
     fn drop(&mut self) {
         let _ = self.submit(0);
-        let begin = Instant::now();
+        let deadline = Instant::now() + DROP_PATIENCE;
         self.cancel_now(Operation::Accept.user_data(Token::new(0)));
         let sends: Vec<usize> = self.in_flight.sends.iter().map(|(key, _)| key).collect();
         for key in sends {
-            if begin.elapsed() >= DROP_PATIENCE {
+            if Instant::now() >= deadline {
                 break;
             }
             self.cancel_now(Operation::Send.user_data(Token::new(key as u64)));
         }
         // The cancel only marks requests; they end, and let go of their sockets, in task work.
         let mut entered = self.submit(0);
-        for _ in 0..DROP_ROUNDS_MAX {
+        loop {
             while let Some(completion) = self.next_completion() {
                 self.refuse(&completion);
             }
-            if entered.is_err() || self.in_flight.sends.is_empty() {
+            if entered.is_err() || self.in_flight.sends.is_empty() || Instant::now() >= deadline {
                 break;
             }
-            entered = self.enter_and_wait(Duration::from_millis(10));
+            entered = self.enter_and_wait(DROP_ROUND);
         }
         // A receive takes its buffer when it runs, and lets go of it where there was nothing to read: one that the
         // kernel has still to end finds none.
-        let _ = self.uring.submitter().unregister_buf_ring(BUFFER_GROUP);
+        let unregistered = self.uring.submitter().unregister_buf_ring(BUFFER_GROUP);
         self.descriptor.unregister();
-        if !self.in_flight.sends.is_empty() {
-            // Rather leak what the kernel may still read than free it.
+        if self.in_flight.sends.is_empty() && unregistered.is_ok() {
+            // SAFETY: it is not used again: the ring is being dropped.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        } else {
+            // Rather leak what the kernel may still use than free it. Sends may be from receive buffers.
             std::mem::forget(std::mem::take(&mut self.in_flight.sends));
         }
     }
@@ -521,11 +525,11 @@ impl Ring {
     }
 }
 
-/// How long the end of a ring cancels its sends, and waits for one to be cancelled.
+/// How long the end of a ring cancels its sends, and waits for them.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Rounds of 10 ms that it waits for sends which the cancel has missed.
-const DROP_ROUNDS_MAX: u32 = 100;
+/// How long it waits for one of them before it looks again.
+const DROP_ROUND: Duration = Duration::from_millis(10);
 
 /// A socket as the builders of requests take it.
 enum Target {

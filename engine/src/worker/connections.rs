@@ -5,6 +5,7 @@ use slab::Slab;
 use super::connection::Connection;
 use crate::driver::{Socket, Token};
 use crate::id::{ConnectionId, CoreId};
+use crate::limits::{CROWDED_DENOMINATOR, CROWDED_NUMERATOR};
 
 /// Connections of one core, found by slot.
 pub(super) struct Connections<S> {
@@ -80,6 +81,11 @@ impl<S> Connections<S> {
     pub(super) const fn touched_bytes(&self) -> (usize, usize) {
         let states = self.touched * size_of::<S>();
         (self.touched * slot_bytes::<S>() - states, states)
+    }
+
+    /// Whether there is little room for more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.slab.len() * CROWDED_DENOMINATOR >= self.max as usize * CROWDED_NUMERATOR
     }
 
     pub(super) fn len(&self) -> usize {

@@ -164,8 +164,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.leave_later(slot);
             return;
         }
-        connection.watch = Watch::Receive;
-        self.driver.receive(connection.socket, Connections::<H::Connection>::token(slot));
+        self.receive(slot);
     }
 
     fn on_receive_ended(&mut self, slot: u32, errno: Option<Errno>) {
@@ -230,7 +229,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             Err(_) => {
                 self.discard(outgoing);
-                self.on_stream_ended(slot);
+                if self.is_leaving(slot) {
+                    self.drop_outbox(slot);
+                    self.receive(slot);
+                } else {
+                    self.on_stream_ended(slot);
+                }
             }
         }
     }

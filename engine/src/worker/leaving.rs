@@ -1,7 +1,8 @@
 //! Connections whose peers have gone: ended a few at a time where many go at once.
 //!
 //! To see that a peer has gone takes the kernel a microsecond; to receive its last words and to close the socket, many. A
-//! message that has come behind ten thousand resets waits for the first of each, and not for the second.
+//! message that has come behind ten thousand resets waits for the first of each, and not for the second. A close
+//! handshake is not among this: it is a message, and those come in their order.
 
 use std::collections::VecDeque;
 
@@ -10,7 +11,10 @@ use super::connection::{Phase, Watch};
 use super::connections::Connections;
 use crate::driver::Driver;
 use crate::handler::Handler;
-use crate::limits::{CALM_COMPLETIONS_MAX, TURN_LEAVING_MAX, TURN_LEAVING_MIN};
+use crate::limits::{
+    BUSY_LEAVING_MAX, BUSY_LEAVING_MIN, CALM_COMPLETIONS_MAX, CALM_LEAVING_MAX, LIST_ENTRIES_KEPT_MAX,
+    TURN_COMPLETIONS_MAX,
+};
 
 /// Those who wait to be ended, in the order in which they have gone, and what a turn does besides.
 #[derive(Default)]
@@ -38,16 +42,22 @@ impl Leaving {
         self.waiting.push_back((slot, generation));
     }
 
-    /// How many are to be ended in this turn: where little happens, many; where more have gone than the turn had
-    /// other things to do, as many as those. So the others wait twice as long at most, and none waits for ever.
-    fn take_room(&mut self) -> usize {
+    /// How many are to be ended in this turn. Where little happens, or others wait for their places, many; else as many
+    /// as there were other things to do. So none waits for ever, and the others hardly longer than without them.
+    fn take_room(&mut self, crowded: bool) -> usize {
         let (gone, others) = (std::mem::take(&mut self.gone), std::mem::take(&mut self.others));
-        if gone + others <= CALM_COMPLETIONS_MAX { TURN_LEAVING_MAX } else { others.max(TURN_LEAVING_MIN) }
+        if crowded {
+            TURN_COMPLETIONS_MAX
+        } else if gone + others <= CALM_COMPLETIONS_MAX {
+            CALM_LEAVING_MAX
+        } else {
+            others.clamp(BUSY_LEAVING_MIN, BUSY_LEAVING_MAX)
+        }
     }
 
     /// Gives room back that a turn is not going to need.
     pub(super) fn trim(&mut self) {
-        self.waiting.shrink_to(crate::limits::LIST_ENTRIES_KEPT_MAX);
+        self.waiting.shrink_to(LIST_ENTRIES_KEPT_MAX);
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -65,16 +75,33 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Receives the last words, or the end, of some that have gone.
     pub(super) fn leave_some(&mut self) {
-        for _ in 0..self.leaving.take_room() {
+        let crowded = !self.leaving.is_empty() && (self.connections.is_crowded() || !self.has_room());
+        let mut room = self.leaving.take_room(crowded);
+        for _ in 0..TURN_COMPLETIONS_MAX {
+            if room == 0 {
+                break;
+            }
             let Some((slot, generation)) = self.leaving.waiting.pop_front() else { break };
             // It may have been ended otherwise meanwhile, or be watched again.
             let Some(connection) = self.connections.still(slot, generation) else { continue };
-            if connection.watch != Watch::Nothing || connection.phase == Phase::Ended {
-                continue;
+            if connection.watch == Watch::Nothing && connection.phase != Phase::Ended {
+                self.receive(slot);
+                room -= 1;
             }
-            connection.watch = Watch::Receive;
-            self.driver.receive(connection.socket, Connections::<H::Connection>::token(slot));
         }
+    }
+
+    /// Whether the last words of an open connection are still to be received: they are before anything else ends it.
+    pub(super) fn is_leaving(&mut self, slot: u32) -> bool {
+        let connection = self.connections.at(slot);
+        connection.phase == Phase::Open && connection.watch == Watch::Nothing && !connection.paused
+    }
+
+    /// Receives once, at once.
+    pub(super) fn receive(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.watch = Watch::Receive;
+        self.driver.receive(connection.socket, Connections::<H::Connection>::token(slot));
     }
 }
 
@@ -86,15 +113,17 @@ mod tests {
     fn who_has_gone_waits_behind_those_who_stay() {
         let mut leaving = Leaving::default();
         for (gone, others, room) in [
-            (0, 0, TURN_LEAVING_MAX),
-            (3, 4, TURN_LEAVING_MAX),
-            (1000, 0, TURN_LEAVING_MIN),
+            (0, 0, CALM_LEAVING_MAX),
+            (3, 4, CALM_LEAVING_MAX),
+            (1000, 0, BUSY_LEAVING_MIN),
             (1000, 24, 24),
-            (0, 1000, 1000),
+            (0, 1000, BUSY_LEAVING_MAX),
         ] {
-            (0..gone).for_each(|slot| leaving.push(slot, 0));
-            (0..others).for_each(|_| leaving.note_other());
-            assert_eq!(leaving.take_room(), room, "{gone} have gone, and {others} stay");
+            for (crowded, room) in [(false, room), (true, TURN_COMPLETIONS_MAX)] {
+                (0..gone).for_each(|slot| leaving.push(slot, 0));
+                (0..others).for_each(|_| leaving.note_other());
+                assert_eq!(leaving.take_room(crowded), room, "{gone} have gone, and {others} stay");
+            }
         }
     }
 }

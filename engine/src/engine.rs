@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use crate::capacity::{self, Bound, Host, Room};
+use crate::capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
 use crate::clock::Clock;
 use crate::handle::{CoreLink, EngineHandle};
 use crate::handler::Handler;
@@ -203,20 +204,21 @@ impl Engine {
         // thread that made them are interrupted.
         let features = thread::scope(|scope| scope.spawn(|| probe(self.descriptors)).join())
             .map_err(|_| Error::Panicked(CoreId(0)))??;
-        let host = Host {
+        let root = Path::new("/");
+        let resources = Resources {
             cores: self.cores,
             descriptors: features.descriptors,
             descriptor_limit: descriptor_limit(),
-            user_connection_bytes: connection_bytes::<H::Connection>(),
-            kernel_connection_bytes: capacity::kernel_connection_bytes(self.address.is_ipv6(), features.descriptors),
-            memory_bytes: capacity::memory_bytes(),
+            user_connection_bytes: connection_bytes::<H>(),
+            kernel_connection_bytes: kernel_connection_bytes(root, self.address.is_ipv6(), features.descriptors),
+            memory_bytes: HostMemory::read(root).budget_bytes(),
         };
-        let room = host.room(&self.limits);
+        let room = resources.room(&self.limits);
         let connections_max = room.connections_per_core_max;
         match room.bound {
             _ if connections_max > 0 => {}
             Bound::Memory => return Err(Error::NoMemory(room.memory_budget_bytes)),
-            _ => return Err(Error::NoDescriptors(host.descriptor_limit)),
+            _ => return Err(Error::NoDescriptors(resources.descriptor_limit)),
         }
         let (address, listeners) = self.listen()?;
         let capacity = Capacity { lane_entries: limits::LANE_ENTRIES, backlog_entries_max: limits::LANE_BACKLOG_MAX };

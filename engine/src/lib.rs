@@ -83,7 +83,7 @@ pub mod topics;
 pub mod uring;
 mod worker;
 
-pub use capacity::{Bound, Room};
+pub use capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
 pub use engine::{Engine, Error, HostKind, Running, cpus};
 pub use handle::{EngineHandle, Overloaded};
 pub use handler::{Answer, CloseCause, Closed, Context, Delivery, Handler, LocalFuture, Response, SubscribeError};
@@ -95,6 +95,7 @@ pub use protocol::deflate::{Compression, CompressionError};
 pub use protocol::http::Request;
 pub use stats::Stats;
 pub use uring::DescriptorSetting;
+pub use worker::connection_bytes;
 
 /// The first program that a newcomer meets is one that compiles.
 #[cfg(doctest)]

@@ -112,8 +112,8 @@ pub const SEND_BUFFERS_KEPT_MAX: usize = 256;
 /// Capacity of a send buffer above which it is freed instead of kept.
 pub const SEND_BUFFER_KEPT_BYTES_MAX: usize = 16 * 1024;
 
-/// The part of the cgroup's memory limit, or of the memory that the host has available, that is the budget if none
-/// is set. The rest is for what is not counted: the allocator's own cost, and data in the kernel's buffers.
+/// The part of what the cgroup's memory limit leaves, or of the memory that the host has available, that is the budget
+/// if none is set. The rest is for what is not counted: the allocator's own cost, and data in the kernel's buffers.
 pub const BUDGET_PERCENT: u64 = 80;
 
 /// New connections are let in while a core holds less than this part of its share of the budget, numerator over
@@ -176,8 +176,8 @@ pub struct Limits {
     /// included; each core has an equal part. When 15/16 of it are used up, upgrades are answered with 503 and
     /// `Retry-After`; at all of it connections are closed with 1013, first those for whom most waits to be read, then
     /// those of whose messages most has come in part. Others stay, and none is closed for less than
-    /// [`SHED_BYTES_MIN`]. `None`: [`BUDGET_PERCENT`] of the cgroup's memory limit or of what
-    /// the host has available at the start, whichever is less.
+    /// [`SHED_BYTES_MIN`]. `None`: [`BUDGET_PERCENT`] of what the cgroup's memory limit leaves
+    /// or of what the host has available at the start, whichever is less.
     pub memory_budget_bytes: Option<u64>,
     /// Bytes of one message, all its fragments together, that is taken whole. Beyond it: close with 1009, as soon
     /// as a header announces it.

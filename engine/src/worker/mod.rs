@@ -89,9 +89,10 @@ use context;
 /// What one core sends to another: everything of one turn.
 pub(crate) type Batch = Vec<Command>;
 
-/// Bytes that a worker keeps for a connection which does nothing, with the application's state `S`.
-pub(crate) const fn connection_bytes<S>() -> u64 {
-    (connections::slot_bytes::<S>() + timers::NODE_BYTES) as u64
+/// Bytes that an engine keeps for a connection which does nothing, the handler's state of it included.
+#[must_use]
+pub const fn connection_bytes<H: Handler>() -> u64 {
+    (connections::slot_bytes::<H::Connection>() + timers::NODE_BYTES) as u64
 }
 
 /// What a worker is given at its start.

@@ -15,6 +15,7 @@ Prepares a host that accepts connections. No value is ever lowered.
   --connections NUMBER   how many the server shall hold
   --cores NUMBER         workers of the server [default: the CPUs that this process may run on]
   --port PORT            the listening port [default: 8080]
+  --host END             server, or both: this host opens the connections as well [default: server]
   --descriptors KIND     regular, direct or auto [default: auto: direct from Linux 6.13 up]
   --user NAME            whose logins get the descriptor limit [default: who called sudo, else crore]
   --dry-run              says what would change, and changes nothing
@@ -26,13 +27,14 @@ TEXT
 
 main() {
   local nofile memlock
-  read_options "$@"
+  read_options "server both" "$@"
   read_knobs "$here/knobs.conf"
-  facts[L]=$(limit nofile)
+  facts[L]=$(limit nofile server)
+  [[ $role != both ]] || facts[L]=$(larger "${facts[L]}" "$(limit nofile load)")
 
-  raise_sysctls server
+  raise_sysctls "$role"
   nofile=$(at_least_the_units LimitNOFILE "${facts[L]}")
-  memlock=$(at_least_the_units LimitMEMLOCK "$(limit memlock)")
+  memlock=$(at_least_the_units LimitMEMLOCK "$(limit memlock server)")
   put_file /etc/systemd/system/crore.service.d/90-limits.conf "$written_by
 [Service]
 LimitNOFILE=$nofile
@@ -44,16 +46,16 @@ LimitMEMLOCK=$memlock"
 $user soft nofile $nofile
 $user hard nofile $(larger "$nofile" 1048576)"
   reload_systemd
-  say_what_is_left server
+  say_what_is_left "$role"
   say 'this shell' "ulimit -n ${facts[L]}   (a service gets it at its next start, a user at the next login)"
   ((refusals == 0))
 }
 
-# What the table wants of a limit for the server.
+# What the table wants of a limit for one end: `limit NAME END`.
 limit() {
   local index
   for index in "${!names[@]}"; do
-    if [[ ${names[index]} == "$1" && ${wheres[index]} == rlimit ]] && is_for "$index" server; then
+    if [[ ${names[index]} == "$1" && ${wheres[index]} == rlimit ]] && is_for "$index" "$2"; then
       evaluate "${wants[index]}"
       return
     fi

@@ -53,9 +53,9 @@ read_knobs() {
   done <"$1"
 }
 
-# Whether knob $1 is for this host.
+# Whether knob $1 is for a host of this role: server, load, or both.
 is_for() {
-  [[ ${hosts[$1]} == both || ${hosts[$1]} == "$2" ]]
+  [[ ${hosts[$1]} == both || $2 == both || ${hosts[$1]} == "$2" ]]
 }
 
 # The variables that the expressions are made of.
@@ -110,10 +110,12 @@ count_cpus() {
   echo $((count < 64 ? count : 64))
 }
 
-# Fills in what the expressions need. $1: connections, $2: cores or nothing, $3: port, $4: auto, regular or direct.
+# Fills in what the expressions need. $1: connections, $2: cores or nothing, $3: port, $4: auto, regular or direct,
+# $5: role.
 gather() {
   local release major minor line memory=0
-  facts[N]=$1 facts[P]=$3
+  facts[N]=$1 facts[P]=$3 facts[E]=1
+  [[ $5 != both ]] || facts[E]=2
   facts[C]=${2:-$(count_cpus)}
   ((facts[C] > 0)) || die 'the number of CPUs is unknown here: give it with --cores'
   release=$(read_line /proc/sys/kernel/osrelease) || die "no kernel to ask at ${root:-/}: is proc mounted?"
@@ -337,15 +339,19 @@ say_what_is_left() {
   done
 }
 
-# The options that apply.sh and load-client.sh share, and what follows from them.
+# The options that apply.sh and load-client.sh share, and what follows from them. $1: the roles that the host may have,
+# the usual one first.
 # shellcheck disable=SC2034 # `user` is for apply.sh
-connections='' cores='' port=8080 descriptors=auto user=${SUDO_USER:-crore}
+connections='' cores='' port=8080 descriptors=auto user=${SUDO_USER:-crore} role=
 read_options() {
+  local roles
+  read -ra roles <<<"$1" && shift
+  role=${roles[0]}
   while (($# > 0)); do
     case $1 in
       --help | -h) usage && exit ;;
       --dry-run) dry_run=yes && shift && continue ;;
-      --connections | --cores | --port | --descriptors | --user | --root) ;;
+      --connections | --cores | --port | --descriptors | --user | --host | --root) ;;
       *) die "there is no option \`$1\`; --help lists them" ;;
     esac
     (($# > 1)) || die "$1 takes a value"
@@ -364,6 +370,10 @@ read_options() {
         port=$2
         ;;
       --descriptors) descriptors=$2 ;;
+      --host)
+        is_among "$2" "${roles[@]}" || die "--host takes ${roles[*]}, and not \`$2\`"
+        role=$2
+        ;;
       --user)
         [[ $2 =~ ^[a-z_][a-z0-9_-]*$ ]] || die "\`$2\` is no name of a user"
         # shellcheck disable=SC2034 # apply.sh writes it into limits.d
@@ -378,7 +388,7 @@ read_options() {
   done
   [[ -n $connections ]] || die 'how many? --connections NUMBER'
   must_be_root
-  gather "$connections" "$cores" "$port" "$descriptors"
+  gather "$connections" "$cores" "$port" "$descriptors" "$role"
 }
 
 must_be_root() {

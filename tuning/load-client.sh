@@ -23,7 +23,7 @@ TEXT
 
 main() {
   local range low high ports
-  read_options "$@"
+  read_options load "$@"
   read_knobs "$here/knobs.conf"
   facts[L]=$((connections + 1280))
   raise_sysctls load

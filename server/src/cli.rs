@@ -53,7 +53,7 @@ struct Doctor {
     /// How many connections the host shall hold
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..=CONNECTIONS_ASKED_MAX))]
     connections: u64,
-    /// Which end of the connections the host is
+    /// Which ends of the connections the host has
     #[arg(long, value_enum, default_value_t, value_name = "END")]
     host: Role,
     /// All that was found, as JSON
@@ -73,13 +73,13 @@ impl Doctor {
             Ok(config) => config,
             Err(code) => return code,
         };
-        let report = doctor::examine(&Question {
+        let report = doctor::examine(Question {
             connections: self.connections,
             role: self.host,
             cores: config.workers(),
             descriptors: config.descriptors,
-            port: config.listen.port(),
-            connections_per_core_max: config.engine.connections_per_core_max,
+            listen: config.listen,
+            limits: config.engine,
         });
         let text = if self.json {
             serde_json::to_string_pretty(&report).map_or_else(|error| error.to_string(), |json| json + "\n")

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use crore_engine::uring::{Capability, DescriptorSetting, Features, KernelRelease, SetupError, capabilities, probe};
+use crore_engine::uring::{
+    Capability, DescriptorKind, DescriptorSetting, Features, KernelRelease, SetupError, capabilities, probe,
+};
+use crore_engine::{HostMemory, kernel_connection_bytes};
 
 /// A limit of the process (`getrlimit(2)`); [`u64::MAX`] is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,50 +109,17 @@ impl Host {
         all.iter().flatten().flat_map(|line| line.split_ascii_whitespace()).any(|id| id.parse() == Ok(group))
     }
 
+    /// What the engine would find.
+    pub(super) fn memory(&self) -> HostMemory {
+        HostMemory::read(&self.root)
+    }
+
+    /// What the engine would count for each connection, in bytes of the kernel's.
+    pub(super) fn kernel_connection_bytes(&self, ipv6: bool, kind: DescriptorKind) -> u64 {
+        kernel_connection_bytes(&self.root, ipv6, kind)
+    }
+
     pub(super) fn kernel(&self) -> KernelRelease {
         KernelRelease::parse(&self.sysctl("kernel.osrelease").unwrap_or_default())
     }
-
-    /// Bytes that the cgroups of this process leave to it: the least of all levels. `None`: none of them has a limit.
-    pub(super) fn cgroup_room(&self) -> Option<u64> {
-        let membership = self.text("/proc/self/cgroup")?;
-        membership.lines().filter_map(|line| self.hierarchy_room(line)).min()
-    }
-
-    /// The room in one hierarchy, from a line such as `0::/system.slice/crore.service` (`cgroups(7)`).
-    fn hierarchy_room(&self, line: &str) -> Option<u64> {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        // The second version, or the first as far as it is about memory.
-        let (mount, files) = match controllers {
-            "" => ("/sys/fs/cgroup", ["memory.max", "memory.current", "inactive_file "]),
-            _ if controllers.split(',').any(|one| one == "memory") => {
-                ("/sys/fs/cgroup/memory", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "])
-            }
-            _ => return None,
-        };
-        let mut path = path.trim_end_matches('/');
-        let mut least: Option<u64> = None;
-        loop {
-            if let Some(room) = self.level_room(&format!("{mount}{path}"), files) {
-                least = Some(least.map_or(room, |least| least.min(room)));
-            }
-            match path.rsplit_once('/') {
-                Some((parent, _)) => path = parent,
-                None => return least,
-            }
-        }
-    }
-
-    /// What one cgroup leaves: up to its limit, pages that hold nothing but files not counted.
-    fn level_room(&self, directory: &str, [limit, usage, inactive]: [&str; 3]) -> Option<u64> {
-        let number = |file: &str| self.text(&format!("{directory}/{file}"))?.trim().parse::<u64>().ok();
-        let limit = number(limit).filter(|limit| *limit < NO_CGROUP_LIMIT)?;
-        let statistics = self.text(&format!("{directory}/memory.stat")).unwrap_or_default();
-        let reclaimable = statistics.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse::<u64>().ok());
-        Some(limit.saturating_sub(number(usage)?.saturating_sub(reclaimable.unwrap_or(0))))
-    }
 }
-
-/// Bytes from which a limit of the first version's is none: it has no word for it, and says 2^63, rounded to pages.
-const NO_CGROUP_LIMIT: u64 = 1 << 62;

@@ -13,10 +13,11 @@ pub(super) enum Place {
     Rlimit,
     Boot,
     Memory,
+    Setting,
     Kernel,
 }
 
-/// Which end of the connections a host is.
+/// Which ends of the connections a host has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
@@ -25,6 +26,24 @@ pub(crate) enum Role {
     Server,
     /// The host opens them, to measure another one
     Load,
+    /// Both, to try the server out on its own host
+    Both,
+}
+
+impl Role {
+    pub(super) const fn is_server(self) -> bool {
+        matches!(self, Self::Server | Self::Both)
+    }
+
+    /// Sockets that a connection has here.
+    pub(super) const fn ends(self) -> i64 {
+        if matches!(self, Self::Both) { 2 } else { 1 }
+    }
+
+    /// Whether a knob for hosts of the role `only` is for one of this role.
+    fn includes(self, only: Self) -> bool {
+        self == only || self == Self::Both
+    }
 }
 
 /// How what a host has is compared with what is wanted.
@@ -42,7 +61,7 @@ pub(super) enum Rule {
 pub(super) struct Knob {
     pub(super) name: &'static str,
     pub(super) place: Place,
-    /// `None`: both.
+    /// `None`: for either.
     pub(super) role: Option<Role>,
     pub(super) rule: Rule,
     /// Expressions, or names where the rule is [`Rule::NoneOf`].
@@ -89,10 +108,10 @@ pub(super) enum TableError {
     Expression(#[from] ExpressionError),
 }
 
-/// The knobs of one kind of host, in the order of the table.
+/// The knobs of one kind of host, or of both, in the order of the table.
 pub(super) fn knobs(role: Role) -> Result<Vec<Knob>, TableError> {
     let all = read(TABLE)?;
-    Ok(all.into_iter().filter(|knob| knob.role.is_none_or(|only| only == role)).collect())
+    Ok(all.into_iter().filter(|knob| knob.role.is_none_or(|only| role.includes(only))).collect())
 }
 
 /// A name, and fields with their values.
@@ -123,6 +142,7 @@ fn knob(name: &'static str, fields: &[(&str, &'static str)]) -> Result<Knob, Tab
             "rlimit" => Place::Rlimit,
             "boot" => Place::Boot,
             "memory" => Place::Memory,
+            "setting" => Place::Setting,
             "kernel" => Place::Kernel,
             _ => return Err(wrong("where")),
         },
@@ -157,18 +177,18 @@ mod tests {
 
     use super::*;
 
-    const HOSTS: [[i64; 8]; 5] = [
-        // N, C, P, D, L, M, S, K
-        [1, 1, 80, 0, 1_281, 131_072, 1, 6_001],
-        [20_000, 2, 8_080, 1, 11_905, 6_000_000, 0, 6_018],
-        [1_000_000, 16, 8_080, 1, 67_686, 16_000_000, 1, 6_013],
-        [1_000_000, 16, 8_080, 0, 1_078_884, 16_000_000, 2, 6_012],
-        [10_000_000, 64, 443, 1, 167_000, 12_000_000, 1, 7_000],
+    const HOSTS: [[i64; 9]; 5] = [
+        // N, C, P, D, L, M, S, K, E
+        [1, 1, 80, 0, 1_281, 131_072, 1, 6_001, 1],
+        [20_000, 2, 8_080, 1, 11_905, 6_000_000, 0, 6_018, 2],
+        [1_000_000, 16, 8_080, 1, 67_686, 16_000_000, 1, 6_013, 1],
+        [1_000_000, 16, 8_080, 0, 1_078_884, 16_000_000, 2, 6_012, 2],
+        [10_000_000, 64, 443, 1, 167_000, 12_000_000, 1, 7_000, 1],
     ];
 
-    const NAMES: &str = "NCPDLMSK";
+    const NAMES: &str = "NCPDLMSKE";
 
-    fn variables(host: &[i64; 8]) -> impl Fn(char) -> Option<i64> {
+    fn variables(host: &[i64; 9]) -> impl Fn(char) -> Option<i64> {
         |name| NAMES.find(name).map(|index| host[index])
     }
 
@@ -210,7 +230,7 @@ mod tests {
         for connections in [1, 1_000, 20_000, 999_999, 5_000_000] {
             for cores in [1, 2, 7, 64_u16] {
                 for (direct, kind) in [(0, DescriptorKind::Regular), (1, DescriptorKind::Direct)] {
-                    let host = [connections, cores.into(), 0, direct, 0, 0, 0, 0];
+                    let host = [connections, cores.into(), 0, direct, 0, 0, 0, 0, 1];
                     let limit = nofile.wanted(&variables(&host)).unwrap()[0];
                     let per_core = kind.connections_per_core_at(limit.cast_unsigned(), cores.into());
                     // A ring has 2^20 slots, whatever the limit.

@@ -20,7 +20,10 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
+
 use crore_engine::uring::{DescriptorKind, DescriptorSetting, KernelRelease};
+use crore_engine::{HostMemory, Limits};
 
 use self::expression::Variables;
 use self::host::Host;
@@ -30,26 +33,26 @@ use self::report::Check;
 pub(crate) use self::report::{Report, Verdict};
 
 /// What the doctor is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Question {
     /// The target.
     pub(crate) connections: u64,
-    /// Which end of the connections.
+    /// Which ends of the connections are here.
     pub(crate) role: Role,
     /// Workers of the server.
     pub(crate) cores: usize,
     /// As the server is configured.
     pub(crate) descriptors: DescriptorSetting,
     /// Where the server listens.
-    pub(crate) port: u16,
-    /// `limits.connections_per_core_max`.
-    pub(crate) connections_per_core_max: Option<u32>,
+    pub(crate) listen: SocketAddr,
+    /// Its own bounds.
+    pub(crate) limits: Limits,
 }
 
 /// Examines the host that this program runs on.
-pub(crate) fn examine(question: &Question) -> Report {
+pub(crate) fn examine(question: Question) -> Report {
     let host = Host::this(question.descriptors);
-    Examination::new(*question, &host).report().expect("the table is part of the program, and a test reads all of it")
+    Examination::new(question, &host).report().expect("the table is part of the program, and a test reads all of it")
 }
 
 /// One question to one host.
@@ -58,7 +61,9 @@ struct Examination<'h> {
     host: &'h Host,
     kernel: KernelRelease,
     kind: DescriptorKind,
-    /// The wanted `nofile`.
+    /// Read once: it changes while it is looked at.
+    memory: HostMemory,
+    /// The wanted `nofile`, of the end that wants more.
     descriptors: i64,
 }
 
@@ -74,27 +79,30 @@ impl<'h> Examination<'h> {
             Err(_) if (kernel.major(), kernel.minor()) >= DIRECT_SINCE => DescriptorKind::Direct,
             Err(_) => DescriptorKind::Regular,
         };
-        Self { question, host, kernel, kind, descriptors: 0 }
+        Self { question, host, kernel, kind, memory: host.memory(), descriptors: 0 }
     }
 
     fn report(mut self) -> Result<Report, TableError> {
         let knobs = knobs(self.question.role)?;
         for knob in knobs.iter().filter(|knob| knob.name == "nofile") {
-            self.descriptors = knob.wanted(&self)?.first().copied().unwrap_or_default();
+            let wanted = knob.wanted(&self)?.first().copied().unwrap_or_default();
+            self.descriptors = self.descriptors.max(wanted);
         }
         let mut checks = Vec::new();
         for knob in &knobs {
             checks.extend(self.check(knob)?);
         }
         let bounds = self.bounds(&knobs)?;
+        let connections_max = bounds.first().map_or(0, |bound| bound.connections);
+        let worst = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Pass);
         Ok(Report {
             connections: self.question.connections,
             host: self.question.role,
             cores: self.question.cores as u64,
             kernel: self.kernel.to_string(),
             descriptors: self.kind.to_string(),
-            verdict: checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Pass),
-            connections_max: bounds.first().map_or(0, |bound| bound.connections),
+            verdict: if connections_max < self.question.connections { Verdict::Fail } else { worst },
+            connections_max,
             bounds,
             checks,
         })
@@ -107,11 +115,13 @@ impl<'h> Examination<'h> {
             (Place::Sysctl, "fs.file-max") => Ok(self.open_files(knob)?.into_iter().collect()),
             (Place::Sysctl, "kernel.io_uring_disabled") => Ok(self.io_uring_disabled(knob).into_iter().collect()),
             (Place::Sysctl, _) => Ok(self.sysctl(knob)?.into_iter().collect()),
-            (Place::Rlimit, "nofile") => one(self.nofile(knob)),
+            (Place::Rlimit, "nofile") => one(self.nofile(knob)?),
             (Place::Rlimit, "memlock") => one(self.memlock(knob)?),
             (Place::Boot, "thash_entries") => Ok(self.established_hash(knob)?.into_iter().collect()),
             (Place::Memory, "memory") => one(self.memory(knob)?),
             (Place::Memory, "cgroup") => one(self.cgroup(knob)?),
+            (Place::Setting, "memory_budget") => one(self.memory_budget(knob)?),
+            (Place::Setting, "limits.connections_per_core_max") => one(self.connections_per_core_max(knob)?),
             (Place::Kernel, "linux") => one(self.linux(knob)),
             (Place::Kernel, "io_uring") => Ok(self.io_uring(knob)),
             (Place::Kernel, "direct_descriptors") => one(self.direct_descriptors(knob)),
@@ -127,7 +137,8 @@ impl Variables for Examination<'_> {
         match name {
             'N' => number(Some(self.question.connections)),
             'C' => number(Some(self.question.cores as u64)),
-            'P' => Some(self.question.port.into()),
+            'P' => Some(self.question.listen.port().into()),
+            'E' => Some(self.question.role.ends()),
             'D' => Some((self.kind == DescriptorKind::Direct).into()),
             'L' => Some(self.descriptors),
             'M' => number(self.host.meminfo("MemTotal").map(|bytes| bytes / 4096)),

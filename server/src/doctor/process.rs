@@ -8,50 +8,35 @@ use super::knobs::{Knob, Role, TableError};
 use super::report::{Check, Verdict, grouped};
 
 impl Examination<'_> {
-    /// Descriptors, by the engine's own arithmetic.
-    pub(super) fn nofile(&self, knob: &Knob) -> Check {
-        let wanted = self.descriptors.cast_unsigned();
-        let Some(limit) = self.host.limit("Max open files") else {
-            return knob.pass("unknown", wanted.to_string()).but(Verdict::Warn, None);
+    /// Descriptors of the server, or of the load, by the engine's own arithmetic. The hard limit counts: both raise
+    /// their soft one to it.
+    pub(super) fn nofile(&self, knob: &Knob) -> Result<Check, TableError> {
+        let role = knob.role.unwrap_or_default();
+        let wanted = knob.wanted(self)?.first().copied().unwrap_or_default().cast_unsigned();
+        let (check, limit) = match self.host.limit("Max open files") {
+            Some(limit) => {
+                let have = format!("{} ({} soft, {} hard)", shown(limit.hard), shown(limit.soft), shown(limit.hard));
+                (knob.pass(have, wanted.to_string()), limit)
+            }
+            None => return Ok(knob.pass("unknown", wanted.to_string()).but(Verdict::Warn, None)),
         };
-        let usable = self.usable(limit);
-        let room = self.room_for(usable);
-        let shown = format!("{} ({} soft, {} hard)", shown(usable), shown(limit.soft), shown(limit.hard));
-        let check = knob.pass(shown, wanted.to_string());
-        if usable >= wanted && room >= self.question.connections {
-            return check;
-        }
-        if room >= self.question.connections {
-            return check.but(Verdict::Warn, self.raise_nofile(limit, wanted));
-        }
-        if self.room_for(u64::MAX) < self.question.connections {
-            let most = grouped(self.room_for(u64::MAX));
-            return check
+        // A host of both ends has this check twice.
+        let of_both = self.question.role == Role::Both && role == Role::Load;
+        let check = if of_both { Check { name: "nofile (load)".to_owned(), ..check } } else { check };
+        let room = self.room_of(role, limit.hard);
+        let most = self.room_of(role, u64::MAX);
+        Ok(match room >= self.question.connections {
+            true if limit.hard >= wanted => check,
+            true => check.but(Verdict::Warn, self.raise_nofile(limit, wanted)),
+            false if most < self.question.connections => check
                 .because(format!(
-                    "a ring has at most 2^20 direct descriptors, so that {} cores hold no more than {most} connections",
-                    self.question.cores
+                    "a ring has at most 2^20 direct descriptors, so that {} cores hold no more than {} connections",
+                    self.question.cores,
+                    grouped(most)
                 ))
-                .but(Verdict::Fail, "descriptors = \"regular\" in the configuration, or more cores".to_owned());
-        }
-        check.but(Verdict::Fail, self.raise_nofile(limit, wanted))
-    }
-
-    /// The limit that counts: the server raises its soft limit to the hard one.
-    pub(super) const fn usable(&self, limit: Limit) -> u64 {
-        match self.question.role {
-            Role::Server => limit.hard,
-            Role::Load => limit.soft,
-        }
-    }
-
-    /// Connections that a limit of descriptors allows.
-    pub(super) fn room_for(&self, limit: u64) -> u64 {
-        let cores = match self.question.role {
-            Role::Server => self.question.cores,
-            // crore-bench has one ring.
-            Role::Load => 1,
-        };
-        u64::from(self.kind.connections_per_core_at(limit, cores)) * cores as u64
+                .but(Verdict::Fail, "descriptors = \"regular\" in the configuration, or more cores".to_owned()),
+            false => check.but(Verdict::Fail, self.raise_nofile(limit, wanted)),
+        })
     }
 
     fn raise_nofile(&self, limit: Limit, wanted: u64) -> String {
@@ -62,7 +47,7 @@ impl Examination<'_> {
         } else {
             format!("sudo prlimit --pid $$ --nofile={wanted}:{wanted}")
         };
-        format!("{before}{command}   (of a service: LimitNOFILE={wanted} in its unit)")
+        format!("{before}{command}   # of a service: LimitNOFILE={wanted} in its unit")
     }
 
     /// Memory of the rings that counts for the user.
@@ -81,7 +66,7 @@ impl Examination<'_> {
         }
         let missed = knob.needed(self)?.is_some_and(|needed| have < needed.cast_unsigned());
         let verdict = if missed { Verdict::Fail } else { Verdict::Warn };
-        let mend = format!("ulimit -l {}   (of a service: LimitMEMLOCK={wanted} in its unit)", wanted.div_ceil(1024));
+        let mend = format!("ulimit -l {}   # of a service: LimitMEMLOCK={wanted} in its unit", wanted.div_ceil(1024));
         Ok(check.but(verdict, mend))
     }
 

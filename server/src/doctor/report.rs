@@ -68,7 +68,7 @@ pub(crate) struct Report {
     pub(super) kernel: String,
     /// `direct` or `regular`.
     pub(super) descriptors: String,
-    /// The worst of all checks.
+    /// The worst of all checks; a failure, too, if a bound without a check is too low.
     pub(crate) verdict: Verdict,
     /// The largest number of connections that the host holds as it is.
     pub(super) connections_max: u64,
@@ -85,6 +85,7 @@ impl fmt::Display for Report {
         let role = match self.host {
             Role::Server => "accept",
             Role::Load => "open",
+            Role::Both => "accept and to open",
         };
         writeln!(
             f,

@@ -95,15 +95,16 @@ impl Examination<'_> {
         if number(&have) >= number(&wanted) {
             return Ok(Some(check));
         }
-        let enough = self.files_left().is_some_and(|left| left >= self.question.connections);
+        let enough = self.file_room().is_some_and(|room| room >= self.question.connections);
         let verdict = if enough || self.host.may(Privilege::SysAdmin) { Verdict::Warn } else { Verdict::Fail };
         Ok(Some(check.but(verdict, set(knob.name, &wanted))))
     }
 
-    /// Files that may still be opened, by anybody.
-    pub(super) fn files_left(&self) -> Option<u64> {
+    /// Connections for which files may still be opened, one for each end that is here.
+    pub(super) fn file_room(&self) -> Option<u64> {
         let open = self.host.sysctl("fs.file-nr")?.split(' ').next()?.parse().ok()?;
-        Some(self.host.sysctl_number("fs.file-max")?.saturating_sub(open))
+        let left = self.host.sysctl_number("fs.file-max")?.saturating_sub(open);
+        Some(left / self.question.role.ends().cast_unsigned())
     }
 
     pub(super) fn io_uring_disabled(&self, knob: &Knob) -> Option<Check> {

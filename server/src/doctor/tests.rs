@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +13,7 @@ use super::host::{Host, Uring};
 use super::knobs::Role;
 use super::report::{Check, Report, Verdict};
 use super::{Examination, Question};
+use crore_engine::Limits;
 
 /// A tree of files that goes when the test ends.
 struct FakeHost {
@@ -88,18 +90,20 @@ impl FakeHost {
     }
 
     fn report(self) -> Report {
-        self.ask(MILLION)
+        self.ask(million())
     }
 }
 
-const MILLION: Question = Question {
-    connections: 1_000_000,
-    role: Role::Server,
-    cores: 16,
-    descriptors: DescriptorSetting::Auto,
-    port: 8080,
-    connections_per_core_max: None,
-};
+fn million() -> Question {
+    Question {
+        connections: 1_000_000,
+        role: Role::Server,
+        cores: 16,
+        descriptors: DescriptorSetting::Auto,
+        listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+        limits: Limits::default(),
+    }
+}
 
 fn check<'r>(report: &'r Report, name: &str) -> &'r Check {
     report.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("{name} is not in {report}"))
@@ -151,7 +155,7 @@ fn descriptors_are_judged_by_the_engines_arithmetic() {
     let report = host.report();
     assert!(check(&report, "nofile").mend.as_ref().unwrap().starts_with("ulimit -n 67686"));
     assert_eq!(report.connections_max, 16 * (20_000 - 256));
-    assert_eq!(report.bounds[1].name, "memory");
+    assert_eq!(report.bounds[1].name, "memory_budget");
 
     let mut host = FakeHost::ready();
     host.uring = works(DescriptorKind::Regular, "6.12");
@@ -168,7 +172,7 @@ fn descriptors_are_judged_by_the_engines_arithmetic() {
     assert!(mend.starts_with("sysctl -w fs.nr_open=1078884 && ulimit -n 1078884 "), "{mend}");
 
     // Past 2^20 a ring, no limit helps.
-    let question = Question { connections: 20_000_000, ..MILLION };
+    let question = Question { connections: 20_000_000, ..million() };
     let report = FakeHost::ready().ask(question);
     let nofile = check(&report, "nofile");
     assert!(nofile.why.contains("16,773,120") && nofile.mend.as_ref().unwrap().contains("more cores"), "{nofile:?}");
@@ -176,7 +180,8 @@ fn descriptors_are_judged_by_the_engines_arithmetic() {
 
 #[test]
 fn a_bound_of_the_configuration_counts() {
-    let report = FakeHost::ready().ask(Question { connections_per_core_max: Some(1000), ..MILLION });
+    let report = FakeHost::ready()
+        .ask(Question { limits: Limits { connections_per_core_max: Some(1000), ..Limits::default() }, ..million() });
     assert_eq!((report.connections_max, report.bounds[0].name), (16_000, "limits.connections_per_core_max"));
 }
 
@@ -252,9 +257,20 @@ fn memory_is_that_of_the_host_and_of_every_cgroup_above() {
     use Verdict::{Fail, Warn};
     let meminfo = |available| format!("MemTotal:       67108864 kB\nMemAvailable:   {available} kB\n");
     // 4,400,000,000 bytes for the connections, and 8 MiB for each of 16 cores: 4.22 GiB.
-    judged("proc/meminfo", &meminfo(5_000_000), "memory", Warn);
-    let short = judged("proc/meminfo", &meminfo(4_000_000), "memory", Fail);
-    assert_eq!((short.have.as_str(), short.want.as_str()), ("3.81 GiB", "5.28 GiB"));
+    let with = |available| {
+        let host = FakeHost::ready();
+        host.put("proc/meminfo", &meminfo(available));
+        host.report()
+    };
+    assert_eq!(check(&with(5_920_000), "memory").verdict, Verdict::Pass);
+    assert_eq!(check(&with(5_000_000), "memory").verdict, Warn);
+    let report = with(4_000_000);
+    let short = check(&report, "memory");
+    assert_eq!((short.verdict, short.have.as_str(), short.want.as_str()), (Fail, "3.81 GiB", "5.63 GiB"));
+    // What the server takes of it binds before.
+    assert_eq!(report.bounds[0].name, "memory_budget");
+    let memory = report.bounds.iter().find(|bound| bound.name == "memory").unwrap();
+    assert_eq!(memory.connections, (4_000_000 * 1024 - 16 * 8_388_608) / 4400);
 
     let host = FakeHost::ready();
     host.put("sys/fs/cgroup/system.slice/memory.max", "3000000000\n")
@@ -265,7 +281,8 @@ fn memory_is_that_of_the_host_and_of_every_cgroup_above() {
     let report = host.report();
     assert_eq!(check(&report, "cgroup").verdict, Fail);
     assert_eq!(check(&report, "cgroup").have, "2.33 GiB");
-    assert_eq!(report.connections_max, (2_500_000_000 - 16 * 8_388_608) / 4400);
+    let cgroup = report.bounds.iter().find(|bound| bound.name == "cgroup").unwrap();
+    assert_eq!(cgroup.connections, (2_500_000_000 - 16 * 8_388_608) / 4400);
 
     // The first version of cgroups.
     let host = FakeHost::ready();
@@ -275,6 +292,38 @@ fn memory_is_that_of_the_host_and_of_every_cgroup_above() {
         .put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "2147483648\n")
         .put("sys/fs/cgroup/memory/box/memory.usage_in_bytes", "0\n");
     assert_eq!(check(&host.report(), "cgroup").have, "2.00 GiB");
+}
+
+/// The engine itself says what the budget holds.
+#[test]
+fn the_servers_budget_is_computed_as_the_engine_does() {
+    use Verdict::{Fail, Pass, Warn};
+    let with = |budget| {
+        let limits = Limits { memory_budget_bytes: budget, ..Limits::default() };
+        let question = Question { limits: limits.clone(), ..million() };
+        let host = FakeHost::ready();
+        let fake = Host::new(host.root.clone(), works(DescriptorKind::Direct, "6.18"));
+        let room = Examination::new(question.clone(), &fake).resources().room(&limits);
+        let report = host.ask(question);
+        let bound = report.bounds.iter().find(|bound| bound.name == "memory_budget").unwrap();
+        if room.bound == crore_engine::Bound::Memory {
+            assert_eq!(
+                (bound.connections, report.connections_max),
+                (u64::from(room.connections_per_core_max) * 16, bound.connections)
+            );
+        }
+        (check(&report, "memory_budget").clone(), bound.connections)
+    };
+    let (check, connections) = with(Some(1 << 30));
+    assert_eq!((check.verdict, check.have.as_str()), (Fail, "1.00 GiB (as it is set)"));
+    // 15/16 of it, without the receive buffers of 16 cores, by 4.1 KB and the server's part.
+    assert!((230_000..240_000).contains(&connections), "{connections}");
+    let mend = check.mend.unwrap();
+    assert!(mend.starts_with("export CRORE_MEMORY_BUDGET=4613MiB   # "), "{mend}");
+    assert_eq!(with(Some(4_613 << 20)).0.verdict, Pass);
+    assert_eq!(with(Some(4_500 << 20)).0.verdict, Warn);
+    let (check, _) = with(None);
+    assert_eq!((check.verdict, check.have.as_str()), (Pass, "48.00 GiB (80 % of what there is)"));
 }
 
 #[test]
@@ -339,39 +388,95 @@ fn the_kernel_and_each_feature_are_shown() {
 
 #[test]
 fn the_other_end_needs_ports() {
-    let load = Question { role: Role::Load, ..MILLION };
+    let load = || Question { role: Role::Load, ..million() };
     let host = FakeHost::ready();
     host.put("proc/self/limits", &limits("1001280 1001280", "unlimited unlimited"));
-    let report = host.ask(load);
+    let report = host.ask(load());
     assert_eq!(report.verdict, Verdict::Pass, "{report}");
     assert!(report.to_string().contains("1,000,000 connections to open"));
 
     let host = FakeHost::ready();
     host.put("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999")
-        .put("proc/self/limits", &limits("1024 1048576", "0 0"));
-    let report = host.ask(Question { port: 33_000, ..load });
+        .put("proc/self/limits", &limits("1024 1000448", "0 0"));
+    let report = host.ask(Question { listen: SocketAddr::from(([127, 0, 0, 1], 33_000)), ..load() });
     let ports = check(&report, "net.ipv4.ip_local_port_range");
     assert!(ports.verdict == Verdict::Warn && ports.why.contains("28,232 ports, 36 source addresses"), "{ports:?}");
     let reserved = check(&report, "net.ipv4.ip_local_reserved_ports");
     assert_eq!(reserved.mend.as_deref(), Some("sysctl -w net.ipv4.ip_local_reserved_ports=8080,33000"));
-    // The soft limit counts, for nobody raises it.
-    assert_eq!(check(&report, "nofile").verdict, Verdict::Fail);
-    assert_eq!(report.connections_max, 1024 - 256);
+    // The hard limit counts: crore-bench raises its soft one.
+    assert_eq!(check(&report, "nofile").verdict, Verdict::Warn);
+    assert_eq!(report.connections_max, 1_000_448 - 256);
 
     let host = FakeHost::ready();
     host.put("proc/sys/net/ipv4/ip_local_reserved_ports", "22,8000-8100");
-    assert_eq!(check(&host.ask(load), "net.ipv4.ip_local_reserved_ports").verdict, Verdict::Pass);
+    assert_eq!(check(&host.ask(load()), "net.ipv4.ip_local_reserved_ports").verdict, Verdict::Pass);
     let host = FakeHost::ready();
     host.put("proc/sys/net/ipv4/ip_local_reserved_ports", "\n");
-    let outside = host.ask(Question { port: 443, ..load });
+    let outside = host.ask(Question { listen: SocketAddr::from(([127, 0, 0, 1], 443)), ..load() });
     assert_eq!(check(&outside, "net.ipv4.ip_local_reserved_ports").verdict, Verdict::Pass);
+}
+
+#[test]
+fn both_ends_on_one_host_take_twice_its_files_and_its_memory() {
+    let both = Question { role: Role::Both, cores: 2, connections: 40_000, ..million() };
+    let ask = |host: FakeHost| host.ask(both.clone());
+    let host = FakeHost::ready();
+    host.put("proc/sys/fs/file-max", "61024").put("proc/meminfo", "MemTotal: 1048576 kB\nMemAvailable: 900000 kB\n");
+    let report = ask(host);
+    assert!(report.to_string().contains("40,000 connections to accept and to open"), "{report}");
+    // 1,024 files are open, and each connection takes two.
+    assert_eq!((report.connections_max, report.bounds[0].name), (30_000, "fs.file-max"));
+    assert_eq!(check(&report, "fs.file-max").mend.as_deref(), Some("sysctl -w fs.file-max=150536"));
+    let memory = report.bounds.iter().find(|bound| bound.name == "memory").unwrap();
+    assert_eq!(memory.connections, (900_000 * 1024 - 2 * 8_388_608) / 8800);
+    assert_eq!(check(&report, "net.ipv4.ip_local_port_range").verdict, Verdict::Pass);
+
+    // The server's descriptors are direct, 20,000 in each of two rings; those of the load are all in one.
+    let host = FakeHost::ready();
+    host.put("proc/self/limits", &limits("1024 20000", "unlimited unlimited"));
+    let report = ask(host);
+    assert_eq!((report.connections_max, report.bounds[0].name), (20_000 - 256, "nofile"));
+    assert_eq!(
+        (check(&report, "nofile").verdict, check(&report, "nofile (load)").verdict),
+        (Verdict::Fail, Verdict::Fail)
+    );
+}
+
+#[test]
+fn what_keeps_nofile_from_being_raised_binds_before_it() {
+    let mut host = FakeHost::ready();
+    host.uring = works(DescriptorKind::Regular, "6.12");
+    host.put("proc/self/limits", &limits("4096 8192", "unlimited unlimited")).put("proc/sys/fs/nr_open", "8192");
+    let report = host.ask(Question { cores: 2, ..million() });
+    let first: Vec<_> = report.bounds.iter().take(2).map(|bound| (bound.name, bound.connections)).collect();
+    assert_eq!(first, [("fs.nr_open", 8192 - 64), ("nofile", 8192 - 64)]);
+    // The table of a ring ends where the usual nr_open does, and only the one can be raised.
+    let host = FakeHost::ready();
+    host.put("proc/self/limits", &limits("4096 1048576", "unlimited unlimited"))
+        .put("proc/sys/fs/nr_open", "1048576")
+        .put("proc/meminfo", "MemTotal: 1048576000 kB\nMemAvailable: 1000000000 kB\n");
+    assert_eq!(host.report().bounds[0].name, "direct_descriptors");
+}
+
+#[test]
+fn a_bound_without_a_check_fails_too() {
+    let mut host = FakeHost::ready();
+    host.put("proc/meminfo", "MemTotal: 99048576000 kB\nMemAvailable: 90000000000 kB\n")
+        .put("proc/self/limits", &limits("999999999999 999999999999", "unlimited unlimited"))
+        .put("proc/sys/fs/nr_open", "999999999999");
+    host.uring = works(DescriptorKind::Regular, "6.12");
+    let report = host.ask(Question { connections: (1 << 28) + 1, ..million() });
+    assert!(report.bounds.iter().any(|bound| (bound.name, bound.connections) == ("identifiers", 1 << 28)), "{report}");
+    assert_eq!(report.verdict, Verdict::Fail, "{report}");
 }
 
 /// The scripts and the doctor want the same.
 #[test]
 fn a_host_passes_after_the_scripts() {
     let tuning = concat!(env!("CARGO_MANIFEST_DIR"), "/../tuning");
-    for (role, script) in [(Role::Server, "apply.sh"), (Role::Load, "load-client.sh")] {
+    for (role, script, end) in
+        [(Role::Server, "apply.sh", "server"), (Role::Load, "load-client.sh", "load"), (Role::Both, "apply.sh", "both")]
+    {
         let host = FakeHost::ready();
         host.put("proc/sys/fs/nr_open", "524288")
             .put("proc/sys/fs/file-max", "500000")
@@ -387,12 +492,12 @@ fn a_host_passes_after_the_scripts() {
             .put("proc/self/limits", &limits("1001280 1001280", "unlimited unlimited"));
         let scripts = Command::new("bash")
             .arg(format!("{tuning}/{script}"))
-            .args(["--connections", "1000000", "--cores", "16", "--root"])
+            .args(["--connections", "1000000", "--cores", "16", "--host", end, "--root"])
             .arg(&host.root)
             .output()
             .unwrap();
         assert!(scripts.status.success(), "{}", String::from_utf8_lossy(&scripts.stderr));
-        let report = host.ask(Question { role, ..MILLION });
+        let report = host.ask(Question { role, ..million() });
         assert_eq!(report.verdict, Verdict::Pass, "{report}");
     }
 }

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use crore_engine::uring::raise_descriptor_limit;
 
 use cli::{Cli, Command};
 use environment::Environment;
@@ -31,6 +32,8 @@ use scenario::{Progress, Scenario};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Its soft limit is low for the sake of programs that call select(2).
+    let _ = raise_descriptor_limit();
     // Asked before any thread is pinned.
     cores::CoreList::available();
     match run(Cli::parse().command) {
@@ -54,6 +57,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         }
         Command::Connect(mut options) => (options.json.take(), Scenario::Connect(options)),
         Command::Vanish(mut options) => (options.json.take(), Scenario::Vanish(options)),
+        Command::Fill(mut options) => (options.json.take(), Scenario::Fill(options)),
         Command::Compare(options) => return Ok(compare::run(&options)?),
     };
     let outcome = scenario.run(&Progress::new(scenario.name()))?;

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Connect(ConnectOptions),
     /// Connections that are all reset at once, while others go on.
     Vanish(VanishOptions),
+    /// Connections until there is room for no more: how many the server holds.
+    Fill(FillOptions),
     /// Starts servers, measures them in turn, and writes a report.
     Compare(Box<CompareOptions>),
 }
@@ -263,6 +265,31 @@ pub(crate) struct VanishOptions {
     #[arg(long, value_parser = duration)]
     #[serde(serialize_with = "as_optional_seconds")]
     pub(crate) stall_max: Option<Duration>,
+    /// Writes the result there
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// As many connections as there is room for.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct FillOptions {
+    #[command(flatten)]
+    pub(crate) target: TargetOptions,
+    /// Connections to open at most
+    #[arg(long, default_value_t = u32::MAX, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// There is no room if so many were turned away in a row
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) refusals: u32,
+    /// Nor if those that are tried get no answer for so long
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) stall: Duration,
+    /// How long those that are open have to stay so at the end
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) settle: Duration,
     /// Writes the result there
     #[arg(long)]
     #[serde(skip)]

@@ -10,7 +10,7 @@ use super::connection::{Connection, Inbound, Life, NO_STATUS, State};
 use super::deflate::Compressed;
 use super::error::{ClientError, ProtocolError};
 use super::frame::{self, FIN, RSV1, Stamp, opcode};
-use super::load::{Actions, Load};
+use super::load::{Actions, Load, Refusal};
 use super::{Client, nanoseconds_since};
 
 /// How long a server may take to end a connection whose close handshake is done. Then the client ends it.
@@ -34,6 +34,13 @@ impl Client {
                 let now = self.now_ns();
                 self.receives += 1;
                 let connection = &mut self.connections[slot as usize];
+                if connection.state == State::TurnedAway {
+                    if !armed {
+                        self.ring.receive_multishot(connection.socket, token);
+                    }
+                    self.ring.release(buffer);
+                    return Ok(());
+                }
                 let bytes = &self.ring.bytes(&buffer)[..bytes as usize];
                 let (shape, compress) = (self.config.shape, self.config.compress);
                 let sampled = Compressed::is_sampled(slot);
@@ -52,8 +59,13 @@ impl Client {
                     failure: None,
                 };
                 let received = connection.receive(bytes, life, |connection, inbound| context.take(connection, inbound));
-                let result = context.failure.map_or(received, Err);
-                result.map_err(|source| ClientError::Protocol { slot, source })?;
+                match context.failure.map_or(received, Err) {
+                    Err(ProtocolError::Status(status)) if load.turned_away(slot, Refusal::Status(status)) => {
+                        connection.state = State::TurnedAway;
+                        self.opening -= 1;
+                    }
+                    result => result.map_err(|source| ClientError::Protocol { slot, source })?,
+                }
                 if !armed {
                     self.ring.receive_multishot(connection.socket, token);
                 }
@@ -149,7 +161,7 @@ impl Client {
         token: Token,
         result: Result<u32, Errno>,
         mut outgoing: Outgoing,
-        load: &impl Load,
+        load: &mut impl Load,
     ) -> Result<(), ClientError> {
         let (slot, generation) = split(token);
         let connection = &mut self.connections[slot as usize];
@@ -160,6 +172,12 @@ impl Client {
             Ok(count) => outgoing.advance(count as usize),
             // A close frame that crosses the server's end is not missed.
             Err(_) if connection.state > State::Open => outgoing.advance(outgoing.len()),
+            Err(_) if connection.state == State::TurnedAway => outgoing.advance(outgoing.len()),
+            Err(errno) if connection.state == State::Opening && load.turned_away(slot, Refusal::Failed(errno)) => {
+                connection.state = State::TurnedAway;
+                self.opening -= 1;
+                outgoing.advance(outgoing.len());
+            }
             Err(errno) => return Err(ClientError::Lost { slot, source: errno.into() }),
         }
         if !outgoing.is_empty() {
@@ -185,6 +203,11 @@ impl Client {
         match connection.state {
             State::Closing => self.close(slot, load),
             State::ShuttingDown => connection.state = State::Ended,
+            State::TurnedAway => self.vacate(slot, load),
+            State::Opening if load.turned_away(slot, errno.map_or(Refusal::Closed, Refusal::Failed)) => {
+                self.opening -= 1;
+                self.vacate(slot, load);
+            }
             _ => {
                 let source = errno.map_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof), io::Error::from);
                 return Err(ClientError::Lost { slot, source });
@@ -199,6 +222,13 @@ impl Client {
         self.open -= 1;
         self.ring.close(connection.socket);
         load.closed(slot);
+    }
+
+    fn vacate(&mut self, slot: u32, load: &mut impl Load) {
+        let connection = &mut self.connections[slot as usize];
+        connection.state = State::Vacant;
+        self.ring.close(connection.socket);
+        load.vacated(slot);
     }
 
     pub(super) fn end_lingering(&mut self) {

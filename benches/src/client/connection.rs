@@ -15,6 +15,8 @@ pub(crate) enum State {
     Vacant,
     /// The upgrade was sent, its answer has not come.
     Opening,
+    /// The server has turned it away, and its end has not come.
+    TurnedAway,
     /// Open.
     Open,
     /// This client has sent its close frame.

@@ -78,6 +78,8 @@ pub(crate) enum ClientError {
     /// A connection can't even begin.
     #[error("connection {number} to {address} fails: {source}; is the server running there?")]
     Connect {
+        /// Where it would have been.
+        slot: u32,
         /// Which connection.
         number: u64,
         /// Where to.

@@ -1,7 +1,10 @@
 //! The contract between the client and a scenario.
 
+use std::fmt;
+use std::io;
 use std::time::Duration;
 
+use crore_engine::driver::Errno;
 use crore_engine::uring::DescriptorSetting;
 
 use super::address::Target;
@@ -27,10 +30,40 @@ impl Actions {
     }
 }
 
+/// What is done to a connection that is turned away before it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is answered with another status than 101.
+    Status(u16),
+    /// It is closed.
+    Closed,
+    /// It is reset, or worse.
+    Failed(Errno),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "HTTP status {status}"),
+            Self::Closed => f.write_str("closed"),
+            Self::Failed(errno) => io::Error::from(*errno).fmt(f),
+        }
+    }
+}
+
 /// What a scenario makes of the events of its connections.
 pub(crate) trait Load {
     /// Connection `slot` is open, `latency_ns` after its connect began.
     fn opened(&mut self, _slot: u32, _latency_ns: u64, _actions: &mut Actions) {}
+
+    /// The server turns connection `slot` away before it is open. Whether the load goes on without it; else that is
+    /// its failure.
+    fn turned_away(&mut self, _slot: u32, _refusal: Refusal) -> bool {
+        false
+    }
+
+    /// Nothing is left of connection `slot`, which was turned away.
+    fn vacated(&mut self, _slot: u32) {}
 
     /// A message of the load has come on connection `slot`. Of most compressed ones the time is not known:
     /// [`Stamp::UNSEEN_NS`].

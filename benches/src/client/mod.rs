@@ -29,7 +29,7 @@ use deflate::Compressed;
 pub(crate) use deflate::Takeover;
 pub(crate) use error::STALL;
 pub(crate) use error::{ClientError, ProtocolError};
-pub(crate) use load::{Actions, ClientConfig, Load, Wait};
+pub(crate) use load::{Actions, ClientConfig, Load, Refusal, Wait};
 
 /// How long a turn waits for the kernel before it looks at the clock again.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -135,6 +135,14 @@ impl Client {
         })
     }
 
+    /// Connections that a client can have, as far as the limit of descriptors goes.
+    ///
+    /// # Errors
+    /// No ring.
+    pub(crate) fn connections_max(config: &ClientConfig) -> Result<u32, ClientError> {
+        Ok(probe(config.descriptors)?.descriptors.connections_per_core(1))
+    }
+
     /// Nanoseconds since the client was made.
     pub(crate) fn now_ns(&self) -> u64 {
         nanoseconds_since(self.epoch)
@@ -164,6 +172,22 @@ impl Client {
     /// The kind of descriptor that the ring uses.
     pub(crate) fn descriptor_kind(&self) -> DescriptorKind {
         self.ring.descriptor_kind()
+    }
+
+    /// Connections that are to open, and have not been answered.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.opening + u32::try_from(self.to_open.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Waits no longer for those that are to open: whatever comes of them is no failure.
+    pub(crate) fn give_up(&mut self) {
+        self.to_open.clear();
+        self.opening = 0;
+        for connection in &mut self.connections {
+            if connection.state == State::Opening {
+                connection.state = State::TurnedAway;
+            }
+        }
     }
 
     /// Has connection `slot` opened, in its turn.
@@ -275,7 +299,7 @@ impl Client {
             let Some(slot) = self.to_open.pop_front() else { break };
             let now = self.now_ns();
             let (number, address) = (self.attempts, self.config.target.address);
-            let failed = |source| ClientError::Connect { number, address, source };
+            let failed = |source| ClientError::Connect { slot, number, address, source };
             let socket = self.config.target.connect(number, self.config.reset_at_end).map_err(failed)?;
             let socket = self.ring.adopt(socket.into()).map_err(failed)?;
             self.attempts += 1;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::compare::{Metric, plural};
 use crate::measure::latency::LatencySummary;
 use crate::measure::memory::ProcessMemory;
-use crate::scenario::{IdleMemory, Outcome, Vanishing};
+use crate::scenario::{Filling, IdleMemory, Outcome, Vanishing};
 
 /// One round of a comparison, on one line.
 pub(crate) fn line(label: &str, outcome: &Outcome) -> String {
@@ -131,6 +131,18 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     if let Some(vanishing) = &outcome.vanish {
         text.push_str(&vanished(vanishing));
     }
+    if let Some(filling) = &outcome.fill {
+        text.push_str(&filled(filling));
+    }
+    text
+}
+
+fn filled(filling: &Filling) -> String {
+    let mut text = format!("room         {} connections: {}", filling.open, filling.end.text());
+    for (what, count) in &filling.turned_away {
+        let _ = write!(text, "; {what}: {count}");
+    }
+    text.push('\n');
     text
 }
 

@@ -4,6 +4,7 @@ mod calibration;
 mod connect;
 mod echo;
 mod fanout;
+mod fill;
 mod hold;
 mod idle;
 mod vanish;
@@ -15,7 +16,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::{
-    ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, HoldOptions, IdleOptions, TargetOptions, VanishOptions,
+    ClientOptions, ConnectOptions, EchoOptions, FanoutOptions, FillOptions, HoldOptions, IdleOptions, TargetOptions,
+    VanishOptions,
 };
 use crate::client::frame::Shape;
 use crate::client::{Client, ClientConfig, ClientError, Load, STALL, Target, TargetError};
@@ -23,6 +25,7 @@ use crate::cores::{CoreError, CoreList, client_core};
 use crate::measure::MeasureError;
 use crate::measure::latency::{Latencies, LatencySummary};
 use crate::measure::usage::Usage;
+pub(crate) use fill::Filling;
 pub(crate) use hold::HoldOutcome;
 pub(crate) use vanish::Vanishing;
 pub(crate) use weight::IdleMemory;
@@ -146,6 +149,8 @@ pub(crate) enum Scenario {
     Connect(ConnectOptions),
     /// A mass disconnect.
     Vanish(VanishOptions),
+    /// As many connections as there is room for.
+    Fill(FillOptions),
 }
 
 /// What came of a scenario.
@@ -174,6 +179,8 @@ pub(crate) struct Outcome {
     pub(crate) hold: Option<HoldOutcome>,
     /// What a mass disconnect did to others.
     pub(crate) vanish: Option<Vanishing>,
+    /// How many connections there was room for.
+    pub(crate) fill: Option<Filling>,
 }
 
 impl Outcome {
@@ -190,6 +197,7 @@ impl Outcome {
             idle: None,
             hold: None,
             vanish: None,
+            fill: None,
         }
     }
 }
@@ -233,6 +241,7 @@ impl Scenario {
             Self::Hold(_) => "hold",
             Self::Connect(_) => "connect",
             Self::Vanish(_) => "vanish",
+            Self::Fill(_) => "fill",
         }
     }
 
@@ -245,6 +254,7 @@ impl Scenario {
             Self::Hold(options) => &options.target,
             Self::Connect(options) => &options.target,
             Self::Vanish(options) => &options.target,
+            Self::Fill(options) => &options.target,
         }
     }
 
@@ -267,6 +277,7 @@ impl Scenario {
                     Self::Hold(options) => hold::run(options, &run, progress),
                     Self::Connect(options) => connect::run(options, &run, progress),
                     Self::Vanish(options) => vanish::run(options, &run, progress),
+                    Self::Fill(options) => fill::run(options, &run, progress),
                 }
             });
             let outcome = client.map_err(ScenarioError::Thread)?.join();

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Parser;
-use crore_engine::{Compression, Context, Engine, Handler, Limits, Message, Running};
+use crore_engine::{Compression, Context, Engine, Handler, Limits, Message, Request, Response, Running};
 use crore_server::config::Config;
 
-use super::{Outcome, Progress, Scenario, ScenarioError};
+use super::{Outcome, Progress, Scenario, ScenarioError, fill};
 use crate::cli::{Cli, Command};
 
 /// What a server of these tests does with a message.
@@ -77,6 +77,7 @@ fn run_with(server: Running, arguments: &str) -> Result<Outcome, ScenarioError> 
         Command::Hold(options) => Scenario::Hold(options),
         Command::Connect(options) => Scenario::Connect(options),
         Command::Vanish(options) => Scenario::Vanish(options),
+        Command::Fill(options) => Scenario::Fill(options),
         Command::Compare(_) => panic!("one scenario"),
     };
     let outcome = scenario.run(&Progress::new(scenario.name()));
@@ -193,6 +194,62 @@ fn who_stays_is_watched_while_the_others_vanish() {
             assert!(round.memory.is_some(), "{round:?}");
         }
     }
+}
+
+/// A server that upgrades so many connections and answers the others with 503.
+struct Room(u32);
+
+impl Handler for Room {
+    type Connection = ();
+
+    fn on_request(&mut self, _: &mut Context<'_>, (): &mut (), _: &Request<'_>) -> crore_engine::Answer {
+        let Some(left) = self.0.checked_sub(1) else {
+            return crore_engine::Answer::Respond(Response::text(503, "full\n"));
+        };
+        self.0 = left;
+        crore_engine::Answer::upgrade()
+    }
+}
+
+#[test]
+fn connections_are_opened_until_there_is_no_room() {
+    const FILL: &str = "fill --refusals 100 --settle 0s";
+    let limits = Limits { connections_per_core_max: Some(40), ..Limits::default() };
+    for descriptors in ["auto", "regular"] {
+        let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(2).limits(limits.clone());
+        let server = engine.start(|_core| Server(Answer::Nothing)).expect("io_uring is there");
+        let line = format!("{FILL} --connections 1000 --descriptors {descriptors}");
+        let outcome = run_with(server, &line).expect("it fills");
+        let text = crate::report::terminal::outcome(&outcome);
+        assert!(text.contains("room         80 connections: all others are turned away; "), "{text}");
+        let filling = outcome.fill.expect("a filling");
+        // Those that a core turned away found room in the other one.
+        assert_eq!((filling.open, filling.end), (80, fill::End::Full));
+        assert!(filling.turned_away.values().sum::<u64>() >= 100, "{filling:?}");
+    }
+    let engine = || Engine::bind("127.0.0.1:0").expect("an address").cores(1);
+    let server = engine().start(|_core| Room(30)).expect("io_uring is there");
+    let filling = run_with(server, &format!("{FILL} --connections 1000")).expect("it fills").fill.expect("a filling");
+    assert_eq!((filling.open, filling.end), (30, fill::End::Full));
+    assert!(filling.turned_away.keys().eq(["HTTP status 503"]), "{filling:?}");
+    let server = engine().start(|_core| Room(30)).expect("io_uring is there");
+    let filling = run_with(server, &format!("{FILL} --connections 20")).expect("it fills").fill.expect("a filling");
+    assert_eq!((filling.open, filling.end), (20, fill::End::Complete));
+}
+
+#[test]
+fn connections_that_get_no_answer_are_waited_for_no_longer_than_said() {
+    // Nobody accepts from it; the kernel does.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let line = format!(
+        "crore-bench fill --connections 10 --stall 300ms --settle 0s --url ws://{}/",
+        listener.local_addr().expect("it has one")
+    );
+    let Command::Fill(options) = Cli::try_parse_from(line.split(' ')).expect("good arguments").command else {
+        panic!("it is a fill");
+    };
+    let filling = Scenario::Fill(options).run(&Progress::new("fill")).expect("it ends").fill.expect("a filling");
+    assert_eq!((filling.open, filling.end), (0, fill::End::Silent));
 }
 
 #[test]

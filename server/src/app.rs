@@ -74,12 +74,15 @@ impl Server {
         let Self { config, router } = self;
         let cores = config.workers();
         let shared = Arc::new(Shared::new(&config, router, cores));
-        Engine::bind(config.listen)?
+        let known = Arc::clone(&shared);
+        let running = Engine::bind(config.listen)?
             .cores(cores)
             .limits(config.engine)
             .compression(config.compression.enabled.then_some(config.compression.settings))
             .descriptors(config.descriptors)
-            .start(move |_| Session::new(Arc::clone(&shared)))
+            .start(move |_| Session::new(Arc::clone(&shared)))?;
+        known.room.get_or_init(|| running.room());
+        Ok(running)
     }
 
     /// Runs the server until SIGINT or SIGTERM, then drains it: a close frame (1001) to everyone, and

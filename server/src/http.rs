@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crore_engine::protocol::handshake::is_upgrade;
-use crore_engine::{EngineHandle, Request, Response, Stats};
+use crore_engine::{EngineHandle, Request, Response, Room, Stats};
 
 use crate::config::HttpConfig;
-use crate::metrics;
+use crate::metrics::{self, Bounds};
 
 /// The page for newcomers: one file, nothing to fetch.
 const PAGE: &str = include_str!("page/index.html");
@@ -49,12 +49,23 @@ impl Site {
 
     /// The answer to a request, or `None` if it is for the engine to upgrade it (or to say what an
     /// upgrade takes).
-    pub(crate) fn answer(&self, request: &Request<'_>, uptime: Duration, engine: &EngineHandle) -> Option<Response> {
+    pub(crate) fn answer(
+        &self,
+        request: &Request<'_>,
+        uptime: Duration,
+        engine: &EngineHandle,
+        room: Option<&Room>,
+    ) -> Option<Response> {
         match self.route(request.method, request.path, is_upgrade(request)) {
             Route::WebSocket => None,
             Route::Page => self.page.as_deref().map(page),
             Route::Health => Some(health(uptime, &engine.stats())),
-            Route::Metrics => Some(metrics::response(uptime, &engine.stats(), &engine.memory())),
+            Route::Metrics => Some(metrics::response(
+                uptime,
+                &engine.stats(),
+                &engine.memory(),
+                room.map(|room| Bounds::new(room, engine.cores())),
+            )),
             Route::NotFound => Some(self.not_found()),
             Route::MethodNotAllowed => {
                 let mut response = Response::text(405, "only GET and HEAD are allowed here\n");

@@ -1,10 +1,10 @@
 //! The server as the engine sees it: one [`Session`] on each core, one [`Connection`] for each client.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crore_engine::clock::unix_ms;
-use crore_engine::{Answer, Closed, ConnectionId, Context, Handler, Message, Request, Response};
+use crore_engine::{Answer, Closed, ConnectionId, Context, Handler, Message, Request, Response, Room};
 
 use crate::call::Call;
 use crate::channel::ChannelRules;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     welcome: Option<String>,
     trust_user_header: bool,
     started: Instant,
+    /// What the engine has room for, once it has started.
+    pub(crate) room: OnceLock<Room>,
 }
 
 impl Shared {
@@ -55,6 +57,7 @@ impl Shared {
             welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
             trust_user_header: config.identity.trust_user_header,
             started: Instant::now(),
+            room: OnceLock::new(),
         }
     }
 }
@@ -147,7 +150,7 @@ impl Handler for Session {
 
     fn on_request(&mut self, context: &mut Context<'_>, connection: &mut Connection, request: &Request<'_>) -> Answer {
         let uptime = self.shared.started.elapsed();
-        if let Some(response) = self.shared.site.answer(request, uptime, context.handle()) {
+        if let Some(response) = self.shared.site.answer(request, uptime, context.handle(), self.shared.room.get()) {
             return Answer::Respond(response);
         }
         if self.shared.trust_user_header

@@ -262,11 +262,23 @@ impl Client {
     /// # Errors
     /// The ring is unusable.
     pub(crate) fn reset_all(mut self) -> Result<(), ClientError> {
-        let mut armed = 0_u32;
+        self.reset(u32::MAX)
+    }
+
+    /// Resets so many of the connections. All that can be done afterwards is to end.
+    ///
+    /// # Errors
+    /// The ring is unusable.
+    pub(crate) fn reset(&mut self, count: u32) -> Result<(), ClientError> {
+        let (mut armed, mut done) = (0_u32, 0);
         for (slot, connection) in (0..).zip(&self.connections) {
             if connection.state == State::Vacant {
                 continue;
             }
+            if done == count {
+                break;
+            }
+            done += 1;
             // A socket is released, and its peer told, when no request on it is in flight.
             self.ring.cancel(token(slot, connection.generation));
             self.ring.close(connection.socket);

@@ -17,6 +17,9 @@ use crate::client::{Actions, Client, ClientError, Load, Refusal};
 use crate::measure::latency::Latencies;
 use crate::measure::usage::Observer;
 
+/// Files that are open at a time for what is measured and written at the end.
+const FILES_SPARE: u32 = 64;
+
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Filling {
@@ -131,10 +134,12 @@ pub(super) fn run(options: &FillOptions, run: &Run, progress: &Progress) -> Resu
             Err(error) => return Err(error.into()),
         }
     };
-    let usage = observer.usage_since(&before, u64::from(load.open))?;
     // Whoever is open stays so.
     client.give_up();
     super::load_for("settling", options.settle, &mut client, &mut load, progress)?;
+    // Where the host is out of files, none is left to look at it; and those who wait for the server get the first ones.
+    client.reset(2 * config.window + FILES_SPARE)?;
+    let usage = observer.usage_since(&before, u64::from(load.open))?;
     let mut outcome = Outcome::new("connection", u64::from(load.open), usage, &load.latencies, &client);
     outcome.fill = Some(Filling { open: load.open, turned_away: load.turned_away, end });
     Ok(outcome)

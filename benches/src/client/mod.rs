@@ -165,7 +165,7 @@ impl Client {
     }
 
     /// Connections that it has slots for.
-    pub(crate) const fn connections_max(&self) -> u32 {
+    pub(crate) const fn slots(&self) -> u32 {
         self.config.connections
     }
 

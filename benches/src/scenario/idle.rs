@@ -48,7 +48,7 @@ impl Clients {
     fn open(&mut self, wanted: u32, load: &mut Quiet, progress: &Progress) -> Result<(), ScenarioError> {
         let mut before = 0;
         for client in &mut self.0 {
-            let share = client.connections_max().min(wanted - before);
+            let share = client.slots().min(wanted - before);
             client.open_up_to(share, load, |open| progress.at(before + open))?;
             before += share;
         }

@@ -105,7 +105,7 @@ impl Watch<'_> {
         while self.answered + self.load.messages < self.sender.sent() {
             self.client.turn(&mut self.load)?;
             if begin.elapsed() > super::STALL {
-                return Err(ScenarioError::Silent { connections: self.client.connections_max() });
+                return Err(ScenarioError::Silent { connections: self.client.slots() });
             }
         }
         let stopped = Stopped::new(server)?;

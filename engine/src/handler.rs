@@ -478,6 +478,12 @@ impl Actions {
         }
     }
 
+    /// Frees the room that is kept for the next ones.
+    pub(crate) fn trim(&mut self) {
+        debug_assert!(self.is_empty(), "what a handler has asked for is applied when it returns");
+        *self = Self::default();
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty() && self.spawned.is_empty()
     }

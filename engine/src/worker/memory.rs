@@ -70,6 +70,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Pools shrink to what was needed of late, and the lists of a turn that was larger than most.
     fn trim(&mut self) {
+        self.actions.trim();
         self.corks.trim();
         self.partials.trim();
         if let Some(deflating) = &mut self.deflating {
@@ -81,6 +82,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         self.leaving.trim();
         self.expired.shrink_to(LIST_ENTRIES_KEPT_MAX);
+        self.spawned.shrink_to(LIST_ENTRIES_KEPT_MAX);
         self.driver.trim();
         self.handler.on_trim();
     }

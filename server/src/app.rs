@@ -35,6 +35,7 @@ use crate::wire::Refusal;
 pub struct Server {
     config: Config,
     router: Router,
+    on_trim: fn(),
 }
 
 /// Why a server did not start, or ended before its time.
@@ -52,7 +53,7 @@ impl Server {
     /// A server with the types of the [protocol](crate::wire).
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, router: Router::standard() }
+        Self { config, router: Router::standard(), on_trim: || {} }
     }
 
     /// Lets a handler answer the messages of a type, in place of the built-in one if there is one.
@@ -66,14 +67,23 @@ impl Server {
         self
     }
 
+    /// Calls `trim` on each core's thread when that has given back to the allocator what it does without: every
+    /// second of traffic, and a few times after it. The allocator of a program is its own choice, and so is how to
+    /// make it return what is free to the kernel.
+    #[must_use]
+    pub fn on_trim(mut self, trim: fn()) -> Self {
+        self.on_trim = trim;
+        self
+    }
+
     /// Starts the server, and leaves signals to the caller.
     ///
     /// # Errors
     /// The address is taken, the kernel refuses, a limit is too low: the error says what to change.
     pub fn start(self) -> Result<Running, Error> {
-        let Self { config, router } = self;
+        let Self { config, router, on_trim } = self;
         let cores = config.workers();
-        let shared = Arc::new(Shared::new(&config, router, cores));
+        let shared = Arc::new(Shared::new(&config, router, on_trim, cores));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)

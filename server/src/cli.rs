@@ -113,7 +113,7 @@ impl Serve {
         })
     }
 
-    fn run(self) -> ExitCode {
+    fn run(self, on_trim: fn()) -> ExitCode {
         let config = match self.config() {
             Ok(config) => config,
             Err(code) => return code,
@@ -121,7 +121,7 @@ impl Serve {
         log::start(&config.log);
         // The soft limit is low for the sake of programs that call select(2).
         let _ = raise_descriptor_limit();
-        match Server::new(config).run() {
+        match Server::new(config).on_trim(on_trim).run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("{error}");
@@ -136,13 +136,14 @@ const USAGE: u8 = 2;
 
 /// Does what the command line says, and returns what the process should exit with: 0 after a drain,
 /// 1 if the server could not start or go on, 2 if the configuration is wrong; the doctor's own are its verdict.
+/// `on_trim` is for [`Server::on_trim`].
 #[must_use]
-pub fn run() -> ExitCode {
+pub fn run(on_trim: fn()) -> ExitCode {
     let Cli { command, serve } = Cli::parse();
     match command {
-        Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Serve(serve)) => serve.run(on_trim),
         Some(Command::Doctor(doctor)) => doctor.run(),
-        None => serve.run(),
+        None => serve.run(on_trim),
     }
 }
 

@@ -21,9 +21,6 @@ const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
 /// Bytes of the text that a session keeps for its next message.
 const TEXT_KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of a block that mimalloc gives a page of its own. It is never written to, and takes no memory.
-const PURGING_BLOCK_BYTES: usize = 4 * 1024 * 1024;
-
 /// The header that names a user, where a proxy vouches for it.
 const USER_HEADER: &str = "X-User-ID";
 
@@ -37,13 +34,14 @@ pub(crate) struct Shared {
     site: Site,
     welcome: Option<String>,
     trust_user_header: bool,
+    on_trim: fn(),
     started: Instant,
     /// What the engine has room for, once it has started.
     pub(crate) room: OnceLock<Room>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: &Config, router: Router, cores: usize) -> Self {
+    pub(crate) fn new(config: &Config, router: Router, on_trim: fn(), cores: usize) -> Self {
         Self {
             channels: ChannelRules::new(config.channels.clone()),
             clients: config.clients.clone(),
@@ -56,6 +54,7 @@ impl Shared {
             site: Site::new(&config.http),
             welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
             trust_user_header: config.identity.trust_user_header,
+            on_trim,
             started: Instant::now(),
             room: OnceLock::new(),
         }
@@ -176,10 +175,11 @@ impl Handler for Session {
         }
     }
 
-    /// mimalloc returns what is freed to the kernel a second later at the earliest, and then only when another page is
-    /// freed: on a core that has become quiet, never. A block that is a page of its own is such a page.
+    /// What the next message needs it makes again: cheap, once a second.
     fn on_trim(&mut self) {
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(PURGING_BLOCK_BYTES)));
+        self.text = String::new();
+        self.recipients = Vec::new();
+        (self.shared.on_trim)();
     }
 
     fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Connection, message: Message<'_>) {
@@ -202,6 +202,7 @@ impl Handler for Session {
         if let Err(refusal) = outcome {
             refuse(context, text, message.id(), &refusal, now_ms);
         }
+        text.clear();
         text.shrink_to(TEXT_KEPT_BYTES_MAX);
     }
 

@@ -1,31 +1,18 @@
 //! The program as a service: what it tells systemd, and what the doctor foretells of it.
 
-use std::io::{BufRead, BufReader};
+mod program;
+
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
 use tungstenite::WebSocket;
 
-/// Far longer than anything here takes; it only keeps a failing test from waiting for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+use program::{PATIENCE, Program};
 
-/// The program at work; killed if the test ends before it does.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Program {
-    fn terminate(&self) {
-        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
-    }
+fn terminate(program: &Program) {
+    assert!(Command::new("kill").arg(program.child.id().to_string()).status().unwrap().success());
 }
 
 /// A shell that becomes the program under a limit of so many descriptors.
@@ -48,14 +35,13 @@ fn systemd_hears_of_the_start_of_life_and_of_the_end() {
         let length = socket.recv(&mut bytes).expect("the program says something");
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     };
-    let program = Command::new(env!("CARGO_BIN_EXE_crore"))
-        .args(["--listen", "127.0.0.1:0", "--cores", "2"])
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "200000")
-        .env("CRORE_LOG_LEVEL", "error")
-        .spawn()
-        .unwrap();
-    let mut program = Program(program);
+    let mut program = Program::run(
+        Command::new(env!("CARGO_BIN_EXE_crore"))
+            .args(["--listen", "127.0.0.1:0", "--cores", "2"])
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "200000")
+            .env("CRORE_LOG_LEVEL", "error"),
+    );
     let ready = hear();
     assert!(ready.starts_with("READY=1\nSTATUS=listening on 127.0.0.1:"), "{ready}");
     let address: SocketAddr = ready.split(['\n', ',', ' ']).find_map(|word| word.parse().ok()).unwrap();
@@ -64,7 +50,7 @@ fn systemd_hears_of_the_start_of_life_and_of_the_end() {
     }
     let (_client, _) = tungstenite::client("ws://localhost/ws", TcpStream::connect(address).unwrap()).unwrap();
     while !hear().contains(", 1 of ") {}
-    program.terminate();
+    terminate(&program);
     let stopping = loop {
         let heard = hear();
         if !heard.contains("WATCHDOG") {
@@ -73,7 +59,7 @@ fn systemd_hears_of_the_start_of_life_and_of_the_end() {
     };
     assert_eq!(stopping, "STOPPING=1\nSTATUS=draining 1 connections\n");
     drop(_client);
-    assert!(program.0.wait().unwrap().success());
+    assert!(program.child.wait().unwrap().success());
     std::fs::remove_dir_all(directory).unwrap();
 }
 
@@ -93,20 +79,11 @@ fn the_server_holds_exactly_as_many_connections_as_the_doctor_foretells() {
         let most = report["connections_max"].as_u64().unwrap();
         assert_eq!(report["bounds"][0]["name"], "nofile");
         assert!((100..400).contains(&most), "{report}");
-        let mut program = limited(400, &["--listen", "127.0.0.1:0", "--cores", "1"])
-            .env("CRORE_DESCRIPTORS", kind)
-            .env("CRORE_LIMITS_CONNECTIONS_PER_USER_MAX", "1000")
-            .env("CRORE_LOG_FORMAT", "json")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(program.stderr.take().unwrap()).lines();
-        let program = Program(program);
-        let address = log.by_ref().find_map(|line| {
-            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            event["address"].as_str().map(str::to_owned)
-        });
-        let address: SocketAddr = address.unwrap().parse().unwrap();
+        let (program, address) = Program::serve(
+            limited(400, &["--cores", "1"])
+                .env("CRORE_DESCRIPTORS", kind)
+                .env("CRORE_LIMITS_CONNECTIONS_PER_USER_MAX", "1000"),
+        );
         let open = || -> Option<WebSocket<TcpStream>> {
             let stream = TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use crore_engine::uring::raise_descriptor_limit;
+use rustix::thread::disable_transparent_huge_pages;
 
 use crate::app::Server;
 use crate::config::{Config, Flag};
@@ -121,6 +122,8 @@ impl Serve {
         log::start(&config.log);
         // The soft limit is low for the sake of programs that call select(2).
         let _ = raise_descriptor_limit();
+        // A huge page stays for a few bytes that are in use, and khugepaged fills the gaps that were given back.
+        let _ = disable_transparent_huge_pages(true);
         match Server::new(config).on_trim(on_trim).run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -51,9 +51,9 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | `clock` `driver` `id` `limits` `memory` `message` `stats` | each other |
+//! | `clock` `driver` `free_list` `id` `limits` `memory` `message` `stats` | each other |
 //! | `handler` `handle` | those, and the types of `protocol`, `mesh` and `topics` that are part of the contract |
-//! | `protocol` `mesh` `topics` | `limits` `id` `message` |
+//! | `protocol` `mesh` `topics` | `limits` `id` `message` `free_list` |
 //! | `uring` | `limits` `id` `driver` |
 //! | `capacity` | `limits` `uring` |
 //! | `worker` | every module but `uring`, which it sees only as [`driver::Driver`] |
@@ -67,6 +67,7 @@ mod capacity;
 pub mod clock;
 pub mod driver;
 mod engine;
+mod free_list;
 mod handle;
 mod handler;
 mod host;

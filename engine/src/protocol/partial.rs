@@ -11,6 +11,7 @@ use super::frame::{
 };
 use super::mask::{append_unmasked, apply_mask, rotate};
 use super::utf8::Utf8Validator;
+use crate::free_list::FreeList;
 use crate::limits::RECEIVE_BUFFER_BYTES;
 
 mod compressed;
@@ -387,10 +388,8 @@ fn make_room(payload: &mut Vec<u8>, more: usize, length_max: usize) {
 /// every turn does not go to the allocator for it.
 #[derive(Default)]
 pub struct PartialPool {
-    #[expect(clippy::vec_box, reason = "a decoder keeps the box; unboxed, each use would copy and allocate")]
-    free: Vec<Box<Partial>>,
-    /// How few partials have lain here since the last trim: so many were not needed.
-    spare: usize,
+    /// Boxed, as a decoder keeps them; unboxed, each use would copy and allocate.
+    free: FreeList<Box<Partial>, POOLED_PARTIALS_MAX>,
     held: HeapBytes,
     pub(super) inflaters: Inflaters,
 }
@@ -399,7 +398,7 @@ impl PartialPool {
     /// An empty pool; it holds no memory before the first partial comes back.
     #[must_use]
     pub const fn new() -> Self {
-        Self { free: Vec::new(), spare: 0, held: HeapBytes::ZERO, inflaters: Inflaters::new() }
+        Self { free: FreeList::new(), held: HeapBytes::ZERO, inflaters: Inflaters::new() }
     }
 
     /// How many bytes of heap the pool keeps for later use.
@@ -426,9 +425,7 @@ impl PartialPool {
 
     /// Frees what has not been needed since the last time.
     pub fn trim(&mut self) {
-        let needed = self.free.len() - self.spare;
-        self.free.truncate(needed);
-        self.spare = needed;
+        self.free.trim();
         self.inflaters.trim();
     }
 
@@ -439,9 +436,7 @@ impl PartialPool {
     }
 
     pub(super) fn take(&mut self) -> Box<Partial> {
-        let partial = self.free.pop().unwrap_or_else(Partial::new);
-        self.spare = self.spare.min(self.free.len());
-        partial
+        self.free.take().unwrap_or_else(Partial::new)
     }
 
     /// Counts what a partial holds now.
@@ -456,14 +451,11 @@ impl PartialPool {
         if let Some(inflater) = partial.inflater.take() {
             self.inflaters.give_back(inflater);
         }
-        if self.free.len() == POOLED_PARTIALS_MAX {
-            return;
-        }
         partial.reset();
         partial.window = Window::new();
         if partial.payload.capacity() > POOLED_PAYLOAD_BYTES_MAX {
             partial.payload = Vec::new();
         }
-        self.free.push(partial);
+        self.free.give_back(partial);
     }
 }

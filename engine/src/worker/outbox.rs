@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::connection::{Connection, NONE};
 use super::held::owned_bytes;
 use crate::driver::{FrameBytes, Outgoing, SharedBytes};
+use crate::free_list::FreeList;
 use crate::limits::{
     CORK_BYTES_MAX, JOIN_COPY_BYTES_MAX, LIST_ENTRIES_KEPT_MAX, Limits, SEND_BUFFER_KEPT_BYTES_MAX,
     SEND_BUFFERS_KEPT_MAX, SlowConsumer,
@@ -31,9 +32,7 @@ pub(super) struct Cork {
 #[derive(Default)]
 pub(super) struct Corks {
     pub(super) list: Vec<Cork>,
-    buffers: Vec<Vec<u8>>,
-    /// How few buffers have lain here since the last trim: so many were not needed.
-    buffers_spare: usize,
+    buffers: FreeList<Vec<u8>, SEND_BUFFERS_KEPT_MAX>,
     /// Frames that several connections are sent, each counted once. What another core has encoded is counted on
     /// every core that refers to it.
     shared_bytes: usize,
@@ -42,16 +41,14 @@ pub(super) struct Corks {
 impl Corks {
     /// An empty buffer.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
-        let buffer = self.buffers.pop().unwrap_or_default();
-        self.buffers_spare = self.buffers_spare.min(self.buffers.len());
-        buffer
+        self.buffers.take().unwrap_or_default()
     }
 
     /// Takes a buffer back for reuse, if it is worth keeping.
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.buffers.len() < SEND_BUFFERS_KEPT_MAX && buffer.capacity() <= SEND_BUFFER_KEPT_BYTES_MAX {
+        if buffer.capacity() <= SEND_BUFFER_KEPT_BYTES_MAX {
             buffer.clear();
-            self.buffers.push(buffer);
+            self.buffers.give_back(buffer);
         }
     }
 
@@ -87,10 +84,7 @@ impl Corks {
 
     /// Frees what has not been needed since the last time.
     pub(super) fn trim(&mut self) {
-        let needed = self.buffers.len() - self.buffers_spare;
-        self.buffers.truncate(needed);
-        self.buffers.shrink_to_fit();
-        self.buffers_spare = needed;
+        self.buffers.trim();
         self.list.shrink_to(LIST_ENTRIES_KEPT_MAX);
     }
 

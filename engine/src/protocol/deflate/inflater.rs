@@ -3,6 +3,7 @@
 use zlib_rs::{Inflate, InflateFlush, Status};
 
 use super::{TAIL, WINDOW_BITS_MAX};
+use crate::free_list::FreeList;
 use crate::limits::RECEIVE_BUFFER_BYTES;
 
 /// Decompressors that a core keeps for reuse: one for each compressed message that has come in part
@@ -114,10 +115,8 @@ pub struct Decompressed {
 /// The decompressors of one core that are not in use, and the buffer that they write to.
 #[derive(Default)]
 pub(in crate::protocol) struct Inflaters {
-    #[expect(clippy::vec_box, reason = "a message keeps the box; unboxed, each use would move kilobytes")]
-    free: Vec<Box<Inflater>>,
-    /// How few have lain here since the last trim: so many were not needed.
-    spare: usize,
+    /// Boxed, as a message keeps them; unboxed, each use would move kilobytes.
+    free: FreeList<Box<Inflater>, INFLATERS_KEPT_MAX>,
     output: Vec<u8>,
     /// Whether the output buffer has been needed since the last trim.
     output_used: bool,
@@ -127,8 +126,7 @@ pub(in crate::protocol) struct Inflaters {
 impl Inflaters {
     pub(in crate::protocol) const fn new() -> Self {
         Self {
-            free: Vec::new(),
-            spare: 0,
+            free: FreeList::new(),
             output: Vec::new(),
             output_used: false,
             decompressed: Decompressed { messages: 0, bytes_in: 0, bytes_out: 0 },
@@ -137,24 +135,19 @@ impl Inflaters {
 
     /// A decompressor for a message that can refer back to `window`.
     pub(in crate::protocol) fn take(&mut self, window: &[u8]) -> Result<Box<Inflater>, InflateError> {
-        let mut inflater = self.free.pop().unwrap_or_else(Inflater::new);
-        self.spare = self.spare.min(self.free.len());
+        let mut inflater = self.free.take().unwrap_or_else(Inflater::new);
         inflater.begun = false;
         inflater.start(window)?;
         Ok(inflater)
     }
 
     pub(in crate::protocol) fn give_back(&mut self, inflater: Box<Inflater>) {
-        if self.free.len() < INFLATERS_KEPT_MAX {
-            self.free.push(inflater);
-        }
+        self.free.give_back(inflater);
     }
 
     /// Frees what has not been needed since the last time.
     pub(in crate::protocol) fn trim(&mut self) {
-        let needed = self.free.len() - self.spare;
-        self.free.truncate(needed);
-        self.spare = needed;
+        self.free.trim();
         if !std::mem::take(&mut self.output_used) {
             self.output = Vec::new();
         }
@@ -162,7 +155,7 @@ impl Inflaters {
 
     /// How many bytes of heap are kept.
     pub(in crate::protocol) fn heap_bytes(&self) -> usize {
-        self.free.len() * Inflater::HEAP_BYTES + self.output.capacity()
+        self.free.iter().count() * Inflater::HEAP_BYTES + self.output.capacity()
     }
 
     /// The buffer for output, made at the first use.

@@ -5,8 +5,14 @@
 //! for TLS as long as there is no TLS.
 //!
 //! Memory comes back. What a connection does not use any more is freed with it or goes to its core's pools; a pool
-//! frees what it could do without for [`TRIM_INTERVAL_MS`](crate::limits::TRIM_INTERVAL_MS). Whether the process
-//! shrinks by that is up to its allocator, which [`Handler::on_trim`](crate::Handler::on_trim) may ask to.
+//! frees what it could do without for [`TRIM_INTERVAL_MS`](crate::limits::TRIM_INTERVAL_MS), and when nothing has
+//! happened for as long, the rest. Whether the process shrinks by that is up to its allocator, which
+//! [`Handler::on_trim`](crate::Handler::on_trim) may ask to. Receive buffers are resident from the start, so that no
+//! message touches one for the first time. What stays are the slots: as many as there were connections at one time.
+//!
+//! The server `crore` asks mimalloc to return everything that is free, and keeps off huge pages, each of which stays
+//! as a whole for a few bytes in use: three seconds after 1 MB from and to each of 100 connections its resident set
+//! is within 1 % of what it was. `server/tests/memory.rs` holds it to 5 %.
 //!
 //! A count changes where memory is taken and given back, never with a message that finds room; what other threads
 //! read is as old as the core's last tick ([`TICK_MS`](crate::limits::TICK_MS)).

@@ -13,8 +13,10 @@ use tungstenite::{Message, WebSocket};
 
 use program::{PATIENCE, Program};
 
-/// Connections of the burst; `CRORE_TEST_CONNECTIONS` sets another number, and 2 MB for each are needed.
+/// Connections of the burst; [`CONNECTIONS_VARIABLE`] sets another number, and 2 MB for each are needed.
 const CONNECTIONS: usize = 100;
+
+const CONNECTIONS_VARIABLE: &str = "CRORE_TEST_CONNECTIONS";
 
 /// Bytes of the data in one message: with the rest of it a little less than a server takes by default.
 const DATA_BYTES: usize = 1_000_000;
@@ -28,8 +30,8 @@ const REST: Duration = Duration::from_secs(4);
 type Client = WebSocket<TcpStream>;
 
 fn connections() -> usize {
-    let number = std::env::var("CRORE_TEST_CONNECTIONS");
-    number.map_or(CONNECTIONS, |number| number.parse().expect("CRORE_TEST_CONNECTIONS is a number"))
+    let number = std::env::var(CONNECTIONS_VARIABLE);
+    number.map_or(CONNECTIONS, |number| number.parse().expect("a number of connections"))
 }
 
 fn connect(address: SocketAddr) -> Client {
@@ -125,6 +127,8 @@ fn after_a_burst_to_every_connection_memory_is_back_within_five_percent() {
     let (program, address) = Program::serve(
         Command::new(env!("CARGO_BIN_EXE_crore"))
             .args(["--cores", CORES])
+            // It would be a setting that does not exist.
+            .env_remove(CONNECTIONS_VARIABLE)
             .env("CRORE_HTTP_METRICS", "true")
             .env("CRORE_LIMITS_CONNECTIONS_PER_USER_MAX", "1000000")
             // Nobody reads between the steps, and so nobody answers pings. On a busy machine all of it takes long.

@@ -8,7 +8,8 @@
 //! frees what it could do without for [`TRIM_INTERVAL_MS`](crate::limits::TRIM_INTERVAL_MS), and when nothing has
 //! happened for as long, the rest. Whether the process shrinks by that is up to its allocator, which
 //! [`Handler::on_trim`](crate::Handler::on_trim) may ask to. Receive buffers are resident from the start, so that no
-//! message touches one for the first time. What stays are the slots: as many as there were connections at one time.
+//! message touches one for the first time. The slots of connections stay, as many as there were at one
+//! time, until a core has none at all.
 //!
 //! The server `crore` asks mimalloc to return everything that is free, and keeps off huge pages, each of which stays
 //! as a whole for a few bytes in use: three seconds after 1 MB from and to each of 100 connections its resident set
@@ -63,8 +64,8 @@ macro_rules! classes {
 }
 
 classes! {
-    /// Slots of connections and of the timer wheel, as many as were ever in use at one time, without the
-    /// handler's part of them; and the rare parts that some connections have.
+    /// Slots of connections and of the timer wheel, as many as were in use at one time since there was none, without
+    /// the handler's part of them; and the rare parts that some connections have.
     slab,
     /// Receive buffers: preallocated, whatever is received.
     receive_pool,

@@ -61,6 +61,9 @@ const IDLE_BYTES_MAX: usize = 200;
 const SUBSCRIBED_BYTES_MAX: usize = 400;
 const OWN_TOPIC_BYTES_MAX: usize = 600;
 
+/// What comes back of each when all have gone: its slot, and its place in the timer wheel.
+const GONE_BYTES_MIN: usize = 58;
+
 /// What the test harness may allocate meanwhile, for the thread of another test.
 const HARNESS_BYTES_MAX: usize = 16 * 1024;
 
@@ -215,6 +218,10 @@ fn vanish(scene: &mut Scene) {
     });
     scene.check_empty();
     assert!(!scene.worker.is_interested(CoreId(0), "topic:0"));
+    let before = scene.bytes_each();
+    rest(scene);
+    let bytes = before - scene.bytes_each();
+    assert!(bytes >= GONE_BYTES_MIN, "{bytes} bytes have come back of each that has gone");
 }
 
 /// The server goes away and says so; everyone answers.

@@ -5,14 +5,14 @@ use slab::Slab;
 use super::connection::Connection;
 use crate::driver::{Socket, Token};
 use crate::id::{ConnectionId, CoreId};
-use crate::limits::{CROWDED_DENOMINATOR, CROWDED_NUMERATOR};
+use crate::limits::{CROWDED_DENOMINATOR, CROWDED_NUMERATOR, LIST_ENTRIES_KEPT_MAX};
 
 /// Connections of one core, found by slot.
 pub(super) struct Connections<S> {
     slab: Slab<Connection<S>>,
     core: CoreId,
     max: u32,
-    /// Slots that have ever been in use: their pages are the process's from then on.
+    /// Slots that have been in use: their pages are the process's until all of them are given back.
     touched: usize,
     accepted: u32,
 }
@@ -28,6 +28,9 @@ impl<S: Default> Connections<S> {
     pub(super) fn insert(&mut self, socket: Socket) -> Option<u32> {
         if self.slab.len() >= self.max as usize {
             return None;
+        }
+        if self.slab.capacity() == 0 {
+            self.slab.reserve_exact(self.max as usize);
         }
         self.accepted = self.accepted.wrapping_add(1);
         let slot = self.slab.insert(Connection::accepted(socket, self.accepted));
@@ -72,12 +75,19 @@ impl<S> Connections<S> {
         self.slab.remove(slot as usize)
     }
 
-    /// Slots that have ever been in use.
+    /// Gives back the slots of a crowd that has gone altogether. The next connection reserves them anew.
+    pub(super) fn trim(&mut self) {
+        if self.slab.is_empty() && self.touched > LIST_ENTRIES_KEPT_MAX {
+            (self.slab, self.touched) = (Slab::new(), 0);
+        }
+    }
+
+    /// Slots that have been in use, as far as they are not given back.
     pub(super) const fn touched(&self) -> usize {
         self.touched
     }
 
-    /// Bytes of the slots that have ever been in use: the engine's part, and that of the application's states.
+    /// Bytes of these slots: the engine's part, and that of the application's states.
     pub(super) const fn touched_bytes(&self) -> (usize, usize) {
         let states = self.touched * size_of::<S>();
         (self.touched * slot_bytes::<S>() - states, states)
@@ -132,5 +142,26 @@ mod tests {
         assert_eq!(connections.slot_of(id), None, "another connection has the slot");
         assert_ne!(connections.id_at(first), id);
         assert_eq!(connections.slot_of(ConnectionId::new(CoreId(2), first, 3)), None, "another core's");
+    }
+
+    #[test]
+    fn the_slots_of_a_crowd_go_back_when_its_last_one_has_gone_and_no_identifier_comes_again() {
+        const CROWD: u32 = LIST_ENTRIES_KEPT_MAX as u32 + 1;
+        let mut connections = Connections::<()>::new(CoreId(0), CROWD);
+        let fill = |connections: &mut Connections<()>| -> Vec<ConnectionId> {
+            let slots: Vec<u32> = (0..CROWD).map(|_| connections.insert(Socket(10)).unwrap()).collect();
+            slots.iter().map(|slot| connections.id_at(*slot)).collect()
+        };
+        let gone = fill(&mut connections);
+        (1..CROWD).for_each(|slot| drop(connections.remove(slot)));
+        connections.trim();
+        assert_eq!(connections.slot_of(gone[0]), Some(0), "it is still there");
+        assert_eq!(connections.touched(), CROWD as usize);
+        connections.remove(0);
+        connections.trim();
+        assert_eq!((connections.touched(), connections.slab.capacity()), (0, 0));
+        let come = fill(&mut connections);
+        assert!(connections.slab.capacity() >= CROWD as usize && connections.insert(Socket(10)).is_none());
+        assert!(gone.iter().all(|id| connections.slot_of(*id).is_none() && !come.contains(id)));
     }
 }

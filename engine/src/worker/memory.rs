@@ -70,6 +70,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Pools shrink to what was needed of late, and the lists of a turn that was larger than most.
     fn trim(&mut self) {
+        // A search for those who hold the most goes by slots.
+        if !self.budget.is_searching() {
+            self.connections.trim();
+        }
+        self.timers.trim();
         self.actions.trim();
         self.corks.trim();
         self.partials.trim();

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{TICK_MS, WHEEL_SLOTS};
+use crate::limits::{LIST_ENTRIES_KEPT_MAX, TICK_MS, WHEEL_SLOTS};
 
 const NONE: u32 = u32::MAX;
 
@@ -33,6 +33,8 @@ pub(super) const NODE_BYTES: usize = size_of::<Node>();
 pub(super) struct Timers {
     heads: Box<[u32; WHEEL_SLOTS]>,
     nodes: Vec<Node>,
+    /// Connections that there may be.
+    max: u32,
     /// The last tick whose deadlines have been handed out.
     now: u32,
     scheduled: usize,
@@ -53,14 +55,22 @@ impl Timers {
         Self {
             heads: Box::new([NONE; WHEEL_SLOTS]),
             nodes: Vec::with_capacity(connections as usize),
+            max: connections,
             now: 0,
             scheduled: 0,
         }
     }
 
-    /// Bytes of the nodes that have ever been in use.
+    /// Bytes of the nodes that have been in use, as far as they are not given back.
     pub(super) const fn touched_bytes(&self) -> usize {
         self.nodes.len() * NODE_BYTES
+    }
+
+    /// Gives back the nodes of a crowd of which none has a deadline any more. The next deadline reserves them anew.
+    pub(super) fn trim(&mut self) {
+        if self.is_empty() && self.nodes.len() > LIST_ENTRIES_KEPT_MAX {
+            self.nodes = Vec::new();
+        }
     }
 
     /// Whether any deadline is set.
@@ -74,6 +84,9 @@ impl Timers {
         let due = (tick_of(now.saturating_add(after)) + 1).max(self.now + 1);
         let index = connection as usize;
         if self.nodes.len() <= index {
+            if self.nodes.capacity() == 0 {
+                self.nodes.reserve_exact(self.max as usize);
+            }
             self.nodes.resize(index + 1, IDLE);
         }
         let head = &mut self.heads[due as usize % WHEEL_SLOTS];
@@ -174,6 +187,23 @@ mod tests {
         assert_eq!(expired(&mut timers, ms(1_000)), [0, 3]);
         assert_eq!(expired(&mut timers, ms(10_000)), [1]);
         assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn the_nodes_of_a_crowd_go_back_when_no_deadline_is_left() {
+        const CROWD: u32 = LIST_ENTRIES_KEPT_MAX as u32 + 1;
+        let mut timers = Timers::new(CROWD);
+        for _ in 0..2 {
+            (0..CROWD).for_each(|connection| timers.set(connection, ms(0), ms(500)));
+            (1..CROWD).for_each(|connection| timers.forget(connection));
+            timers.trim();
+            assert_eq!(timers.touched_bytes(), CROWD as usize * NODE_BYTES, "one is left");
+            timers.forget(0);
+            timers.trim();
+            assert_eq!((timers.touched_bytes(), timers.nodes.capacity()), (0, 0));
+        }
+        timers.set(CROWD - 1, ms(0), ms(500));
+        assert_eq!(expired(&mut timers, ms(1_000)), [CROWD - 1]);
     }
 
     #[test]

@@ -146,22 +146,22 @@ mod tests {
 
     #[test]
     fn the_slots_of_a_crowd_go_back_when_its_last_one_has_gone_and_no_identifier_comes_again() {
-        const CROWD: u32 = LIST_ENTRIES_KEPT_MAX as u32 + 1;
-        let mut connections = Connections::<()>::new(CoreId(0), CROWD);
+        let crowd = u32::try_from(LIST_ENTRIES_KEPT_MAX).unwrap() + 1;
+        let mut connections = Connections::<()>::new(CoreId(0), crowd);
         let fill = |connections: &mut Connections<()>| -> Vec<ConnectionId> {
-            let slots: Vec<u32> = (0..CROWD).map(|_| connections.insert(Socket(10)).unwrap()).collect();
+            let slots: Vec<u32> = (0..crowd).map(|_| connections.insert(Socket(10)).unwrap()).collect();
             slots.iter().map(|slot| connections.id_at(*slot)).collect()
         };
         let gone = fill(&mut connections);
-        (1..CROWD).for_each(|slot| drop(connections.remove(slot)));
+        (1..crowd).for_each(|slot| drop(connections.remove(slot)));
         connections.trim();
         assert_eq!(connections.slot_of(gone[0]), Some(0), "it is still there");
-        assert_eq!(connections.touched(), CROWD as usize);
+        assert_eq!(connections.touched(), crowd as usize);
         connections.remove(0);
         connections.trim();
         assert_eq!((connections.touched(), connections.slab.capacity()), (0, 0));
         let come = fill(&mut connections);
-        assert!(connections.slab.capacity() >= CROWD as usize && connections.insert(Socket(10)).is_none());
+        assert!(connections.slab.capacity() >= crowd as usize && connections.insert(Socket(10)).is_none());
         assert!(gone.iter().all(|id| connections.slot_of(*id).is_none() && !come.contains(id)));
     }
 }

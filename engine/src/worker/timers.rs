@@ -191,19 +191,19 @@ mod tests {
 
     #[test]
     fn the_nodes_of_a_crowd_go_back_when_no_deadline_is_left() {
-        const CROWD: u32 = LIST_ENTRIES_KEPT_MAX as u32 + 1;
-        let mut timers = Timers::new(CROWD);
+        let crowd = u32::try_from(LIST_ENTRIES_KEPT_MAX).unwrap() + 1;
+        let mut timers = Timers::new(crowd);
         for _ in 0..2 {
-            (0..CROWD).for_each(|connection| timers.set(connection, ms(0), ms(500)));
-            (1..CROWD).for_each(|connection| timers.forget(connection));
+            (0..crowd).for_each(|connection| timers.set(connection, ms(0), ms(500)));
+            (1..crowd).for_each(|connection| timers.forget(connection));
             timers.trim();
-            assert_eq!(timers.touched_bytes(), CROWD as usize * NODE_BYTES, "one is left");
+            assert_eq!(timers.touched_bytes(), crowd as usize * NODE_BYTES, "one is left");
             timers.forget(0);
             timers.trim();
             assert_eq!((timers.touched_bytes(), timers.nodes.capacity()), (0, 0));
         }
-        timers.set(CROWD - 1, ms(0), ms(500));
-        assert_eq!(expired(&mut timers, ms(1_000)), [CROWD - 1]);
+        timers.set(crowd - 1, ms(0), ms(500));
+        assert_eq!(expired(&mut timers, ms(1_000)), [crowd - 1]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use tungstenite::{Message, WebSocket};
 
 use program::{PATIENCE, Program};
 
-/// Connections of the burst; [`CONNECTIONS_VARIABLE`] sets another number, and 2 MB for each are needed.
+/// Connections of the burst; [`CONNECTIONS_VARIABLE`] sets another number. 2 MB are needed for each, and as much of what
+/// the kernel allows to all sockets (`net.ipv4.tcp_mem`): past that it drops segments, and connections stand still.
 const CONNECTIONS: usize = 100;
 
 const CONNECTIONS_VARIABLE: &str = "CRORE_TEST_CONNECTIONS";

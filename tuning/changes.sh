@@ -2,20 +2,25 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # what common.sh has
 
-state=/var/lib/crore/tuning
+# Right below a directory that every system has: where the record is not, nothing of it is.
+state=/var/lib/crore-tuning
 
 # The first line of every file that the scripts write.
 # shellcheck disable=SC2034 # apply.sh needs it, too
 written_by="# Written by Crore's tuning scripts; tuning/undo.sh removes it."
 
-# Notes what has been: `remember FILE LINE`.
+# Adds lines to a list of the record, before what they say is done: `remember LIST LINE…`. A run that ends anywhere can
+# then be undone. Never half a line: the disk may be full.
 remember() {
+  local list=$root$state/$1
   [[ -z $dry_run ]] || return 0
   make_directory "$state"
-  printf '%s\n' "$2" >>"$root$state/$1"
+  if ! { { [[ ! -f $list ]] || cat "$list"; } && printf '%s\n' "${@:2}"; } >"$list.new" || ! mv "$list.new" "$list"; then
+    die "what has been can't be noted in $list: nothing more is changed"
+  fi
 }
 
-# Makes a directory, and remembers it and all above it that were missing.
+# Makes a directory, and remembers it and all above it that are missing.
 make_directory() {
   local missing=() path=$1
   while [[ -n $path && ! -d $root$path ]]; do
@@ -23,31 +28,47 @@ make_directory() {
     path=${path%/*}
   done
   ((${#missing[@]} > 0)) || return 0
-  mkdir -p "$root$1"
-  [[ $1 == "$state" ]] || make_directory "$state"
-  printf '%s\n' "${missing[@]}" >>"$root$state/directories"
+  # The record's own has to be there before; undo.sh knows it without the list.
+  [[ $1 != "$state" ]] || mkdir -p "$root$1" || die "$root$1 can't be made"
+  remember directories "${missing[@]}"
+  mkdir -p "$root$1" || die "$root$1 can't be made"
 }
 
-# Writes a file whole, if it is to be another than it is; what it was is kept.
+# Writes a file whole, if it is to be another than it is; what it was is kept, a link as a link.
 put_file() {
   local path=$1 text=$2 old
   if [[ -f $root$path ]]; then
-    old=$(cat "$root$path" && echo .)
+    old=$(cat "$root$path" && echo .) || die "$root$path can't be read"
     [[ $old != "$text"$'\n.' ]] || { say unchanged "$path"; return; }
   fi
   say "${dry_run:+would }write" "$path"
   [[ -z $dry_run ]] || { printf '%s\n' "$text" | while IFS= read -r old; do echo "           | $old"; done; return; }
+  [[ ! -d $root$path || -L $root$path ]] || die "$root$path is a directory"
   make_directory "${path%/*}"
-  if ! is_ours "$path"; then
-    if [[ -f $root$path ]]; then
-      make_directory "$state/saved${path%/*}"
-      cp -p "$root$path" "$root$state/saved$path"
-    fi
-    remember files "$path"
+  is_ours "$path" || keep_file "$path"
+  if ! printf '%s\n' "$text" >"$root$path.new" || ! move "$root$path.new" "$root$path"; then
+    die "$root$path can't be written"
   fi
-  # Never half a file: a reader sees the old or the new one.
-  printf '%s\n' "$text" >"$root$path.new"
-  mv "$root$path.new" "$root$path"
+}
+
+# Keeps what lies in the place of a file that will be ours.
+keep_file() {
+  local kept=$root$state/saved$1
+  if [[ -e $root$1 || -L $root$1 ]]; then
+    # An earlier run may have been ended right after the copy.
+    rm -f "$kept"
+    if ! mkdir -p "${kept%/*}" || ! cp -Pp "$root$1" "$kept"; then
+      die "$root$1 can't be kept"
+    fi
+  fi
+  remember files "$1"
+}
+
+# Puts a file in the place of another: who reads it sees the old or the new one, never half of it.
+move() {
+  # Of a link to a directory, mv would take the directory.
+  [[ ! -d $2 ]] || rm -f "$2"
+  mv -f "$1" "$2"
 }
 
 is_ours() {

@@ -8,6 +8,9 @@ source "$here/changes.sh"
 # shellcheck source=tuning/sysctls.sh
 source "$here/sysctls.sh"
 
+# Services and logins of others have to read what the scripts write.
+umask 022
+
 # Everything below $root: empty for the machine itself, a directory for a trial.
 root=
 dry_run=

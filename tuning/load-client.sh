@@ -17,7 +17,8 @@ Prepares a host that opens connections. No value is ever lowered, and the range 
   --dry-run              says what would change, and changes nothing
   --root DIRECTORY       works on the files below a directory, /proc/sys among them, instead of the machine
 
-Exit code: 0, or 1 if the kernel has refused a value (the others are set), or 2 for a wrong call.
+Exit code: 0, or 1 if the kernel has refused a value (the others are set), or 2 for a wrong call or
+where something can't be written.
 TEXT
 }
 

@@ -4,6 +4,7 @@
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
+hosts=0
 
 fail() {
   echo "FAILED: $*" >&2
@@ -31,6 +32,7 @@ lacks() {
 
 # A host with 16 GiB, eight CPUs and the values of a fresh Linux 6.12.
 new_host() {
+  hosts=$((hosts + 1))
   test=$1 host=$work/${1// /-}
   mkdir "$host"
   put proc/self/status $'Name:\tbash\nCpus_allowed_list:\t0-3,8-11'
@@ -64,5 +66,14 @@ said() {
 
 # is_like COPY: the host is as it was, but for when its files were written.
 is_like() {
-  diff -r "$host" "$1" || fail "$test: the host differs from ${1##*.}"
+  diff -r --no-dereference "$host" "$1" || fail "$test: the host differs from ${1##*.}"
+}
+
+# The last line of a program of tests.
+summary() {
+  if ((failures > 0)); then
+    echo "$failures failures" >&2
+    exit 1
+  fi
+  echo "the scripts of tuning/ do as they should on $hosts hosts"
 }

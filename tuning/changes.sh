@@ -72,17 +72,15 @@ move() {
 }
 
 is_ours() {
-  local line
-  [[ -r $root$state/files ]] || return
-  while IFS= read -r line; do
-    [[ $line != "$1" ]] || return 0
-  done <"$root$state/files"
-  return 1
+  local files=()
+  [[ ! -r $root$state/files ]] || mapfile -t files <"$root$state/files"
+  is_among "$1" "${files[@]}"
 }
 
-# Sets a live value; fails if the kernel refuses.
+# Sets a live value; fails if the kernel refuses. In one write, for which there is `cat`: the kernel takes a second one
+# for another value, and a shell writes 1,024 bytes at a time below /proc.
 set_sysctl() {
-  [[ -n $dry_run ]] || { printf '%s\n' "$2" >"$root$(sysctl_path "$1")"; } 2>/dev/null
+  [[ -n $dry_run ]] || { printf '%s\n' "$2" | cat >"$root$(sysctl_path "$1")"; } 2>/dev/null
 }
 
 refusals=0

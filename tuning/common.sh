@@ -91,11 +91,18 @@ evaluate_all() {
 
 # ---- The host
 
-# The first line of a file below the root, words separated by one space; fails if there is none.
+# The first line of a file below the root; fails if there is none. Read by `cat`: the kernel gives a value of /proc/sys
+# to the first read alone, and older shells read 128 bytes at a time.
+read_first_line() {
+  local text
+  [[ -r $root$1 ]] && text=$(cat "$root$1" 2>/dev/null) || return
+  printf '%s\n' "${text%%$'\n'*}"
+}
+
+# The same, words separated by one space.
 read_line() {
-  local line='' words
-  [[ -r $root$1 ]] || return
-  read -r line 2>/dev/null <"$root$1" || [[ -n $line ]] || return
+  local line words
+  line=$(read_first_line "$1") || return
   read -ra words <<<"$line"
   echo "${words[*]}"
 }

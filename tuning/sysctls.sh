@@ -2,20 +2,19 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # what common.sh has
 
-# Puts the sysctls that have been changed into the caller's `raised`.
-remembered_names() {
-  local line
-  [[ -r $root$state/sysctl ]] || return 0
-  while IFS= read -r line; do
-    raised+=("${line%%=*}")
-  done <"$root$state/sysctl"
-}
+sysctl_file=/etc/sysctl.d/90-crore.conf
+
+# What undo.sh will find: the sysctls that have been changed, in order, and what they were before.
+recorded=()
+declare -A before=()
+# What each sysctl of the role is in the end, and what the table wants of it.
+# shellcheck disable=SC2034 # apply.sh and load-client.sh look there
+declare -A settled=() wanted=() rule_of=()
 
 # Raises the sysctls of a role, and writes all that have ever been raised to a file, for the next boot.
 raise_sysctls() {
-  local index name has wanted value text='' raised=()
-  local -A now=()
-  remembered_names
+  local index name has value
+  read_record
   for index in "${!names[@]}"; do
     [[ ${wheres[index]} == sysctl && ${applies[index]} == yes ]] || continue
     is_for "$index" "$1" || continue
@@ -28,43 +27,75 @@ raise_sysctls() {
       say 'no matter' "$name = $has (it does not count here)"
       continue
     fi
-    wanted=$(evaluate_all "${wants[index]}")
-    value=$(reconcile "${rules[index]}" "$has" "$wanted")
+    wanted[$name]=$(evaluate_all "${wants[index]}") rule_of[$name]=${rules[index]}
+    value=$(reconcile "${rules[index]}" "$has" "${wanted[$name]}")
     if [[ $value == "$has" ]]; then
       say enough "$name = $has"
-    elif change_sysctl "${rules[index]}" "$name" "$has" "$value"; then
-      is_among "$name" "${raised[@]}" || raised+=("$name")
-      now[$name]=$value
+    else
+      change_sysctl "$name" "$has" "$value"
     fi
+    settled[$name]=$value
   done
-  for name in "${raised[@]}"; do
-    value=${now[$name]:-$(read_line "$(sysctl_path "$name")")} || continue
-    text+=$'\n'"$name = $value"
-  done
-  [[ -z $text ]] || put_file /etc/sysctl.d/90-crore.conf "$written_by$text"
+  write_sysctls
+}
+
+read_record() {
+  local line
+  [[ -r $root$state/sysctl ]] || return 0
+  while IFS= read -r line; do
+    recorded+=("${line%%=*}")
+    before[${line%%=*}]=${line#*=}
+  done <"$root$state/sysctl"
 }
 
 # Sets one, which undo.sh will find as it was, and looks at what the kernel has made of it; $value, the caller's,
 # becomes that.
 change_sysctl() {
-  local rule=$1 name=$2 has=$3 before
-  if ! is_among "$name" "${raised[@]}"; then
-    IFS= read -r before <"$root$(sysctl_path "$name")"
-    remember sysctl "$name=$before"
+  local name=$1 has=$2 old
+  if [[ -z ${before[$name]+is} ]]; then
+    old=$(read_first_line "$(sysctl_path "$name")")
+    remember sysctl "$name=$old"
+    recorded+=("$name") before[$name]=$old
   fi
-  if ! set_sysctl "$name" "$4"; then
-    refused "$name" "$has" "$4"
-    return 1
-  fi
-  if [[ -z $dry_run ]]; then
+  if [[ -n $dry_run ]]; then
+    say 'would raise' "$name = $3 (was ${has:-empty})"
+  elif set_sysctl "$name" "$3" && value=$(read_line "$(sysctl_path "$name")") && is_enough "$name" "$value"; then
+    # The kernel may have rounded it up.
+    say raise "$name = $value (was ${has:-empty})"
+  else
     value=$(read_line "$(sysctl_path "$name")")
-    # The kernel may round up.
-    if [[ $(reconcile "$rule" "$value" "$4") != "$value" ]]; then
-      refused "$name" "$has" "$4"
-      return 1
-    fi
+    refused "$name" "$value" "$3"
   fi
-  say "${dry_run:+would }raise" "$name = $value (was ${has:-empty})"
+}
+
+# Whether a value leaves nothing to be wanted of a sysctl of the role.
+is_enough() {
+  [[ $(reconcile "${rule_of[$1]}" "$2" "${wanted[$1]}") == "$2" ]]
+}
+
+# For the next boot: what has been raised now or earlier, by this script or the other.
+write_sysctls() {
+  local name value text='' line
+  local -A written=()
+  if is_ours "$sysctl_file" && [[ -r $root$sysctl_file ]]; then
+    while IFS= read -r line; do
+      [[ $line != *' = '* ]] || written[${line%% = *}]=${line#* = }
+    done <"$root$sysctl_file"
+  fi
+  for name in "${recorded[@]}"; do
+    value=${settled[$name]-}
+    if ! is_raised "$name" "$value" || ! is_enough "$name" "$value"; then
+      # The other script's, or refused, or absent now. There is none yet where a run has been ended before this.
+      value=${written[$name]-$(read_line "$(sysctl_path "$name")" || true)}
+      is_raised "$name" "$value" || continue
+    fi
+    text+=$'\n'"$name = $value"
+  done
+  [[ -z $text ]] || put_file "$sysctl_file" "$written_by$text"
+}
+
+is_raised() {
+  [[ -n $2 && $2 != "${before[$1]//$'\t'/ }" ]]
 }
 
 # What no script should change by itself.

@@ -17,6 +17,12 @@ put() {
   printf '%s\n' "$2" >"$host/$1"
 }
 
+# Makes a sysctl one that root itself may read and not write: a number of the real kernel.
+refuse() {
+  rm "$host/proc/sys/$1"
+  ln -s /proc/sys/kernel/cap_last_cap "$host/proc/sys/$1"
+}
+
 # holds FILE TEXT: whether a file of the host has just this line.
 holds() {
   [[ $(<"$host/$1") == "$2" ]] || fail "$test: $1 is \`$(<"$host/$1")\`, not \`$2\`"

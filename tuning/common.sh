@@ -1,5 +1,5 @@
-# What apply.sh, load-client.sh and undo.sh share; not a program. Needs bash 4.4 and the commands cat, cp, id,
-# mkdir, mv, rm, rmdir: busybox has all of them.
+# What apply.sh, load-client.sh and undo.sh share; not a program. Needs bash 4.4 and the commands cat, cp,
+# dirname, id, mkdir, mv, rm, rmdir: busybox has all of them.
 # shellcheck shell=bash
 
 # shellcheck source=tuning/changes.sh
@@ -7,6 +7,10 @@
 source "$here/changes.sh"
 # shellcheck source=tuning/sysctls.sh
 source "$here/sysctls.sh"
+
+# Names sort, and ranges of letters are, as those who read the files see them.
+export LC_ALL=C
+unset CDPATH
 
 # Services and logins of others have to read what the scripts write.
 umask 022
@@ -180,6 +184,10 @@ larger() {
   fi
 }
 
+smaller() {
+  if [[ $(larger "$1" "$2") == "$1" ]]; then echo "$2"; else echo "$1"; fi
+}
+
 # Whether a port is in a list such as `80,8000-8100`.
 is_listed() {
   local part parts
@@ -217,6 +225,8 @@ read_options() {
         ;;
       --cores)
         whole_number "$1" "$2"
+        # The engine's own bound.
+        (($2 <= 64)) || die '--cores takes 1 to 64'
         cores=$2
         ;;
       --port)
@@ -226,13 +236,13 @@ read_options() {
         ;;
       --descriptors) descriptors=$2 ;;
       --user)
-        [[ $2 =~ ^[a-z_][a-z0-9_-]*$ ]] || die "\`$2\` is no name of a user"
         # shellcheck disable=SC2034 # apply.sh writes it into limits.d
         user=$2
         ;;
       --root)
         [[ -d $2 ]] || die "there is no directory $2"
-        root=${2%/}
+        root=$(cd -- "$2" && pwd)
+        root=${root%/}
         ;;
     esac
     shift 2

@@ -98,6 +98,38 @@ is_raised() {
   [[ -n $2 && $2 != "${before[$1]//$'\t'/ }" ]]
 }
 
+# A file of somebody else that is read after ours has the last word at the next boot: sysctl.d(5) sorts by name, and
+# sysctl(8) reads /etc/sysctl.conf at the end.
+say_what_comes_later() {
+  local file name key value
+  local -A seen=()
+  for file in "$root"/{etc,run,usr/local/lib,usr/lib,lib}/sysctl.d/*.conf "$root/etc/sysctl.conf"; do
+    name=${file##*/}
+    # Of files of one name the first counts, also where it is a link to /dev/null.
+    [[ $name > ${sysctl_file##*/} && -z ${seen[$name]-} ]] || continue
+    seen[$name]=yes
+    [[ -f $file && -r $file ]] || continue
+    while IFS='=' read -r key value || [[ -n $key ]]; do
+      key=${key//[[:space:]]/} key=${key#-}
+      [[ $key != [\#\;]* ]] || continue
+      read -ra value <<<"$value"
+      say_if_lower "${file#"$root"}" "${key//\//.}" "${value[*]}"
+    done <"$file"
+  done
+}
+
+# $2: a name, which may have asterisks.
+say_if_lower() {
+  local name
+  for name in "${!settled[@]}"; do
+    # shellcheck disable=SC2053 # as systemd matches them
+    [[ $name == $2 ]] || continue
+    if [[ ! $3 =~ ^[0-9\ ,-]*$ ]] || ! is_enough "$name" "$3" 2>/dev/null; then
+      say 'by hand' "$1 has $name = $3 and is read after $sysctl_file at the next boot: take it out there"
+    fi
+  done
+}
+
 # What no script should change by itself.
 say_what_is_left() {
   local index name has wanted

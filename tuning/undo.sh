@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings back what was before tuning/apply.sh and tuning/load-client.sh: files, and live values.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tuning/common.sh
 source "$here/common.sh"
 
@@ -24,7 +24,12 @@ main() {
     case $1 in
       --help | -h) usage && exit ;;
       --dry-run) dry_run=yes && shift ;;
-      --root) [[ $# -gt 1 && -d $2 ]] || die '--root takes a directory' && root=${2%/} && shift 2 ;;
+      --root)
+        [[ $# -gt 1 && -d $2 ]] || die '--root takes a directory'
+        root=$(cd -- "$2" && pwd)
+        root=${root%/}
+        shift 2
+        ;;
       *) die "there is no option \`$1\`; --help lists them" ;;
     esac
   done

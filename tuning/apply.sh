@@ -87,10 +87,11 @@ limits_of_others() {
 
 drop_in=/etc/systemd/system/crore.service.d/90-limits.conf
 
-# What the unit and its drop-ins say of a limit: lines of value and file.
+# What the unit and its drop-ins say of a limit: lines of value and file. The unit beside this script counts before it
+# is installed, too.
 units_say() {
   local file line value
-  for file in "$root"/{etc,run,usr/local/lib,usr/lib,lib}/systemd/system/crore.service{,.d/*.conf}; do
+  for file in "$here/crore.service" "$root"/{etc,run,usr/local/lib,usr/lib,lib}/systemd/system/crore.service{,.d/*.conf}; do
     [[ -f $file && -r $file ]] || continue
     while IFS= read -r line || [[ -n $line ]]; do
       [[ $line =~ ^[[:space:]]*$1[[:space:]]*=[[:space:]]*([^[:space:]]+) ]] || continue

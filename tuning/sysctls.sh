@@ -9,7 +9,7 @@ recorded=()
 declare -A before=()
 # What each sysctl of the role is in the end, and what the table wants of it.
 # shellcheck disable=SC2034 # apply.sh and load-client.sh look there
-declare -A settled=() wanted=() rule_of=()
+declare -A settled=() wanted_of=() rule_of=()
 
 # Raises the sysctls of a role, and writes all that have ever been raised to a file, for the next boot.
 raise_sysctls() {
@@ -27,8 +27,8 @@ raise_sysctls() {
       say 'no matter' "$name = $has (it does not count here)"
       continue
     fi
-    wanted[$name]=$(evaluate_all "${wants[index]}") rule_of[$name]=${rules[index]}
-    value=$(reconcile "${rules[index]}" "$has" "${wanted[$name]}")
+    wanted_of[$name]=$(evaluate_all "${wants[index]}") rule_of[$name]=${rules[index]}
+    value=$(reconcile "${rules[index]}" "$has" "${wanted_of[$name]}")
     if [[ $value == "$has" ]]; then
       say enough "$name = $has"
     else
@@ -70,7 +70,7 @@ change_sysctl() {
 
 # Whether a value leaves nothing to be wanted of a sysctl of the role.
 is_enough() {
-  [[ $(reconcile "${rule_of[$1]}" "$2" "${wanted[$1]}") == "$2" ]]
+  [[ $(reconcile "${rule_of[$1]}" "$2" "${wanted_of[$1]}") == "$2" ]]
 }
 
 # For the next boot: what has been raised now or earlier, by this script or the other.

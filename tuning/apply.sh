@@ -120,8 +120,9 @@ in_units() {
 at_least_the_units() {
   local said value=$2
   while read -r said _; do
+    [[ -n $said ]] || continue
     if [[ $said == infinity || $value == infinity ]]; then value=infinity; else value=$(larger "$value" "$said"); fi
-  done < <(units_say "$1")
+  done <<<"$(units_say "$1")"
   echo "$value"
 }
 
@@ -132,7 +133,7 @@ say_which_drop_ins_come_later() {
     [[ $file == *.d/* && ${file##*/} > ${drop_in##*/} && $said != infinity ]] || continue
     [[ $2 != infinity && $(larger "$said" "$2") == "$said" ]] ||
       say 'by hand' "$file has $1=$said and comes after $drop_in: take it out there"
-  done < <(units_say "$1")
+  done <<<"$(units_say "$1")"
 }
 
 main "$@"

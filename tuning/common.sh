@@ -1,11 +1,23 @@
-# What apply.sh, load-client.sh and undo.sh share; not a program. Needs bash 4.4 and the commands cat, cp, id,
-# mkdir, mv, rm, rmdir: busybox has all of them.
+# What apply.sh, load-client.sh and undo.sh share; not a program. Needs bash 4.4 and the commands cat, cp,
+# dirname, id, mkdir, mv, rm, rmdir: busybox has all of them.
 # shellcheck shell=bash
+
+# shellcheck source=tuning/changes.sh
+# shellcheck disable=SC2154 # the program has found where it is
+source "$here/changes.sh"
+# shellcheck source=tuning/sysctls.sh
+source "$here/sysctls.sh"
+
+# Names sort, and ranges of letters are, as those who read the files see them.
+export LC_ALL=C
+unset CDPATH
+
+# Services and logins of others have to read what the scripts write.
+umask 022
 
 # Everything below $root: empty for the machine itself, a directory for a trial.
 root=
 dry_run=
-state=/var/lib/crore/tuning
 
 # The table, one array for each field, in the order of the file.
 names=() wheres=() hosts=() rules=() wants=() whens=() applies=()
@@ -83,11 +95,18 @@ evaluate_all() {
 
 # ---- The host
 
-# The first line of a file below the root, words separated by one space; fails if there is none.
+# The first line of a file below the root; fails if there is none. Read by `cat`: the kernel gives a value of /proc/sys
+# to the first read alone, and older shells read 128 bytes at a time.
+read_first_line() {
+  local text
+  [[ -r $root$1 ]] && text=$(cat "$root$1" 2>/dev/null) || return
+  printf '%s\n' "${text%%$'\n'*}"
+}
+
+# The same, words separated by one space.
 read_line() {
-  local line='' words
-  [[ -r $root$1 ]] || return
-  read -r line 2>/dev/null <"$root$1" || [[ -n $line ]] || return
+  local line words
+  line=$(read_first_line "$1") || return
   read -ra words <<<"$line"
   echo "${words[*]}"
 }
@@ -167,6 +186,10 @@ larger() {
   fi
 }
 
+smaller() {
+  if [[ $(larger "$1" "$2") == "$1" ]]; then echo "$2"; else echo "$1"; fi
+}
+
 # Whether a port is in a list such as `80,8000-8100`.
 is_listed() {
   local part parts
@@ -177,166 +200,12 @@ is_listed() {
   return 1
 }
 
-# ---- Changes, all of which can be undone
-
-# The first line of every file that the scripts write.
-# shellcheck disable=SC2034 # apply.sh needs it, too
-written_by="# Written by Crore's tuning scripts; tuning/undo.sh removes it."
-
-# Puts the sysctls that have been changed into the caller's `raised`.
-remembered_names() {
-  local line
-  [[ -r $root$state/sysctl ]] || return 0
-  while IFS= read -r line; do
-    raised+=("${line%%=*}")
-  done <"$root$state/sysctl"
-}
-
-# Notes what has been: `remember FILE LINE`.
-remember() {
-  [[ -z $dry_run ]] || return 0
-  make_directory "$state"
-  printf '%s\n' "$2" >>"$root$state/$1"
-}
-
-# Makes a directory, and remembers it and all above it that were missing.
-make_directory() {
-  local missing=() path=$1
-  while [[ -n $path && ! -d $root$path ]]; do
-    missing=("$path" "${missing[@]}")
-    path=${path%/*}
-  done
-  ((${#missing[@]} > 0)) || return 0
-  mkdir -p "$root$1"
-  [[ $1 == "$state" ]] || make_directory "$state"
-  printf '%s\n' "${missing[@]}" >>"$root$state/directories"
-}
-
-# Writes a file whole, if it is to be another than it is; what it was is kept.
-put_file() {
-  local path=$1 text=$2 old
-  if [[ -f $root$path ]]; then
-    old=$(cat "$root$path" && echo .)
-    [[ $old != "$text"$'\n.' ]] || { say unchanged "$path"; return; }
-  fi
-  say "${dry_run:+would }write" "$path"
-  [[ -z $dry_run ]] || { printf '%s\n' "$text" | while IFS= read -r old; do echo "           | $old"; done; return; }
-  make_directory "${path%/*}"
-  if ! is_ours "$path"; then
-    if [[ -f $root$path ]]; then
-      make_directory "$state/saved${path%/*}"
-      cp -p "$root$path" "$root$state/saved$path"
-    fi
-    remember files "$path"
-  fi
-  # Never half a file: a reader sees the old or the new one.
-  printf '%s\n' "$text" >"$root$path.new"
-  mv "$root$path.new" "$root$path"
-}
-
-is_ours() {
-  local line
-  [[ -r $root$state/files ]] || return
-  while IFS= read -r line; do
-    [[ $line != "$1" ]] || return 0
-  done <"$root$state/files"
-  return 1
-}
-
-# Sets a live value; fails if the kernel refuses.
-set_sysctl() {
-  [[ -n $dry_run ]] || { printf '%s\n' "$2" >"$root$(sysctl_path "$1")"; } 2>/dev/null
-}
-
-# Raises the sysctls of a role, and writes all that have ever been raised to a file, for the next boot.
-raise_sysctls() {
-  local index name has wanted value text='' raised=()
-  local -A now=()
-  remembered_names
-  for index in "${!names[@]}"; do
-    [[ ${wheres[index]} == sysctl && ${applies[index]} == yes ]] || continue
-    is_for "$index" "$1" || continue
-    name=${names[index]}
-    if ! has=$(read_line "$(sysctl_path "$name")"); then
-      say absent "$name (this kernel has no such thing, or it is not loaded)"
-      continue
-    fi
-    if (($(evaluate "${whens[index]}") == 0)); then
-      say 'no matter' "$name = $has (it does not count here)"
-      continue
-    fi
-    wanted=$(evaluate_all "${wants[index]}")
-    value=$(reconcile "${rules[index]}" "$has" "$wanted")
-    if [[ $value == "$has" ]]; then
-      say enough "$name = $has"
-    elif change_sysctl "${rules[index]}" "$name" "$has" "$value"; then
-      is_among "$name" "${raised[@]}" || raised+=("$name")
-      now[$name]=$value
-    fi
-  done
-  for name in "${raised[@]}"; do
-    value=${now[$name]:-$(read_line "$(sysctl_path "$name")")} || continue
-    text+=$'\n'"$name = $value"
-  done
-  [[ -z $text ]] || put_file /etc/sysctl.d/90-crore.conf "$written_by$text"
-}
-
 is_among() {
   local one
   for one in "${@:2}"; do
     [[ $one != "$1" ]] || return 0
   done
   return 1
-}
-
-# Sets one, which undo.sh will find as it was, and looks at what the kernel has made of it; $value, the caller's,
-# becomes that.
-change_sysctl() {
-  local rule=$1 name=$2 has=$3 before
-  if ! is_among "$name" "${raised[@]}"; then
-    IFS= read -r before <"$root$(sysctl_path "$name")"
-    remember sysctl "$name=$before"
-  fi
-  if ! set_sysctl "$name" "$4"; then
-    refused "$name" "$has" "$4"
-    return 1
-  fi
-  if [[ -z $dry_run ]]; then
-    value=$(read_line "$(sysctl_path "$name")")
-    # The kernel may round up.
-    if [[ $(reconcile "$rule" "$value" "$4") != "$value" ]]; then
-      refused "$name" "$has" "$4"
-      return 1
-    fi
-  fi
-  say "${dry_run:+would }raise" "$name = $value (was ${has:-empty})"
-}
-
-refusals=0
-refused() {
-  refusals=$((refusals + 1))
-  say REFUSED "$1 = $2 (wanted $3): the kernel does not take it from here; in a container the host has to set it"
-}
-
-# What no script should change by itself.
-say_what_is_left() {
-  local index name has wanted
-  for index in "${!names[@]}"; do
-    is_for "$index" "$1" || continue
-    name=${names[index]}
-    case ${wheres[index]}:${rules[index]} in
-      boot:*)
-        has=$(read_line "$(sysctl_path net.ipv4.tcp_ehash_entries)") || continue
-        wanted=$(evaluate "${wants[index]}")
-        # A network namespace that shares the table shows its size as a negative number.
-        ((${has#-} >= wanted)) || say 'by hand' "boot parameter $name=$wanted (the kernel has ${has#-} chains)"
-        ;;
-      sysctl:at-most)
-        has=$(read_line "$(sysctl_path "$name")") || continue
-        ((has <= wants[index])) || say 'by hand' "$name = $has (wanted ${wants[index]}): it is there on purpose"
-        ;;
-    esac
-  done
 }
 
 # The options that apply.sh and load-client.sh share, and what follows from them. $1: the roles that the host may have,
@@ -362,6 +231,8 @@ read_options() {
         ;;
       --cores)
         whole_number "$1" "$2"
+        # The engine's own bound.
+        (($2 <= 64)) || die '--cores takes 1 to 64'
         cores=$2
         ;;
       --port)
@@ -375,13 +246,13 @@ read_options() {
         role=$2
         ;;
       --user)
-        [[ $2 =~ ^[a-z_][a-z0-9_-]*$ ]] || die "\`$2\` is no name of a user"
         # shellcheck disable=SC2034 # apply.sh writes it into limits.d
         user=$2
         ;;
       --root)
         [[ -d $2 ]] || die "there is no directory $2"
-        root=${2%/}
+        root=$(cd -- "$2" && pwd)
+        root=${root%/}
         ;;
     esac
     shift 2

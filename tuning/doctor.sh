@@ -2,7 +2,7 @@
 # Can this host hold so many connections? `tuning/doctor.sh --connections 1000000`: runs the doctor of the program
 # `crore`, which it looks for beside itself, where cargo builds it, and in the PATH.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../target}
 
 for crore in "$here/crore" "$target/release/crore" "$target/debug/crore" "$(type -P crore || true)"; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings back what was before tuning/apply.sh and tuning/load-client.sh: files, and live values.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tuning/common.sh
 source "$here/common.sh"
 
@@ -14,7 +14,8 @@ Brings back what was before tuning/apply.sh and tuning/load-client.sh.
   --dry-run          says what would change, and changes nothing
   --root DIRECTORY   works on the files below a directory, /proc/sys among them, instead of the machine
 
-Exit code: 0, or 1 if the kernel has refused a value (run it again: what is left is kept), or 2 for a wrong call.
+Exit code: 0, or 1 if the kernel has refused a value (run it again: what is left is kept), or 2 for a wrong call or
+where something can't be written.
 TEXT
 }
 
@@ -23,7 +24,12 @@ main() {
     case $1 in
       --help | -h) usage && exit ;;
       --dry-run) dry_run=yes && shift ;;
-      --root) [[ $# -gt 1 && -d $2 ]] || die '--root takes a directory' && root=${2%/} && shift 2 ;;
+      --root)
+        [[ $# -gt 1 && -d $2 ]] || die '--root takes a directory'
+        root=$(cd -- "$2" && pwd)
+        root=${root%/}
+        shift 2
+        ;;
       *) die "there is no option \`$1\`; --help lists them" ;;
     esac
   done
@@ -32,8 +38,9 @@ main() {
     say nothing "to undo: there is no $state"
     return
   fi
-  restore_sysctls
+  # Files first: a login whose limit stands above fs.nr_open fails.
   restore_files
+  restore_sysctls
   reload_systemd
   if ((refusals > 0)); then return 1; fi
   forget
@@ -55,27 +62,47 @@ restore_sysctls() {
 }
 
 restore_files() {
-  local path
+  local path kept
   [[ -r $root$state/files ]] || return 0
   while IFS= read -r path; do
-    if [[ -f $root$state/saved$path ]]; then
+    kept=$root$state/saved$path
+    # What a run that was ended has left.
+    [[ -n $dry_run ]] || rm -f "$root$path.new"
+    if [[ -e $kept || -L $kept ]]; then
       say "${dry_run:+would }restore" "$path"
-      [[ -n $dry_run ]] || cp -p "$root$state/saved$path" "$root$path"
-    elif [[ -f $root$path ]]; then
+      [[ -n $dry_run ]] || restore_file "$kept" "$root$path"
+    elif [[ -e $root$path || -L $root$path ]]; then
       say "${dry_run:+would }remove" "$path"
       [[ -n $dry_run ]] || rm -f "$root$path"
     fi
   done <"$root$state/files"
 }
 
+restore_file() {
+  if ! cp -Pp "$1" "$2.new" || ! move "$2.new" "$2"; then
+    die "$2 can't be written: what it was is in $1"
+  fi
+}
+
 # Removes the record, and the directories that were made, if nothing else has come to lie in them.
 forget() {
-  local made=() index
+  # The record's own is not in the list where a run was ended before it could write that.
+  local made=("$state")
   [[ -z $dry_run ]] || return 0
-  mapfile -t made <"$root$state/directories"
-  rm -rf "${root}${state:?}"
-  for ((index = ${#made[@]} - 1; index >= 0; index--)); do
-    rmdir "$root${made[index]}" 2>/dev/null || true
+  [[ ! -f $root$state/directories ]] || mapfile -t -O 1 made <"$root$state/directories"
+  # In this order it can be ended anywhere: without the list of files nobody misses what they were.
+  rm -f "$root$state"/{files,sysctl}{,.new}
+  rm -rf "$root${state:?}/saved"
+  remove_directories "${made[@]}"
+  rm -f "$root$state"/directories{,.new}
+  remove_directories "${made[@]}"
+}
+
+# The last ones first.
+remove_directories() {
+  local index
+  for ((index = $#; index > 0; index--)); do
+    rmdir "$root${!index}" 2>/dev/null || true
   done
 }
 

@@ -112,9 +112,11 @@ fn pings_are_answered_under_load() {
 
 #[test]
 fn an_open_loop_sends_at_its_rate() {
+    let begin = std::time::Instant::now();
     let outcome = run(Answer::Echo, &format!("echo --connections 5 --rate 2000 {SHORT}")).expect("it echoes");
-    // 600 are due in the time that is measured; how many of them come within it is the machine's affair.
-    assert!(outcome.count > 0 && outcome.count <= 700, "{}", outcome.count);
+    // 600 are due in the time that is measured, and more if that is longer; how many come within it is the machine's affair.
+    let due_max = begin.elapsed().as_secs_f64() * 2000.0;
+    assert!(outcome.count > 0 && outcome.count as f64 <= due_max, "{} of {due_max}", outcome.count);
 }
 
 #[test]

@@ -163,10 +163,9 @@ fn after_a_burst_to_every_connection_memory_is_back_within_five_percent() {
     });
     clients.iter_mut().for_each(hear_publication);
 
-    // To all clients: one message that all of them share.
+    // To all clients: one message that all of them share. The kernel may have room for it by now: their windows have grown.
     wait_until("nothing waits", || held_bytes(address, "outbox") < DATA_BYTES);
     clients[0].get_mut().write_all(&publication("all")).unwrap();
-    wait_until("it waits", || held_bytes(address, "outbox") >= DATA_BYTES);
     clients.iter_mut().for_each(hear_publication);
 
     let after = at_rest(&program);

@@ -313,13 +313,13 @@ fn vanish(
 fn check(options: &VanishOptions, round: &VanishRound) -> Result<(), ScenarioError> {
     let Some(stall_max) = options.stall_max else { return Ok(()) };
     let connections = options.connections;
-    if round.gone_seconds.is_none() {
-        return Err(ScenarioError::LeftOver { sockets: round.sockets_left, connections });
-    }
     let longest_ms = round.after.max_us / 1000.0;
     if longest_ms > stall_max.as_secs_f64() * 1000.0 {
         let client_late_ms = round.client_late_us[1] / 1000.0;
         return Err(ScenarioError::Stalled { longest_ms, client_late_ms, connections });
+    }
+    if round.gone_seconds.is_none() {
+        return Err(ScenarioError::LeftOver { sockets: round.sockets_left, connections });
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ enum Step {
     Ended,
     /// The oldest send is done.
     Sent,
+    /// The tick that the worker waits for.
+    Tick,
     /// It has failed: the peer has gone.
     SendFailed,
 }
@@ -78,6 +80,7 @@ impl Driver for Script {
                 Completion::Received { token: token?, buffer, bytes, nonempty: false, armed }
             }
             Step::Ended => Completion::ReceiveEnded(token?, None),
+            Step::Tick => Completion::Tick,
             Step::Sent => {
                 let (token, outgoing) = self.sending.pop_front()?;
                 Completion::Sent { token, result: Ok(u32::try_from(outgoing.len()).ok()?), outgoing }
@@ -92,6 +95,9 @@ impl Driver for Script {
         false
     }
     fn has_completions(&mut self) -> bool {
+        !self.steps.borrow().is_empty()
+    }
+    fn is_behind(&self) -> bool {
         !self.steps.borrow().is_empty()
     }
     fn bytes(&mut self, buffer: &BufferId) -> &mut [u8] {
@@ -138,6 +144,7 @@ const OUTBOX_MESSAGES_MAX: usize = 1000;
 struct Scene {
     steps: Rc<RefCell<VecDeque<Step>>>,
     heard: Rc<Cell<usize>>,
+    now: Rc<Cell<Duration>>,
     worker: Worker<Script, Echo>,
 }
 
@@ -157,7 +164,7 @@ impl Scene {
         };
         let now = Rc::new(Cell::new(Duration::ZERO));
         let (worker, _) = Worker::new(setup, driver, Echo(Rc::clone(&heard)), &now).expect("an eventfd");
-        let mut scene = Self { steps, heard, worker };
+        let mut scene = Self { steps, heard, now, worker };
         let first = [REQUEST.as_bytes(), &EMPTY.repeat(messages)].concat();
         scene.turn([Step::Accepted]);
         scene.turn([Step::Readable]);
@@ -223,4 +230,28 @@ fn a_send_that_fails_does_not_end_who_is_still_to_be_heard() {
     assert_eq!(scene.heard.get(), 2);
     scene.turn([Step::Ended, Step::SendFailed]);
     assert_eq!(scene.worker.handle().stats().connections, 0);
+}
+
+#[test]
+fn who_has_answered_a_heartbeat_is_not_cut_because_the_core_was_late() {
+    let interval = Limits::default().ping_interval;
+    let mut scene = Scene::opened(1);
+    scene.turn([Step::Sent, Step::Sent]);
+    let ping = |scene: &mut Scene| {
+        scene.now.set(scene.now.get() + interval + Duration::from_secs(1));
+        scene.turn([Step::Tick]);
+    };
+    ping(&mut scene);
+    assert_eq!(scene.worker.handle().stats().pings_sent, 1);
+    // The answer has come, but the core was stopped meanwhile: it has only seen that there is something.
+    scene.now.set(scene.now.get() + 2 * interval);
+    scene.turn([Step::Sent, Step::Readable, Step::Tick]);
+    let stats = scene.worker.handle().stats();
+    assert_eq!((stats.connections, stats.ping_timeouts_deferred, stats.closed_ping_timeout), (1, 1, 0));
+    scene.turn([Step::Received { bytes: EMPTY.to_vec(), armed: false }]);
+    ping(&mut scene);
+    assert_eq!(scene.worker.handle().stats().pings_sent, 2);
+    // And who has not answered is cut.
+    ping(&mut scene);
+    assert_eq!(scene.worker.handle().stats().closed_ping_timeout, 1);
 }

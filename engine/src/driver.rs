@@ -249,6 +249,9 @@ pub trait Driver {
     /// Whether the kernel has something that an [`Self::enter`] would collect.
     fn has_completions(&mut self) -> bool;
 
+    /// Whether the last [`Self::enter`] may have left something that had come before it, or it was not all taken since.
+    fn is_behind(&self) -> bool;
+
     /// The bytes of a receive buffer that the caller holds.
     fn bytes(&mut self, buffer: &BufferId) -> &mut [u8];
 

@@ -106,6 +106,9 @@ pub const TICK_MS: u64 = 100;
 /// Slots of the timer wheel. A deadline further off than a revolution waits for the next one.
 pub const WHEEL_SLOTS: usize = 512;
 
+/// Milliseconds by which the end of a connection without a heartbeat is put off while the core is late itself.
+pub const PING_TIMEOUT_DEFERRED_MS: u64 = 1000;
+
 /// Empty send buffers that one core keeps for reuse.
 pub const SEND_BUFFERS_KEPT_MAX: usize = 256;
 

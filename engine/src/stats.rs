@@ -94,6 +94,8 @@ counters! {
     closed_protocol,
     /// Connections cut because nothing came between two heartbeats.
     closed_ping_timeout,
+    /// Heartbeats found without an answer that were put off because the core had yet to read what has come.
+    ping_timeouts_deferred,
     /// Connections cut in the handshake or the close handshake because time was up.
     closed_timeout,
     /// Heartbeats sent.

@@ -275,6 +275,11 @@ impl Driver for Kernel {
         due || !world.sent.is_empty() || !world.ready.is_empty() || !world.connecting.is_empty()
     }
 
+    fn is_behind(&self) -> bool {
+        let world = self.world.borrow();
+        !world.sent.is_empty() || !world.ready.is_empty()
+    }
+
     fn bytes(&mut self, buffer: &BufferId) -> &mut [u8] {
         self.buffers.bytes(buffer)
     }

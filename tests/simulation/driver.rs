@@ -116,6 +116,10 @@ impl Driver for Kernel {
         !self.collected.is_empty() || !self.overflow.is_empty() || self.world.borrow().has_work()
     }
 
+    fn is_behind(&self) -> bool {
+        !self.collected.is_empty() || !self.overflow.is_empty() || self.world.borrow().has_work()
+    }
+
     fn bytes(&mut self, buffer: &BufferId) -> &mut [u8] {
         self.buffers.bytes(buffer)
     }

@@ -444,6 +444,10 @@ impl Driver for Ring {
         submission.taskrun() || submission.cq_overflow()
     }
 
+    fn is_behind(&self) -> bool {
+        !self.collected.is_empty() || self.last_enter_full
+    }
+
     fn bytes(&mut self, buffer: &BufferId) -> &mut [u8] {
         self.buffers.bytes(buffer)
     }

@@ -8,7 +8,7 @@ use super::inbound::HEARTBEAT_BYTES;
 use super::timers::Expired;
 use crate::driver::Driver;
 use crate::handler::{CloseCause, Handler};
-use crate::limits::{CANCELS_PER_SECOND_MAX, QUIET_MESSAGES, TICK_MS, TURN_CLOSES_MAX};
+use crate::limits::{CANCELS_PER_SECOND_MAX, PING_TIMEOUT_DEFERRED_MS, QUIET_MESSAGES, TICK_MS, TURN_CLOSES_MAX};
 use crate::protocol::Opcode;
 use crate::protocol::close::code;
 use crate::protocol::frame::append_frame;
@@ -65,10 +65,20 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// Pings a connection, or cuts it if nothing at all has come since the last ping: a peer in the
-    /// middle of a long message can't put a pong into it.
+    /// middle of a long message can't put a pong into it. While more comes than the core can read, nobody is cut for
+    /// that; the kernel ends who does not acknowledge (`tcp_retries2` in `tcp(7)`).
     fn heartbeat(&mut self, slot: u32, ticks_late: u32) {
         let connection = self.connections.at(slot);
         if connection.pinged && !connection.heard {
+            // After a pause, or under more load than it can bear, a core has yet to read what has come in time: who is late
+            // itself does not judge others.
+            let receiving = connection.watch == Watch::Receive;
+            let unread = receiving || self.is_leaving(slot) || self.driver.is_behind();
+            if unread {
+                self.stats.ping_timeouts_deferred += 1;
+                self.timers.set(slot, self.clock.now(), Duration::from_millis(PING_TIMEOUT_DEFERRED_MS));
+                return;
+            }
             self.stats.closed_ping_timeout += 1;
             self.cut(slot, CloseCause::PingTimeout);
             return;

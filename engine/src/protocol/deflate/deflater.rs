@@ -76,7 +76,8 @@ impl Deflater {
     /// Appends a whole message as an unmasked frame: compressed, if it is long enough and becomes
     /// shorter by it, or else as it is. Says whether it was compressed.
     ///
-    /// With context takeover it refers to what `window` holds, at most [`CONTEXT_BYTES_MAX`], and slides the window; then every
+    /// With context takeover it refers to what `window` holds, at most
+    /// [`CONTEXT_BYTES_MAX`](super::CONTEXT_BYTES_MAX), and slides the window; then every
     /// frame must reach the peer, in this order.
     pub fn append_message(
         &mut self,

@@ -95,7 +95,7 @@ impl Driver for Script {
         false
     }
     fn has_completions(&mut self) -> bool {
-        !self.steps.borrow().is_empty()
+        self.is_behind()
     }
     fn is_behind(&self) -> bool {
         !self.steps.borrow().is_empty()

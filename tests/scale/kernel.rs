@@ -272,7 +272,7 @@ impl Driver for Kernel {
     fn has_completions(&mut self) -> bool {
         let world = self.world.borrow();
         let due = world.tick_at.is_some_and(|at| at <= world.now.get());
-        due || !world.sent.is_empty() || !world.ready.is_empty() || !world.connecting.is_empty()
+        due || !world.connecting.is_empty() || self.is_behind()
     }
 
     fn is_behind(&self) -> bool {

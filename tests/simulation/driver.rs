@@ -113,7 +113,7 @@ impl Driver for Kernel {
     }
 
     fn has_completions(&mut self) -> bool {
-        !self.collected.is_empty() || !self.overflow.is_empty() || self.world.borrow().has_work()
+        self.is_behind()
     }
 
     fn is_behind(&self) -> bool {

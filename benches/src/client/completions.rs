@@ -171,8 +171,9 @@ impl Client {
         match result {
             Ok(count) => outgoing.advance(count as usize),
             // A close frame that crosses the server's end is not missed.
-            Err(_) if connection.state > State::Open => outgoing.advance(outgoing.len()),
-            Err(_) if connection.state == State::TurnedAway => outgoing.advance(outgoing.len()),
+            Err(_) if connection.state > State::Open || connection.state == State::TurnedAway => {
+                outgoing.advance(outgoing.len());
+            }
             Err(errno) if connection.state == State::Opening && load.turned_away(slot, Refusal::Failed(errno)) => {
                 connection.state = State::TurnedAway;
                 self.opening -= 1;

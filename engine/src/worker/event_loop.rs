@@ -153,6 +153,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
+    /// Receives once, at once.
+    pub(super) fn receive(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.watch = Watch::Receive;
+        self.driver.receive(connection.socket, Self::token(slot));
+    }
+
     fn on_readable(&mut self, slot: u32, gone: bool) {
         let connection = self.connections.at(slot);
         connection.watch = Watch::Nothing;

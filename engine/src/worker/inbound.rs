@@ -84,8 +84,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         let hot = connection.messages >= crate::limits::HOT_MESSAGES;
         if !hot && (nonempty || bytes == RECEIVE_BUFFER_BYTES) {
-            connection.watch = Watch::Receive;
-            self.driver.receive(connection.socket, Self::token(slot));
+            self.receive(slot);
         } else {
             self.watch(slot);
         }

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 
 use super::Worker;
 use super::connection::{Phase, Watch};
-use super::connections::Connections;
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::limits::{
@@ -95,13 +94,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn is_leaving(&mut self, slot: u32) -> bool {
         let connection = self.connections.at(slot);
         connection.phase == Phase::Open && connection.watch == Watch::Nothing && !connection.paused
-    }
-
-    /// Receives once, at once.
-    pub(super) fn receive(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        connection.watch = Watch::Receive;
-        self.driver.receive(connection.socket, Connections::<H::Connection>::token(slot));
     }
 }
 

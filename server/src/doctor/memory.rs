@@ -17,7 +17,7 @@ impl Examination<'_> {
     }
 
     fn judge_memory(&self, knob: &Knob, room: Option<u64>, none: &str, mend: &str) -> Result<Check, TableError> {
-        let wanted = self.wanted_bytes(knob)?;
+        let wanted = self.wanted_number(knob)?;
         let Some(room) = room else { return Ok(knob.pass(none, gibibytes(wanted))) };
         let check = knob.pass(gibibytes(room), gibibytes(wanted));
         if room >= wanted {
@@ -29,7 +29,7 @@ impl Examination<'_> {
 
     /// The budget of the server, by the engine's own arithmetic.
     pub(super) fn memory_budget(&self, knob: &Knob) -> Result<Check, TableError> {
-        let wanted = self.wanted_bytes(knob)?;
+        let wanted = self.wanted_number(knob)?;
         let budget = self.resources().memory_budget_bytes(&self.question.limits);
         let set = self.question.limits.memory_budget_bytes.is_some();
         if budget == u64::MAX {
@@ -53,7 +53,7 @@ impl Examination<'_> {
 
     /// The server's own bound on connections.
     pub(super) fn connections_per_core_max(&self, knob: &Knob) -> Result<Check, TableError> {
-        let wanted = knob.wanted(self)?.first().copied().unwrap_or_default().cast_unsigned();
+        let wanted = self.wanted_number(knob)?;
         let Some(have) = self.question.limits.connections_per_core_max else { return Ok(knob.pass("not set", "")) };
         let check = knob.pass(have.to_string(), wanted.to_string());
         if u64::from(have) >= wanted {
@@ -67,7 +67,8 @@ impl Examination<'_> {
         Ok(check.but(if missed { Verdict::Fail } else { Verdict::Warn }, mend))
     }
 
-    fn wanted_bytes(&self, knob: &Knob) -> Result<u64, TableError> {
+    /// The first of the values that a knob wants.
+    pub(super) fn wanted_number(&self, knob: &Knob) -> Result<u64, TableError> {
         Ok(knob.wanted(self)?.first().copied().unwrap_or_default().cast_unsigned())
     }
 

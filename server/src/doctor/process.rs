@@ -12,7 +12,7 @@ impl Examination<'_> {
     /// their soft one to it.
     pub(super) fn nofile(&self, knob: &Knob) -> Result<Check, TableError> {
         let role = knob.role.unwrap_or_default();
-        let wanted = knob.wanted(self)?.first().copied().unwrap_or_default().cast_unsigned();
+        let wanted = self.wanted_number(knob)?;
         let (check, limit) = match self.host.limit("Max open files") {
             Some(limit) => {
                 let have = format!("{} ({} soft, {} hard)", shown(limit.hard), shown(limit.soft), shown(limit.hard));
@@ -58,7 +58,7 @@ impl Examination<'_> {
         if self.host.may(Privilege::IpcLock) {
             return Ok(knob.pass("exempt (CAP_IPC_LOCK)", ""));
         }
-        let wanted = knob.wanted(self)?.first().copied().unwrap_or_default().cast_unsigned();
+        let wanted = self.wanted_number(knob)?;
         let have = self.host.limit("Max locked memory").map_or(0, |limit| limit.soft);
         let check = knob.pass(shown(have), wanted.to_string());
         if have >= wanted {

@@ -1,0 +1,131 @@
+//! What a handler asks for while it is called, to be done when it has returned.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+
+use hashbrown::{HashMap, HashSet};
+
+use crate::id::ConnectionId;
+use crate::message::{Message, MessageKind};
+use crate::protocol::Opcode;
+use crate::protocol::frame::append_frame;
+
+/// Topics of a connection that has more than one.
+pub(crate) type TopicSet = HashSet<u32, foldhash::fast::RandomState>;
+
+/// A future for the core's runtime.
+pub type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Entries that [`Actions::subscribed`] keeps room for from call to call.
+const SUBSCRIBED_KEPT_MAX: usize = 256;
+
+/// A range of [`Actions::bytes`].
+pub(crate) type Span = Range<u32>;
+
+/// One thing that a handler has asked for.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// The message at hand goes back as it came.
+    Echo,
+    Send {
+        to: ConnectionId,
+        frame: Span,
+    },
+    Subscribe {
+        topic: Span,
+    },
+    Unsubscribe {
+        topic: Span,
+    },
+    Publish {
+        topic: Span,
+        frame: Span,
+        except: Option<ConnectionId>,
+    },
+    Broadcast {
+        frame: Span,
+        except: Option<ConnectionId>,
+    },
+    Close {
+        to: ConnectionId,
+        code: u16,
+        reason: Span,
+    },
+    Terminate {
+        to: ConnectionId,
+    },
+}
+
+/// What a handler has asked for, in order; reused from call to call.
+#[derive(Default)]
+pub(crate) struct Actions {
+    pub(crate) list: Vec<Action>,
+    /// Encoded frames, names and reasons that the list refers to.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) spawned: Vec<LocalFuture>,
+    /// Topics that the list subscribes to (true) or unsubscribes from, each as it stands at its end. A peer
+    /// may fill a message with them: to search the list for each would cost its square.
+    pub(super) subscribed: HashMap<Box<str>, bool, foldhash::fast::RandomState>,
+    /// The message at hand, if it can be echoed in place: kind, address and length.
+    current: Option<(MessageKind, usize, usize)>,
+}
+
+impl Actions {
+    /// Says which message is at hand: one that lies in place in the receive buffer, or none.
+    pub(crate) fn set_current(&mut self, in_place: Option<Message<'_>>) {
+        self.current = in_place.filter(|message| !message.payload().is_empty()).map(place);
+    }
+
+    /// Whether this is the message at hand, for the first time: there is room for one echo where it lies.
+    pub(super) fn take_current(&mut self, message: Message<'_>) -> bool {
+        self.current.take_if(|current| *current == place(message)).is_some()
+    }
+
+    /// Bytes of a span.
+    pub(crate) fn slice(&self, span: &Span) -> &[u8] {
+        &self.bytes[span.start as usize..span.end as usize]
+    }
+
+    /// Forgets everything, and the memory of an unusually large message with it.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(crate::limits::CORK_BYTES_MAX);
+        if !self.subscribed.is_empty() {
+            self.subscribed.clear();
+            self.subscribed.shrink_to(SUBSCRIBED_KEPT_MAX);
+        }
+    }
+
+    /// Frees the room that is kept for the next ones.
+    pub(crate) fn trim(&mut self) {
+        debug_assert!(self.is_empty(), "what a handler has asked for is applied when it returns");
+        *self = Self::default();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.spawned.is_empty()
+    }
+
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Span {
+        let start = self.end();
+        self.bytes.extend_from_slice(bytes);
+        start..self.end()
+    }
+
+    pub(super) fn encode(&mut self, message: Message<'_>) -> Span {
+        let start = self.end();
+        append_frame(&mut self.bytes, Opcode::from(message.kind()), message.payload());
+        start..self.end()
+    }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.bytes.len()).expect("one call of a handler writes less than 4 GiB")
+    }
+}
+
+/// What tells a message from all others while its payload lies still.
+fn place(message: Message<'_>) -> (MessageKind, usize, usize) {
+    (message.kind(), message.payload().as_ptr().addr(), message.payload().len())
+}

@@ -1,0 +1,195 @@
+//! What a handler can see and do: [`Context`].
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::SubscribeError;
+use super::actions::{Action, Actions, TopicSet};
+use crate::handle::EngineHandle;
+use crate::id::{ConnectionId, CoreId, TopicId};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::topics::Topics;
+
+/// What a handler can see and do while it is called: everything concerns the connection at hand
+/// unless it names another.
+pub struct Context<'a> {
+    pub(crate) id: ConnectionId,
+    pub(crate) now: Duration,
+    pub(crate) subscriptions: Subscriptions<'a>,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) limits: &'a Limits,
+    pub(crate) handle: &'a EngineHandle,
+    pub(crate) actions: &'a mut Actions,
+}
+
+impl Context<'_> {
+    /// The connection at hand.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The core that this handler runs on.
+    #[must_use]
+    pub const fn core(&self) -> CoreId {
+        self.id.core()
+    }
+
+    /// Time since the worker started, read once a turn.
+    #[must_use]
+    pub const fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Bytes that wait for the connection to read, from earlier turns.
+    #[must_use]
+    pub const fn outbox_bytes(&self) -> usize {
+        self.outbox_bytes
+    }
+
+    /// The way to the engine from any thread, and from a spawned future.
+    #[must_use]
+    pub const fn handle(&self) -> &EngineHandle {
+        self.handle
+    }
+
+    /// Sends a message. One that has just come is sent from where it lies, the first time without a copy.
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
+        let message = message.into();
+        if self.actions.take_current(message) {
+            self.actions.list.push(Action::Echo);
+        } else {
+            let frame = self.actions.encode(message);
+            self.actions.list.push(Action::Send { to: self.id, frame });
+        }
+    }
+
+    /// Sends a message to another connection, on any core. If it has gone, the message goes nowhere.
+    pub fn send_to<'m>(&mut self, to: ConnectionId, message: impl Into<Message<'m>>) {
+        let frame = self.actions.encode(message.into());
+        self.actions.list.push(Action::Send { to, frame });
+    }
+
+    /// Subscribes to a topic. To be subscribed twice is to be subscribed.
+    ///
+    /// # Errors
+    /// The name is too long, or the connection has too many subscriptions.
+    pub fn subscribe(&mut self, topic: &str) -> Result<(), SubscribeError> {
+        if topic.len() > self.limits.topic_bytes_max {
+            return Err(SubscribeError::NameTooLong(self.limits.topic_bytes_max));
+        }
+        if self.is_subscribed(topic) {
+            return Ok(());
+        }
+        if self.subscriptions.count() >= self.limits.subscriptions_max {
+            return Err(SubscribeError::TooMany(self.limits.subscriptions_max));
+        }
+        self.subscriptions.pending += 1;
+        self.actions.subscribed.insert(topic.into(), true);
+        let topic = self.actions.keep(topic.as_bytes());
+        self.actions.list.push(Action::Subscribe { topic });
+        Ok(())
+    }
+
+    /// Whether the connection is subscribed to a topic.
+    #[must_use]
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        let asked = self.actions.subscribed.get(topic).copied();
+        asked.unwrap_or_else(|| self.subscriptions.contains(topic))
+    }
+
+    /// The topics that the connection was subscribed to before this call, in no order.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &str> {
+        self.subscriptions.names()
+    }
+
+    /// Ends a subscription. What is published from now on does not reach the connection.
+    pub fn unsubscribe(&mut self, topic: &str) {
+        if !self.is_subscribed(topic) {
+            return;
+        }
+        self.subscriptions.pending -= 1;
+        self.actions.subscribed.insert(topic.into(), false);
+        let topic = self.actions.keep(topic.as_bytes());
+        self.actions.list.push(Action::Unsubscribe { topic });
+    }
+
+    /// Sends a message to every subscriber of a topic, on all cores, this connection among them if
+    /// it is one. It leaves at the end of the turn, joined with whatever else the turn publishes there.
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+        self.publish_but(topic, message.into(), None);
+    }
+
+    /// Like [`Self::publish`], but not to this connection.
+    pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+        self.publish_but(topic, message.into(), Some(self.id));
+    }
+
+    fn publish_but(&mut self, topic: &str, message: Message<'_>, except: Option<ConnectionId>) {
+        let topic = self.actions.keep(topic.as_bytes());
+        let frame = self.actions.encode(message);
+        self.actions.list.push(Action::Publish { topic, frame, except });
+    }
+
+    /// Sends a message to every open connection, on all cores.
+    pub fn broadcast<'m>(&mut self, message: impl Into<Message<'m>>) {
+        let frame = self.actions.encode(message.into());
+        self.actions.list.push(Action::Broadcast { frame, except: None });
+    }
+
+    /// Like [`Self::broadcast`], but not to this connection.
+    pub fn broadcast_to_others<'m>(&mut self, message: impl Into<Message<'m>>) {
+        let frame = self.actions.encode(message.into());
+        self.actions.list.push(Action::Broadcast { frame, except: Some(self.id) });
+    }
+
+    /// Closes with a close frame: what was sent before leaves first. `reason` is cut to the 123 bytes
+    /// that a close frame has room for; a code that must not be sent (RFC 6455, section 7.4) becomes 1011.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        let reason = self.actions.keep(reason.as_bytes());
+        self.actions.list.push(Action::Close { to: self.id, code, reason });
+    }
+
+    /// Ends the TCP connection at once, without a close frame: the peer sees 1006.
+    pub fn terminate(&mut self) {
+        self.actions.list.push(Action::Terminate { to: self.id });
+    }
+
+    /// Runs a future on this core's runtime, beside the worker. It must await, never block; to act on
+    /// a connection it takes along a clone of [`Self::handle`] and an identifier.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
+        self.actions.spawned.push(Box::pin(future));
+    }
+}
+
+/// What a connection is subscribed to, as the tables of its core have it.
+pub(crate) struct Subscriptions<'a> {
+    pub(crate) topics: &'a Topics,
+    /// The only topic, if there is but one.
+    pub(crate) only: Option<TopicId>,
+    /// All topics, if there are more.
+    pub(crate) more: Option<&'a TopicSet>,
+    /// Subscriptions that the current call adds, less those that it ends.
+    pub(crate) pending: i64,
+}
+
+impl Subscriptions<'_> {
+    fn count(&self) -> u32 {
+        let before = self.more.map_or(usize::from(self.only.is_some()), TopicSet::len);
+        u32::try_from(before as i64 + self.pending).unwrap_or(0)
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        if self.only.is_none() && self.more.is_none() {
+            return false;
+        }
+        let Some(topic) = self.topics.find(name) else { return false };
+        self.only == Some(topic) || self.more.is_some_and(|more| more.contains(&topic.0))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let more = self.more.into_iter().flatten().map(|topic| TopicId(*topic));
+        self.only.into_iter().chain(more).map(|topic| self.topics.name(topic))
+    }
+}

@@ -100,7 +100,7 @@ counters! {
     closed_timeout,
     /// Heartbeats sent.
     pings_sent,
-    /// Receives that found the pool of buffers empty.
+    /// Receives that had to wait for a buffer of the pool.
     buffers_exhausted,
     /// Demotions put off because `CANCELS_PER_SECOND_MAX` was reached.
     cancels_deferred,

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crore_engine::driver::{BufferId, Completion, Driver, Outgoing, Shutdown, Socket, Token};
-use crore_engine::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+use crore_engine::limits::RECEIVE_BUFFER_BYTES;
 
 use super::kernel::{Kernel, Request};
 use super::socket::{SEND, SHUTDOWN, WATCH};
@@ -27,6 +27,8 @@ impl Driver for Kernel {
 
     fn receive(&mut self, socket: Socket, token: Token) {
         self.begin(socket, WATCH, "receive");
+        self.receiving.insert(token.value());
+        assert!(self.receiving.len() <= self.buffers.count(), "receives that no buffer can be free for");
         self.push(Request::Receive(socket, token));
     }
 
@@ -130,8 +132,7 @@ impl Driver for Kernel {
     }
 
     fn buffers_free(&self) -> usize {
-        // As a share of the usual pool, so that echoes are sent in place here, too.
-        self.buffers.free() * usize::from(RECEIVE_BUFFERS) / self.buffers.count()
+        self.buffers.free()
     }
 
     fn receive_pool_bytes(&self) -> usize {

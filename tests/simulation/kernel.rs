@@ -8,7 +8,7 @@
 //! the error or the end behind it; a descriptor is given out again as soon as it is closed.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub(crate) struct Kernel {
     pub(crate) collected: VecDeque<Posted>,
     /// The turn's completions have been taken: what comes next are the commands.
     pub(crate) exhausted: bool,
+    /// One-shot receives whose completions the worker has not seen, by their tokens.
+    pub(crate) receiving: HashSet<u64>,
     order: Vec<usize>,
 }
 
@@ -65,6 +67,7 @@ impl Kernel {
             overflow: VecDeque::new(),
             collected: VecDeque::new(),
             exhausted: true,
+            receiving: HashSet::new(),
             order: Vec::new(),
         }
     }
@@ -380,7 +383,13 @@ impl Kernel {
         world.trace.note(what, peer, number);
         match &posted.completion {
             Completion::Accepted(_) => world.accepted += 1,
-            Completion::Received { bytes, .. } => world.bytes_received += u64::from(*bytes),
+            Completion::Received { token, bytes, .. } => {
+                self.receiving.remove(&token.value());
+                world.bytes_received += u64::from(*bytes);
+            }
+            Completion::ReceiveEnded(token, _) => {
+                self.receiving.remove(&token.value());
+            }
             Completion::Sent { result: Ok(bytes), .. } => world.bytes_sent += u64::from(*bytes),
             _ => {}
         }

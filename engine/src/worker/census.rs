@@ -49,6 +49,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 + self.too_slow.len()
                 + self.ended.len()
                 + self.resumed.len()
+                + self.starved.len()
                 + self.batches.iter().map(Vec::len).sum::<usize>(),
             ..Census::default()
         };

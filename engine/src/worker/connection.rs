@@ -39,6 +39,8 @@ pub(super) enum Watch {
     Poll,
     /// One receive that does not wait.
     Receive,
+    /// None, though there is something to receive: it waits for a buffer to be free.
+    Starved,
     /// A multishot receive: the cheapest per message, for hot connections.
     Multishot,
     /// A multishot receive whose cancel is on its way.

@@ -10,7 +10,9 @@ use super::held::owned_bytes;
 use super::outbox::{Cork, Parcel, Stored};
 use crate::driver::{Completion, Driver, Errno, Outgoing, Socket, Token};
 use crate::handler::{CloseCause, Handler};
-use crate::limits::{SEND_BUFFER_KEPT_BYTES_MAX, TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX};
+use crate::limits::{
+    RECEIVE_BUFFER_BYTES, SEND_BUFFER_KEPT_BYTES_MAX, TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX,
+};
 use crate::protocol::close::code;
 use crate::protocol::deflate::Decompressed;
 
@@ -153,13 +155,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Receives once, at once.
-    pub(super) fn receive(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        connection.watch = Watch::Receive;
-        self.driver.receive(connection.socket, Self::token(slot));
-    }
-
     fn on_readable(&mut self, slot: u32, gone: bool) {
         let connection = self.connections.at(slot);
         connection.watch = Watch::Nothing;
@@ -174,23 +169,28 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.receive(slot);
     }
 
+    /// A receive, of either kind, has ended.
+    pub(super) fn stop_watching(&mut self, slot: u32) {
+        match std::mem::replace(&mut self.connections.at(slot).watch, Watch::Nothing) {
+            Watch::Receive => self.starved.note_received(),
+            Watch::Multishot | Watch::Cancelling => self.stats.connections_hot -= 1,
+            Watch::Nothing | Watch::Poll | Watch::Starved => debug_assert!(false, "nothing was being received"),
+        }
+    }
+
     fn on_receive_ended(&mut self, slot: u32, errno: Option<Errno>) {
         let connection = self.connections.at(slot);
         let hot = matches!(connection.watch, Watch::Multishot | Watch::Cancelling);
-        if hot {
-            self.stats.connections_hot -= 1;
-        }
-        connection.watch = Watch::Nothing;
-        if connection.phase == Phase::Ended {
+        let phase = connection.phase;
+        self.stop_watching(slot);
+        let connection = self.connections.at(slot);
+        if phase == Phase::Ended {
             self.ended.push(slot);
             return;
         }
         match errno {
             Some(Errno::AGAIN | Errno::CANCELED) => self.watch(slot),
-            Some(Errno::NO_BUFFERS) => {
-                self.stats.buffers_exhausted += 1;
-                self.watch(slot);
-            }
+            Some(Errno::NO_BUFFERS) => self.starve(slot),
             // The end comes again, behind what is held.
             None if connection.paused => {}
             // Here, too, and in place of an error that is told only once.
@@ -313,6 +313,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.corks.list = corks;
         self.close_slow();
         self.relieve();
+        self.feed_starved();
         self.flush_batches();
         self.free_ended();
     }
@@ -429,6 +430,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Whether the pool can spare a buffer for as long as a send takes.
     pub(super) fn can_pin_buffer(&self) -> bool {
-        self.driver.buffers_free() > usize::from(crate::limits::RECEIVE_BUFFERS / 2)
+        self.driver.buffers_free() * 2 > self.driver.receive_pool_bytes() / RECEIVE_BUFFER_BYTES
     }
 }

@@ -55,13 +55,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.stats.bytes_received += bytes as u64;
         let connection = self.connections.at(slot);
         connection.heard = true;
-        if !armed {
-            if matches!(connection.watch, Watch::Multishot | Watch::Cancelling) {
-                self.stats.connections_hot -= 1;
-            }
-            connection.watch = Watch::Nothing;
-        }
         let phase = connection.phase;
+        if !armed {
+            self.stop_watching(slot);
+        }
         match phase {
             Phase::Open | Phase::Closing if self.is_behind(slot) => self.hold(slot, buffer, bytes),
             Phase::Open | Phase::Closing => self.on_bytes(slot, Source::Buffer(buffer), 0..bytes, false),

@@ -93,7 +93,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Whether the last words of an open connection are still to be received: they are before anything else ends it.
     pub(super) fn is_leaving(&mut self, slot: u32) -> bool {
         let connection = self.connections.at(slot);
-        connection.phase == Phase::Open && connection.watch == Watch::Nothing && !connection.paused
+        let waits = matches!(connection.watch, Watch::Nothing | Watch::Starved);
+        connection.phase == Phase::Open && waits && !connection.paused
     }
 }
 

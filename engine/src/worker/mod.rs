@@ -8,6 +8,7 @@
 //!   variants     what is sent compressed: once for all receivers with the same window
 //!   outbox       what a turn has for a connection, joined; what waits for a slow one
 //!   pause        input of a connection that does not read what it causes
+//!   starved      input that has to wait for a receive buffer
 //!   heartbeat    deadlines: handshake, ping, pong, close
 //!   budget       who is turned away or closed when too much is held
 //!   memory       what is held, by class; what is given back when it is not needed
@@ -32,6 +33,7 @@ mod leaving;
 mod memory;
 mod outbox;
 mod pause;
+mod starved;
 mod timers;
 mod upgrade;
 mod variants;
@@ -50,6 +52,7 @@ use self::held::Held;
 use self::leaving::Leaving;
 use self::memory::Trims;
 use self::outbox::Corks;
+use self::starved::Starved;
 use self::timers::{Expired, Timers};
 use self::variants::Deflating;
 use crate::clock::Clock;
@@ -145,6 +148,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     ended: Vec<u32>,
     /// Connections whose peers have gone.
     leaving: Leaving,
+    starved: Starved,
     held: Held,
 
     commands: Receiver<Command>,
@@ -225,6 +229,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             too_slow: Vec::new(),
             ended: Vec::new(),
             leaving: Leaving::default(),
+            starved: Starved::default(),
             held: Held::default(),
             commands,
             batches: (0..handle.cores()).map(|_| Batch::new()).collect(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
 
+use crate::handler::Notice;
 use crate::id::{ConnectionId, CoreId};
 use crate::memory::{CoreMemory, Memory};
 use crate::mesh::Doorbell;
@@ -18,7 +19,6 @@ use crate::stats::{CoreStats, Stats};
 use crate::topics::Interest;
 
 /// What one core, or another thread, asks of a core.
-#[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// An encoded frame for the subscribers of a topic.
     Publish { topic: Arc<str>, hash: u64, frame: Bytes, except: Option<ConnectionId> },
@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Close { to: ConnectionId, code: u16, reason: Box<str> },
     /// The end of a TCP connection.
     Terminate { to: ConnectionId },
+    /// Something for the handler, about one connection.
+    Tell { to: ConnectionId, notice: Notice },
+    /// Something for the handler.
+    TellCore { notice: Notice },
     /// Stop accepting, close every connection, end the worker.
     Drain { patience: Duration },
 }
@@ -38,6 +42,22 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("core {0} has as many commands waiting as it may (`COMMANDS_MAX`), or has ended: try again later")]
 pub struct Overloaded(pub CoreId);
+
+/// What could not be told, since a core has as many commands waiting as it may, or has ended.
+#[derive(thiserror::Error)]
+#[error("{}", Overloaded(*.core))]
+pub struct Untold {
+    /// Which core.
+    pub core: CoreId,
+    /// What it was to be told.
+    pub notice: Notice,
+}
+
+impl fmt::Debug for Untold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Untold").field("core", &self.core).finish_non_exhaustive()
+    }
+}
 
 /// One core as other threads reach it.
 pub(crate) struct CoreLink {
@@ -86,8 +106,9 @@ impl EngineHandle {
         if interested.peek().is_none() {
             return Ok(());
         }
-        let command = Command::Publish { topic: topic.into(), hash, frame: encode(&message.into()), except: None };
-        self.to_cores(interested, &command)
+        let (topic, frame) = (Arc::<str>::from(topic), encode(&message.into()));
+        let publish = || Command::Publish { topic: Arc::clone(&topic), hash, frame: frame.clone(), except: None };
+        self.to_cores(interested, publish)
     }
 
     /// Sends a message to every open connection.
@@ -95,8 +116,9 @@ impl EngineHandle {
     /// # Errors
     /// A core takes no more commands; the others have got the message.
     pub fn broadcast(&self, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
-        let command = Command::Broadcast { frame: encode(&message.into()), except: None };
-        self.to_cores((0..=u16::MAX).take(self.cores()).map(CoreId), &command)
+        let frame = encode(&message.into());
+        let broadcast = || Command::Broadcast { frame: frame.clone(), except: None };
+        self.to_cores((0..=u16::MAX).take(self.cores()).map(CoreId), broadcast)
     }
 
     /// Sends a message to one connection. If it has gone, the message goes nowhere.
@@ -121,6 +143,23 @@ impl EngineHandle {
     /// Its core takes no more commands.
     pub fn terminate(&self, to: ConnectionId) -> Result<(), Overloaded> {
         self.to_core(to.core(), Command::Terminate { to })
+    }
+
+    /// Tells a connection something: [`Handler::on_told`](crate::Handler::on_told) on its core, or
+    /// [`Handler::on_untold`](crate::Handler::on_untold) there if it is not open.
+    ///
+    /// # Errors
+    /// Its core takes no more commands: the notice comes back.
+    pub fn tell(&self, to: ConnectionId, notice: Notice) -> Result<(), Untold> {
+        self.tell_by(to.core(), Command::Tell { to, notice })
+    }
+
+    /// Tells a core something: [`Handler::on_core_told`](crate::Handler::on_core_told) there.
+    ///
+    /// # Errors
+    /// The core takes no more commands: the notice comes back.
+    pub fn tell_core(&self, core: CoreId, notice: Notice) -> Result<(), Untold> {
+        self.tell_by(core, Command::TellCore { notice })
     }
 
     /// Open connections, on all cores.
@@ -183,10 +222,10 @@ impl EngineHandle {
         }
     }
 
-    fn to_cores(&self, cores: impl Iterator<Item = CoreId>, command: &Command) -> Result<(), Overloaded> {
+    fn to_cores(&self, cores: impl Iterator<Item = CoreId>, command: impl Fn() -> Command) -> Result<(), Overloaded> {
         let mut outcome = Ok(());
         for core in cores {
-            outcome = outcome.and(self.to_core(core, command.clone()));
+            outcome = outcome.and(self.to_core(core, command()));
         }
         outcome
     }
@@ -197,6 +236,21 @@ impl EngineHandle {
             return Ok(());
         }
         self.try_send(core, command).map_err(|_| Overloaded(core))
+    }
+
+    fn tell_by(&self, core: CoreId, command: Command) -> Result<(), Untold> {
+        let refused = if core.index() < self.cores() {
+            match self.try_send(core, command) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => command,
+            }
+        } else {
+            command
+        };
+        let (Command::Tell { notice, .. } | Command::TellCore { notice }) = refused else {
+            unreachable!("what was to be sent comes back")
+        };
+        Err(Untold { core, notice })
     }
 
     fn try_send(&self, core: CoreId, command: Command) -> Result<(), TrySendError<Command>> {

@@ -6,14 +6,17 @@
 
 mod actions;
 mod context;
+mod core_context;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub use self::actions::LocalFuture;
 pub(crate) use self::actions::{Action, Actions, TopicSet};
+pub use self::actions::{LocalFuture, Notice};
 pub use self::context::Context;
 pub(crate) use self::context::Subscriptions;
+pub use self::core_context::CoreContext;
+use crate::id::ConnectionId;
 use crate::message::{Message, MessageStart, Piece};
 use crate::protocol::http::Request;
 
@@ -86,6 +89,33 @@ pub trait Handler: 'static {
     /// Everything that waited in the outbox of a slow connection has left.
     fn on_writable(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection) {
         let _ = (context, connection);
+    }
+
+    /// The connection is told something, by [`CoreContext::tell`] or [`EngineHandle::tell`](crate::EngineHandle::tell).
+    fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, notice: Notice) {
+        let _ = (context, connection, notice);
+    }
+
+    /// A connection was to be told something and is not open, any more or yet. The notice comes back, on the core
+    /// that the connection was on.
+    fn on_untold(&mut self, context: &mut CoreContext<'_>, to: ConnectionId, notice: Notice) {
+        let _ = (context, to, notice);
+    }
+
+    /// The core is told something, by [`CoreContext::tell_core`] or
+    /// [`EngineHandle::tell_core`](crate::EngineHandle::tell_core).
+    fn on_core_told(&mut self, context: &mut CoreContext<'_>, notice: Notice) {
+        let _ = (context, notice);
+    }
+
+    /// The time has come that [`Context::wake_after`] asked for. What is due, the handler knows.
+    fn on_wake(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection) {
+        let _ = (context, connection);
+    }
+
+    /// The time has come that [`CoreContext::wake_core_after`] asked for.
+    fn on_core_wake(&mut self, context: &mut CoreContext<'_>) {
+        let _ = context;
     }
 
     /// Bytes of heap that the handler keeps for its connections, beside their [`Self::Connection`]: a count of its

@@ -45,6 +45,9 @@
 //! | lane | a bounded queue from one core to another |
 //! | doorbell | an eventfd that wakes a parked core |
 //! | context takeover | a compressed message may refer to earlier ones of its connection |
+//! | notice | what a connection or a core is told by another one, or by a thread |
+//! | wake | a call of the handler at a time that it has asked for |
+//! | starved | has something to say, and waits for a receive buffer |
 //! | hot | a connection with a multishot receive armed; the others have a one-shot poll |
 //!
 //! # Layers
@@ -86,8 +89,10 @@ mod worker;
 
 pub use capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
 pub use engine::{Engine, Error, HostKind, Running, cpus};
-pub use handle::{EngineHandle, Overloaded};
-pub use handler::{Answer, CloseCause, Closed, Context, Delivery, Handler, LocalFuture, Response, SubscribeError};
+pub use handle::{EngineHandle, Overloaded, Untold};
+pub use handler::{
+    Answer, CloseCause, Closed, Context, CoreContext, Delivery, Handler, LocalFuture, Notice, Response, SubscribeError,
+};
 pub use id::{ConnectionId, CoreId};
 pub use limits::{Limits, SlowConsumer};
 pub use memory::Memory;

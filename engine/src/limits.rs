@@ -79,6 +79,9 @@ pub const COMMANDS_MAX: usize = 65_536;
 /// Commands that one turn takes, so that a flood of them does not starve the sockets.
 pub const TURN_COMMANDS_MAX: usize = 1024;
 
+/// Connections that one turn wakes at times that the handler has asked for: a million may have asked for the same.
+pub const TURN_WAKES_MAX: usize = TURN_COMPLETIONS_MAX / 4;
+
 /// Connections that one turn of a drain closes. Each causes three completions, so that with peers that answer at once
 /// they end as fast as they are closed, and what a close needs is needed for few at a time.
 pub const TURN_CLOSES_MAX: usize = TURN_COMPLETIONS_MAX / 4;

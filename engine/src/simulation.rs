@@ -273,7 +273,11 @@ fn parcel(command: Command) -> Option<Parcel> {
         Command::Publish { topic, frame, .. } => Some(Parcel::Publish { topic, frame }),
         Command::Broadcast { frame, .. } => Some(Parcel::Broadcast(frame)),
         Command::Send { to, frame } => Some(Parcel::Send { to, frame }),
-        Command::Close { .. } | Command::Terminate { .. } | Command::Drain { .. } => None,
+        Command::Close { .. }
+        | Command::Terminate { .. }
+        | Command::Tell { .. }
+        | Command::TellCore { .. }
+        | Command::Drain { .. } => None,
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a handler asks for while it is called, to be done when it has returned.
 
+use std::any::Any;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, CoreId};
 use crate::message::{Message, MessageKind};
 use crate::protocol::Opcode;
 use crate::protocol::frame::append_frame;
@@ -16,6 +18,10 @@ pub(crate) type TopicSet = HashSet<u32, foldhash::fast::RandomState>;
 
 /// A future for the core's runtime.
 pub type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What a connection or a core is told, by another one or by a thread: a value that the handler takes apart with
+/// [`downcast`](Box::downcast).
+pub type Notice = Box<dyn Any + Send>;
 
 /// Entries that [`Actions::subscribed`] keeps room for from call to call.
 const SUBSCRIBED_KEPT_MAX: usize = 256;
@@ -54,6 +60,27 @@ pub(crate) enum Action {
     },
     Terminate {
         to: ConnectionId,
+    },
+    Tell {
+        to: ConnectionId,
+        notice: Notice,
+    },
+    TellCore {
+        core: CoreId,
+        notice: Notice,
+    },
+    /// The connection at hand is to be woken.
+    Wake {
+        after: Duration,
+    },
+    WakeCore {
+        after: Duration,
+    },
+    RaiseInterest {
+        topic: Span,
+    },
+    LowerInterest {
+        topic: Span,
     },
 }
 

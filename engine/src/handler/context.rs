@@ -1,26 +1,38 @@
 //! What a handler can see and do: [`Context`].
 
-use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use super::SubscribeError;
-use super::actions::{Action, Actions, TopicSet};
-use crate::handle::EngineHandle;
-use crate::id::{ConnectionId, CoreId, TopicId};
+use super::actions::{Action, TopicSet};
+use super::core_context::CoreContext;
+use crate::id::{ConnectionId, TopicId};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::topics::Topics;
 
 /// What a handler can see and do while it is called: everything concerns the connection at hand
-/// unless it names another.
+/// unless it names another. What needs no connection is the [`CoreContext`]'s, which a context is too.
 pub struct Context<'a> {
+    pub(crate) core: CoreContext<'a>,
     pub(crate) id: ConnectionId,
-    pub(crate) now: Duration,
     pub(crate) subscriptions: Subscriptions<'a>,
     pub(crate) outbox_bytes: usize,
     pub(crate) limits: &'a Limits,
-    pub(crate) handle: &'a EngineHandle,
-    pub(crate) actions: &'a mut Actions,
+}
+
+impl<'a> Deref for Context<'a> {
+    type Target = CoreContext<'a>;
+
+    fn deref(&self) -> &CoreContext<'a> {
+        &self.core
+    }
+}
+
+impl<'a> DerefMut for Context<'a> {
+    fn deref_mut(&mut self) -> &mut CoreContext<'a> {
+        &mut self.core
+    }
 }
 
 impl Context<'_> {
@@ -30,28 +42,10 @@ impl Context<'_> {
         self.id
     }
 
-    /// The core that this handler runs on.
-    #[must_use]
-    pub const fn core(&self) -> CoreId {
-        self.id.core()
-    }
-
-    /// Time since the worker started, read once a turn.
-    #[must_use]
-    pub const fn now(&self) -> Duration {
-        self.now
-    }
-
     /// Bytes that wait for the connection to read, from earlier turns.
     #[must_use]
     pub const fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
-    }
-
-    /// The way to the engine from any thread, and from a spawned future.
-    #[must_use]
-    pub const fn handle(&self) -> &EngineHandle {
-        self.handle
     }
 
     /// Sends a message. One that has just come is sent from where it lies, the first time without a copy.
@@ -60,15 +54,9 @@ impl Context<'_> {
         if self.actions.take_current(message) {
             self.actions.list.push(Action::Echo);
         } else {
-            let frame = self.actions.encode(message);
-            self.actions.list.push(Action::Send { to: self.id, frame });
+            let to = self.id;
+            self.send_to(to, message);
         }
-    }
-
-    /// Sends a message to another connection, on any core. If it has gone, the message goes nowhere.
-    pub fn send_to<'m>(&mut self, to: ConnectionId, message: impl Into<Message<'m>>) {
-        let frame = self.actions.encode(message.into());
-        self.actions.list.push(Action::Send { to, frame });
     }
 
     /// Subscribes to a topic. To be subscribed twice is to be subscribed.
@@ -115,51 +103,36 @@ impl Context<'_> {
         self.actions.list.push(Action::Unsubscribe { topic });
     }
 
-    /// Sends a message to every subscriber of a topic, on all cores, this connection among them if
-    /// it is one. It leaves at the end of the turn, joined with whatever else the turn publishes there.
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
-        self.publish_but(topic, message.into(), None);
-    }
-
-    /// Like [`Self::publish`], but not to this connection.
+    /// Like [`CoreContext::publish`], but not to this connection.
     pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
-        self.publish_but(topic, message.into(), Some(self.id));
+        let id = self.id;
+        self.publish_to_all_but(id, topic, message);
     }
 
-    fn publish_but(&mut self, topic: &str, message: Message<'_>, except: Option<ConnectionId>) {
-        let topic = self.actions.keep(topic.as_bytes());
-        let frame = self.actions.encode(message);
-        self.actions.list.push(Action::Publish { topic, frame, except });
-    }
-
-    /// Sends a message to every open connection, on all cores.
-    pub fn broadcast<'m>(&mut self, message: impl Into<Message<'m>>) {
-        let frame = self.actions.encode(message.into());
-        self.actions.list.push(Action::Broadcast { frame, except: None });
-    }
-
-    /// Like [`Self::broadcast`], but not to this connection.
+    /// Like [`CoreContext::broadcast`], but not to this connection.
     pub fn broadcast_to_others<'m>(&mut self, message: impl Into<Message<'m>>) {
-        let frame = self.actions.encode(message.into());
-        self.actions.list.push(Action::Broadcast { frame, except: Some(self.id) });
+        let id = self.id;
+        self.broadcast_but(message.into(), Some(id));
     }
 
     /// Closes with a close frame: what was sent before leaves first. `reason` is cut to the 123 bytes
     /// that a close frame has room for; a code that must not be sent (RFC 6455, section 7.4) becomes 1011.
     pub fn close(&mut self, code: u16, reason: &str) {
-        let reason = self.actions.keep(reason.as_bytes());
-        self.actions.list.push(Action::Close { to: self.id, code, reason });
+        let id = self.id;
+        self.close_connection(id, code, reason);
     }
 
     /// Ends the TCP connection at once, without a close frame: the peer sees 1006.
     pub fn terminate(&mut self) {
-        self.actions.list.push(Action::Terminate { to: self.id });
+        let id = self.id;
+        self.terminate_connection(id);
     }
 
-    /// Runs a future on this core's runtime, beside the worker. It must await, never block; to act on
-    /// a connection it takes along a clone of [`Self::handle`] and an identifier.
-    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
-        self.actions.spawned.push(Box::pin(future));
+    /// Asks for a call of [`Handler::on_wake`](super::Handler::on_wake) after so much time, rounded up to
+    /// [`TICK_MS`](crate::limits::TICK_MS). A connection has one such time at most: the earliest that was asked for
+    /// and has not come. It costs 12 bytes for each connection of the core, from the first one that asks.
+    pub fn wake_after(&mut self, after: Duration) {
+        self.actions.list.push(Action::Wake { after });
     }
 }
 

@@ -9,7 +9,7 @@ use super::connection::Phase;
 use super::inbound::InPlace;
 use crate::driver::{Driver, FrameBytes, SharedBytes};
 use crate::handle::Command;
-use crate::handler::{Action, Actions, CloseCause, Handler};
+use crate::handler::{Action, Actions, CloseCause, CoreContext, Handler};
 use crate::id::{ConnectionId, CoreId, TopicId};
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -31,8 +31,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     fn apply_all(&mut self, slot: u32, mut at_hand: Option<InPlace<'_>>) {
         let mut actions = std::mem::take(&mut self.actions);
-        let id = self.connections.id_at(slot);
-        for action in &actions.list {
+        let mut list = std::mem::take(&mut actions.list);
+        for action in list.drain(..) {
             if let Action::Echo = action {
                 if let Some(in_place) = &mut at_hand
                     && self.connections.at(slot).phase == Phase::Open
@@ -45,31 +45,96 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 // Something else may follow the echoes so far: they keep their place.
                 self.flush_echo(slot, in_place.source, in_place.echo);
             }
-            self.apply_one(slot, id, action, &actions);
+            self.apply_one(Some(slot), action, &actions);
         }
+        actions.list = list;
+        self.take_back(actions);
+    }
+
+    /// Applies what a handler has asked for while it was called without a connection.
+    fn apply_to_core(&mut self) {
+        if self.actions.is_empty() {
+            return;
+        }
+        let mut actions = std::mem::take(&mut self.actions);
+        let mut list = std::mem::take(&mut actions.list);
+        for action in list.drain(..) {
+            self.apply_one(None, action, &actions);
+        }
+        actions.list = list;
+        self.take_back(actions);
+    }
+
+    fn take_back(&mut self, mut actions: Actions) {
         self.spawned.append(&mut actions.spawned);
         actions.clear();
         self.actions = actions;
     }
 
-    fn apply_one(&mut self, slot: u32, id: ConnectionId, action: &Action, actions: &Actions) {
-        match action {
-            Action::Echo => {}
-            Action::Send { to, frame } => self.send_to(*to, actions.slice(frame)),
-            Action::Subscribe { topic } => self.subscribe(slot, text(actions.slice(topic))),
-            Action::Unsubscribe { topic } => self.unsubscribe(slot, text(actions.slice(topic))),
-            Action::Publish { topic, frame, except } => {
-                self.publish(text(actions.slice(topic)), actions.slice(frame), *except);
+    /// Calls the handler without a connection, and applies what it asks for.
+    pub(super) fn call_core(&mut self, call: impl FnOnce(&mut H, &mut CoreContext<'_>)) {
+        self.actions.set_current(None);
+        let mut context =
+            CoreContext { core: self.core, now: self.clock.now(), handle: &self.handle, actions: &mut self.actions };
+        call(&mut self.handler, &mut context);
+        self.apply_to_core();
+    }
+
+    /// Applies an action. Only a [`Context`](crate::Context), which has a connection, has those that need a slot.
+    fn apply_one(&mut self, slot: Option<u32>, action: Action, actions: &Actions) {
+        match (action, slot) {
+            (Action::Send { to, frame }, _) => self.send_to(to, actions.slice(&frame)),
+            (Action::Publish { topic, frame, except }, _) => {
+                self.publish(text(actions.slice(&topic)), actions.slice(&frame), except);
             }
-            Action::Broadcast { frame, except } => self.broadcast(actions.slice(frame), *except),
-            Action::Close { to, code, reason } => {
-                debug_assert_eq!(*to, id);
-                self.begin_close(slot, *code, text(actions.slice(reason)), CloseCause::Application);
+            (Action::Broadcast { frame, except }, _) => self.broadcast(actions.slice(&frame), except),
+            (Action::Close { to, code, reason }, _) => {
+                let reason = text(actions.slice(&reason)).into();
+                self.pass_on(to.core(), Command::Close { to, code, reason });
             }
-            Action::Terminate { to } => {
-                debug_assert_eq!(*to, id);
-                self.cut(slot, CloseCause::Application);
+            (Action::Terminate { to }, _) => self.pass_on(to.core(), Command::Terminate { to }),
+            // Not now, if it is for this core: the handler is told when it has returned from all that it is called for.
+            (Action::Tell { to, notice }, _) => self.leave_for(to.core(), Command::Tell { to, notice }),
+            (Action::TellCore { core, notice }, _) => self.leave_for(core, Command::TellCore { notice }),
+            (Action::WakeCore { after }, _) => {
+                self.wakes.wake_core(self.clock.now().saturating_add(after));
             }
+            (Action::RaiseInterest { topic }, _) => {
+                self.interest_counts.raise(self.interest.hash(text(actions.slice(&topic))));
+            }
+            (Action::LowerInterest { topic }, _) => {
+                self.interest_counts.lower(self.interest.hash(text(actions.slice(&topic))));
+            }
+            (Action::Subscribe { topic }, Some(slot)) => self.subscribe(slot, text(actions.slice(&topic))),
+            (Action::Unsubscribe { topic }, Some(slot)) => self.unsubscribe(slot, text(actions.slice(&topic))),
+            (Action::Wake { after }, Some(slot)) => {
+                // What is over is not woken, and nothing would forget its time.
+                if self.connections.at(slot).phase != Phase::Ended {
+                    self.wakes.wake(slot, self.clock.now(), after);
+                }
+            }
+            // An echo has been done by now, or its connection is not open any more.
+            (Action::Echo, _) => {}
+            (Action::Subscribe { .. } | Action::Unsubscribe { .. } | Action::Wake { .. }, None) => {
+                debug_assert!(false, "asked for without a connection");
+            }
+        }
+    }
+
+    /// Does what a core is asked to do, if it is this one; leaves it for another one.
+    fn pass_on(&mut self, core: CoreId, command: Command) {
+        if core == self.core {
+            self.obey(command);
+        } else {
+            self.leave_for(core, command);
+        }
+    }
+
+    /// Puts a command among those that a core, perhaps this one, is to take.
+    fn leave_for(&mut self, core: CoreId, command: Command) {
+        // An identifier that the engine did not make names no core: like a connection that has gone.
+        if let Some(batch) = self.batches.get_mut(core.index()) {
+            batch.push(command);
         }
     }
 
@@ -95,6 +160,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     self.cut(slot, CloseCause::Application);
                 }
             }
+            Command::Tell { to, notice } => match self.open_slot(to) {
+                Some(slot) => self.call(slot, |handler, context, state| handler.on_told(context, state, notice)),
+                None => self.call_core(|handler, context| handler.on_untold(context, to, notice)),
+            },
+            Command::TellCore { notice } => self.call_core(|handler, context| handler.on_core_told(context, notice)),
             Command::Drain { patience } => self.drain(patience),
         }
     }
@@ -104,8 +174,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             if let Some(slot) = self.open_slot(to) {
                 self.append_message(slot, frame);
             }
-        } else if let Some(batch) = self.batches.get_mut(to.core().index()) {
-            batch.push(Command::Send { to, frame: Bytes::copy_from_slice(frame) });
+        } else {
+            self.leave_for(to.core(), Command::Send { to, frame: Bytes::copy_from_slice(frame) });
         }
     }
 

@@ -126,6 +126,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.shut_down(slot, Shutdown::Both);
         }
         self.timers.forget(slot);
+        self.wakes.forget(slot);
         self.drop_outbox(slot);
         self.leave_topics(slot);
         self.connections.at(slot).decoder.release(&mut self.partials);

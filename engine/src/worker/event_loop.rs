@@ -60,7 +60,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
         let left = !self.corks.list.is_empty() || !self.resumed.is_empty() || self.to_drain.len() > 0;
-        let left = left || !self.leaving.is_empty();
+        let left = left || !self.leaving.is_empty() || !self.batches[self.core.index()].is_empty();
+        let left = left || self.wakes.is_due();
         let output = left || self.driver.has_queued() || self.budget.is_searching();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();
@@ -383,6 +384,16 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn take_commands(&mut self) {
+        // What the handler tells its own core while this is taken waits for the next turn.
+        let mut own = std::mem::take(&mut self.batches[self.core.index()]);
+        for command in own.drain(..) {
+            self.trims.note_activity();
+            self.obey(command);
+        }
+        let own_batch = &mut self.batches[self.core.index()];
+        if own_batch.is_empty() {
+            *own_batch = own;
+        }
         for _ in 0..TURN_COMMANDS_MAX {
             let Ok(command) = self.commands.try_recv() else { break };
             self.trims.note_activity();
@@ -399,7 +410,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     fn flush_batches(&mut self) {
         for index in 0..self.batches.len() {
-            if self.batches[index].is_empty() {
+            // What this core leaves for itself it takes with its next commands.
+            if self.batches[index].is_empty() || index == self.core.index() {
                 continue;
             }
             let batch = std::mem::take(&mut self.batches[index]);
@@ -416,7 +428,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Ticks while there is anything to wait for.
     pub(super) fn keep_ticking(&mut self) {
         let house = self.trims.are_due();
-        let wanted = !self.timers.is_empty() || self.accept_later || self.drain_deadline.is_some() || house;
+        let wanted = !self.timers.is_empty() || self.wakes.is_waiting();
+        let wanted = wanted || self.accept_later || self.drain_deadline.is_some() || house;
         if wanted && !self.ticking {
             self.ticking = true;
             self.driver.tick(Duration::from_millis(TICK_MS));

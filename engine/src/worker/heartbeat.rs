@@ -47,6 +47,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
         }
         self.expired = expired;
+        self.wake_some();
         if !self.ticking {
             if std::mem::take(&mut self.accept_later) && !self.draining {
                 self.driver.accept();

@@ -8,7 +8,7 @@ use super::connection::{NONE, Phase, Watch, subscriptions};
 use super::outbox::Parcel;
 use super::{Worker, context};
 use crate::driver::{BufferId, Driver, Outgoing};
-use crate::handler::{CloseCause, Context, Delivery, Handler};
+use crate::handler::{CloseCause, Context, CoreContext, Delivery, Handler};
 use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::message::{Message, Piece};
 use crate::protocol::frame::{

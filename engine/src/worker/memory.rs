@@ -56,9 +56,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let held = self.held.memory(self.partials.held());
         let deflaters = self.deflating.as_ref().map_or(0, |deflating| deflating.heap_bytes());
         let (slots, states) = self.connections.touched_bytes();
+        let timers = self.timers.touched_bytes() + self.wakes.heap_bytes();
         let waiting = self.leaving.heap_bytes() + self.starved.heap_bytes();
         Memory {
-            slab: held.slab + (slots + self.timers.touched_bytes() + waiting) as u64,
+            slab: held.slab + (slots + timers + waiting) as u64,
             receive_pool: self.driver.receive_pool_bytes() as u64,
             partial: held.partial + kept.partial as u64,
             outbox: held.outbox + self.corks.heap_bytes() as u64,
@@ -76,6 +77,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.connections.trim();
         }
         self.timers.trim();
+        self.wakes.trim();
         self.actions.trim();
         self.corks.trim();
         self.partials.trim();

@@ -10,6 +10,7 @@
 //!   pause        input of a connection that does not read what it causes
 //!   starved      input that has to wait for a receive buffer
 //!   heartbeat    deadlines: handshake, ping, pong, close
+//!   wakes        times that the handler has asked for
 //!   budget       who is turned away or closed when too much is held
 //!   memory       what is held, by class; what is given back when it is not needed
 //!   ending       every way in which a connection ends, and the one place where its slot is freed
@@ -37,6 +38,7 @@ mod starved;
 mod timers;
 mod upgrade;
 mod variants;
+mod wakes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,10 +57,11 @@ use self::outbox::Corks;
 use self::starved::Starved;
 use self::timers::{Expired, Timers};
 use self::variants::Deflating;
+use self::wakes::Wakes;
 use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::handle::{Command, EngineHandle};
-use crate::handler::{Actions, Context, Handler, LocalFuture};
+use crate::handler::{Actions, Context, CoreContext, Handler, LocalFuture};
 use crate::id::{ConnectionId, CoreId};
 use crate::limits::{Limits, SlowConsumer};
 use crate::memory::CoreMemory;
@@ -77,13 +80,16 @@ pub(crate) use event_loop::Progress;
 macro_rules! context {
     ($worker:ident, $id:ident, $connection:ident, $outbox_bytes:ident) => {
         Context {
+            core: CoreContext {
+                core: $worker.core,
+                now: $worker.clock.now(),
+                handle: &$worker.handle,
+                actions: &mut $worker.actions,
+            },
             id: $id,
-            now: $worker.clock.now(),
             subscriptions: subscriptions($connection.topic, $connection.rare.get(), &$worker.topics),
             outbox_bytes: $outbox_bytes,
             limits: &$worker.limits,
-            handle: &$worker.handle,
-            actions: &mut $worker.actions,
         }
     };
 }
@@ -132,6 +138,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     connections: Connections<H::Connection>,
     partials: PartialPool,
     timers: Timers,
+    wakes: Wakes,
     topics: Topics,
     interest: Arc<Interest>,
     interest_counts: InterestCounts,
@@ -153,7 +160,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
 
     commands: Receiver<Command>,
     port: Port<Batch>,
-    /// What this turn has for each other core.
+    /// What this turn has for each other core, and what the handler tells its own.
     batches: Vec<Batch>,
 
     clock: Clock,
@@ -218,6 +225,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             connections: Connections::new(core, connections_max),
             partials: PartialPool::new(),
             timers: Timers::new(connections_max),
+            wakes: Wakes::new(connections_max),
             topics: Topics::new(interest.topic_hash()),
             interest_counts: InterestCounts::new(Arc::clone(&interest), core),
             interest,

@@ -1,4 +1,4 @@
-//! One timer wheel for all deadlines of a core: a connection has at most one, and it costs 12 bytes.
+//! A timer wheel for deadlines of a core's connections: each has at most one, and it costs 12 bytes.
 //!
 //! Every slot of the wheel is a doubly linked list through an array that is indexed by connection, so
 //! that a deadline is set, moved and forgotten in constant time and without an allocation.
@@ -81,7 +81,7 @@ impl Timers {
     /// Sets the deadline of `connection` to `after` from `now`, rounded up; replaces an earlier one.
     pub(super) fn set(&mut self, connection: u32, now: Duration, after: Duration) {
         self.forget(connection);
-        let due = (tick_of(now.saturating_add(after)) + 1).max(self.now + 1);
+        let due = self.due(now, after);
         let index = connection as usize;
         if self.nodes.len() <= index {
             if self.nodes.capacity() == 0 {
@@ -96,6 +96,18 @@ impl Timers {
         }
         *head = connection;
         self.scheduled += 1;
+    }
+
+    /// As [`Self::set`], unless the deadline that `connection` has comes earlier.
+    pub(super) fn set_if_earlier(&mut self, connection: u32, now: Duration, after: Duration) {
+        let due = self.due(now, after);
+        if self.nodes.get(connection as usize).is_none_or(|node| due < node.due) {
+            self.set(connection, now, after);
+        }
+    }
+
+    fn due(&self, now: Duration, after: Duration) -> u32 {
+        (tick_of(now.saturating_add(after)) + 1).max(self.now + 1)
     }
 
     /// Takes the deadline of `connection` away, if it has one.

@@ -103,6 +103,9 @@ impl Server {
     /// As [`Self::start`], or a core has failed.
     pub fn run(self) -> Result<(), ServeError> {
         let patience = self.config.shutdown_timeout;
+        for doubt in self.config.doubts() {
+            tracing::warn!("{doubt}");
+        }
         // Before the start, so that a signal never finds the server at work without somebody to hear it.
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(ServeError::Signals)?;
         let running = self.start()?;

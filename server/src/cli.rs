@@ -1,5 +1,7 @@
 //! The command line.
 
+mod configuration;
+
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +11,7 @@ use crore_engine::uring::raise_descriptor_limit;
 use rustix::thread::disable_transparent_huge_pages;
 
 use crate::app::Server;
-use crate::config::{Config, Flag};
+use crate::config::{Config, ConfigErrors, Flag, Sources};
 use crate::doctor::{self, Question, Role};
 use crate::log;
 
@@ -32,6 +34,14 @@ enum Command {
     /// Exit code: 0 if all is well, 1 with warnings, 2 if the host can't. It looks at the limits of the user, the
     /// shell and the container that it is run in.
     Doctor(Doctor),
+    /// Says whether the configuration is right, and what the server would do with it.
+    ///
+    /// It is read as for serving: the file, the environment, the flags. Exit code: 0 if it is right, 2 if not.
+    CheckConfig(CheckConfig),
+    /// Prints a configuration file with every setting, its meaning and its default.
+    DefaultConfig,
+    /// Prints the reference of all settings, in Markdown.
+    ConfigDoc,
 }
 
 /// Flags outrank the environment (CRORE_LISTEN, CRORE_CORES, …), and that the file.
@@ -82,13 +92,11 @@ impl Doctor {
             listen: config.listen,
             limits: config.engine,
         });
-        let text = if self.json {
+        print(&if self.json {
             serde_json::to_string_pretty(&report).map_or_else(|error| error.to_string(), |json| json + "\n")
         } else {
             report.to_string()
-        };
-        // Who reads no further, `head` for example, still wants the exit code.
-        let _ = stdout().write_all(text.as_bytes());
+        });
         ExitCode::from(report.verdict.exit_code())
     }
 }
@@ -102,16 +110,18 @@ impl Serve {
             .collect()
     }
 
-    /// The configuration, or what to exit with; the reason has been said.
-    fn config(self) -> Result<Config, ExitCode> {
+    /// Where the configuration comes from.
+    fn sources(self) -> Sources {
         // What is not text is no setting and no value: made into text it is refused like any other.
         let environment = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let flags = self.flags();
-        Config::load(self.config, environment, &flags).map_err(|error| {
-            eprintln!("crore: {error}");
-            ExitCode::from(USAGE)
-        })
+        Sources::new(self.config, environment, flags)
+    }
+
+    /// The configuration, or what to exit with; the reason has been said.
+    fn config(self) -> Result<Config, ExitCode> {
+        self.sources().load().map_err(|errors| refuse(&errors))
     }
 
     fn run(self, on_trim: fn()) -> ExitCode {
@@ -137,6 +147,44 @@ impl Serve {
 /// What clap exits with for a flag that does not exist; a setting that does not exist is no different.
 const USAGE: u8 = 2;
 
+/// A question about the configuration.
+#[derive(Clone, Debug, Args)]
+struct CheckConfig {
+    /// Configuration file, TOML [default: none, or what CRORE_CONFIG names]
+    #[arg(conflicts_with = "config")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+impl CheckConfig {
+    fn run(self) -> ExitCode {
+        let Self { file, mut serve } = self;
+        serve.config = file.or(serve.config);
+        let sources = serve.sources();
+        match sources.load() {
+            Ok(config) => {
+                print(&configuration::account(&config, sources.file()));
+                ExitCode::SUCCESS
+            }
+            Err(errors) => refuse(&errors),
+        }
+    }
+}
+
+/// Says all that is wrong with a configuration.
+fn refuse(errors: &ConfigErrors) -> ExitCode {
+    for error in errors.iter() {
+        eprintln!("crore: {error}");
+    }
+    ExitCode::from(USAGE)
+}
+
+fn print(text: &str) {
+    // Who reads no further, `head` for example, still wants the exit code.
+    let _ = stdout().write_all(text.as_bytes());
+}
+
 /// Does what the command line says, and returns what the process should exit with: 0 after a drain,
 /// 1 if the server could not start or go on, 2 if the configuration is wrong; the doctor's own are its verdict.
 /// `on_trim` is for [`Server::on_trim`].
@@ -146,6 +194,15 @@ pub fn run(on_trim: fn()) -> ExitCode {
     match command {
         Some(Command::Serve(serve)) => serve.run(on_trim),
         Some(Command::Doctor(doctor)) => doctor.run(),
+        Some(Command::CheckConfig(check)) => check.run(),
+        Some(Command::DefaultConfig) => {
+            print(&Config::sample());
+            ExitCode::SUCCESS
+        }
+        Some(Command::ConfigDoc) => {
+            print(&Config::reference());
+            ExitCode::SUCCESS
+        }
         None => serve.run(on_trim),
     }
 }

@@ -1,5 +1,6 @@
 //! Options of channels, chosen by the first rule whose pattern matches the name.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// What is decided for a channel as a whole.
@@ -52,11 +53,24 @@ impl FromStr for Pattern {
     }
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        f.write_str(if self.is_prefix { "*" } else { "" })
+    }
+}
+
 impl Pattern {
     /// Whether the pattern means this channel.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         if self.is_prefix { name.starts_with(&self.text) } else { name == self.text }
+    }
+
+    /// Whether the pattern means every channel that the other one means.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.matches(&other.text) && (self.is_prefix || !other.is_prefix)
     }
 }
 
@@ -93,6 +107,13 @@ mod tests {
         assert_eq!(rules.options("chat:7").echo, Some(false));
         assert_eq!(rules.options("chat").echo, None);
         assert_eq!(ChannelRules::new(vec![rule("*", true)]).options("any").echo, Some(true));
+    }
+
+    #[test]
+    fn a_pattern_covers_those_that_mean_no_other_channel() {
+        let covers = |a: &str, b: &str| a.parse::<Pattern>().unwrap().covers(&b.parse().unwrap());
+        assert!(covers("*", "chat:*") && covers("chat:*", "chat:*") && covers("chat:*", "chat:7") && covers("a", "a"));
+        assert!(!covers("chat:*", "*") && !covers("a", "a*") && !covers("a", "b"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a configuration is refused.
+/// One thing that is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -70,3 +70,48 @@ pub enum ConfigError {
         problem: String,
     },
 }
+
+impl ConfigError {
+    /// The line of the file, counted from 1, if it is to be mended there.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Syntax { origin, .. } | Self::UnknownKey { origin, .. } | Self::Value { origin, .. } => {
+                match origin {
+                    Origin::File { line, .. } => Some(*line),
+                    Origin::Environment(_) | Origin::Flag(_) => None,
+                }
+            }
+            Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+/// All that is wrong with a configuration, in the order in which it was read; never nothing.
+#[derive(Debug)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The value, if nothing is wrong.
+    pub(super) fn unless<T>(errors: Vec<ConfigError>, value: T) -> Result<T, Self> {
+        if errors.is_empty() { Ok(value) } else { Err(Self(errors)) }
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
+/// A line for each.
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            f.write_str(if index > 0 { "\n" } else { "" })?;
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

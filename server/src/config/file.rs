@@ -8,56 +8,44 @@ use toml::de::{DeTable, DeValue};
 
 use super::Config;
 use super::error::{ConfigError, Origin};
-use super::settings::{CHANNEL_SETTINGS, SETTINGS, Setting, nearest};
+use super::setting::{Setting, nearest};
+use super::settings::{CHANNEL_SETTINGS, SECTIONS, settings};
 use super::value::Value;
 use crate::channel::ChannelRule;
 
-/// Writes what a file says into a configuration.
-pub(super) fn read(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
-    let text = fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-    apply(path, &text, config)
+/// Writes what a file says into a configuration. Returns all that is wrong with it, from top to bottom.
+pub(super) fn read(path: &Path, config: &mut Config) -> Vec<ConfigError> {
+    match fs::read_to_string(path) {
+        Ok(text) => apply(path, &text, config),
+        Err(error) => vec![ConfigError::Unreadable { path: path.to_owned(), error }],
+    }
 }
 
 /// The same for its text.
-fn apply(path: &Path, text: &str, config: &mut Config) -> Result<(), ConfigError> {
-    let source = Source { path, text };
-    let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
-        origin: source.origin(error.span().unwrap_or_default()),
-        problem: error.message().to_owned(),
-    })?;
-    for (key, value) in table.get_ref() {
-        let name: &str = key.get_ref();
-        match value.get_ref() {
-            DeValue::Array(rules) if name == CHANNELS => {
-                for rule in rules {
-                    config.channels.push(source.channel_rule(rule.get_ref(), rule.span())?);
-                }
-            }
-            DeValue::Table(section) if sections().any(|known| known == name) => {
-                source.put_all(section, &format!("{name}."), SETTINGS, config)?;
-            }
-            DeValue::Table(_) | DeValue::Array(_) if Setting::find(SETTINGS, name).is_none() => {
-                return Err(ConfigError::UnknownKey {
-                    origin: source.origin(key.span()),
-                    key: name.to_owned(),
-                    nearest: nearest(name, sections().chain([CHANNELS])),
-                });
-            }
-            value => source.put(name, key.span(), value, SETTINGS, config)?,
-        }
+fn apply(path: &Path, text: &str, config: &mut Config) -> Vec<ConfigError> {
+    let mut source = Source { path, text, errors: Vec::new() };
+    let (table, problems) = DeTable::parse_recoverable(text);
+    if problems.is_empty() {
+        source.put_document(table.get_ref(), config);
+    } else {
+        // What the parser made of the rest is a guess.
+        source.syntax(&problems);
     }
-    Ok(())
+    source.errors.sort_by_key(ConfigError::line);
+    source.errors
 }
 
 const CHANNELS: &str = "channels";
 
 fn sections() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().filter_map(|setting| setting.key.split_once('.')).map(|(section, _)| section)
+    SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty())
 }
 
+/// The file, and what has been found wrong with it.
 struct Source<'a> {
     path: &'a Path,
     text: &'a str,
+    errors: Vec<ConfigError>,
 }
 
 impl Source<'_> {
@@ -67,54 +55,86 @@ impl Source<'_> {
         Origin::File { path: self.path.to_owned(), line }
     }
 
-    fn channel_rule(&self, rule: &DeValue<'_>, span: Range<usize>) -> Result<ChannelRule, ConfigError> {
-        let problem = |problem: &str| ConfigError::Value {
-            origin: self.origin(span.clone()),
-            key: CHANNELS.to_owned(),
-            problem: problem.to_owned(),
-        };
+    /// The first problem of each line: those after it are mostly its consequences.
+    fn syntax(&mut self, problems: &[toml::de::Error]) {
+        for problem in problems {
+            let origin = self.origin(problem.span().unwrap_or_default());
+            let error = ConfigError::Syntax { origin, problem: problem.message().to_owned() };
+            if !self.errors.iter().any(|other| other.line() == error.line()) {
+                self.errors.push(error);
+            }
+        }
+    }
+
+    fn put_document(&mut self, table: &DeTable<'_>, config: &mut Config) {
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            match value.get_ref() {
+                DeValue::Array(rules) if name == CHANNELS => {
+                    let rules = rules.iter().filter_map(|rule| self.channel_rule(rule.get_ref(), rule.span()));
+                    config.channels.extend(rules);
+                }
+                DeValue::Table(section) if sections().any(|known| known == name) => {
+                    self.put_all(section, &format!("{name}."), settings(), config);
+                }
+                DeValue::Table(_) | DeValue::Array(_) if Setting::find(settings(), name).is_none() => {
+                    let nearest = nearest(name, sections().chain([CHANNELS]));
+                    self.unknown(name, key.span(), nearest);
+                }
+                value => self.put(name, key.span(), value, settings(), config),
+            }
+        }
+    }
+
+    fn unknown(&mut self, key: &str, span: Range<usize>, nearest: String) {
+        self.errors.push(ConfigError::UnknownKey { origin: self.origin(span), key: key.to_owned(), nearest });
+    }
+
+    fn wrong(&mut self, key: &str, span: Range<usize>, problem: impl Into<String>) {
+        let (origin, key, problem) = (self.origin(span), key.to_owned(), problem.into());
+        self.errors.push(ConfigError::Value { origin, key, problem });
+    }
+
+    fn channel_rule(&mut self, rule: &DeValue<'_>, span: Range<usize>) -> Option<ChannelRule> {
         let DeValue::Table(table) = rule else {
-            return Err(problem("expected tables: begin each with the line [[channels]]"));
+            self.wrong(CHANNELS, span, "expected tables: begin each with the line [[channels]]");
+            return None;
         };
         if !table.iter().any(|(key, _)| key.get_ref() == "pattern") {
-            return Err(problem("a rule needs a `pattern`: a channel's name, or a prefix followed by `*`"));
+            self.wrong(CHANNELS, span, "a rule needs a `pattern`: a channel's name, or a prefix followed by `*`");
         }
         let mut parsed = ChannelRule::default();
-        self.put_all(table, "", CHANNEL_SETTINGS, &mut parsed)?;
-        Ok(parsed)
+        self.put_all(table, "", CHANNEL_SETTINGS.iter(), &mut parsed);
+        Some(parsed)
     }
 
-    fn put_all<T>(
-        &self,
+    fn put_all<T: Clone + Default + 'static>(
+        &mut self,
         table: &DeTable<'_>,
         prefix: &str,
-        settings: &[Setting<T>],
+        settings: impl Iterator<Item = &'static Setting<T>> + Clone,
         target: &mut T,
-    ) -> Result<(), ConfigError> {
+    ) {
         for (key, value) in table {
-            self.put(&format!("{prefix}{}", key.get_ref()), key.span(), value.get_ref(), settings, target)?;
+            self.put(&format!("{prefix}{}", key.get_ref()), key.span(), value.get_ref(), settings.clone(), target);
         }
-        Ok(())
     }
 
-    fn put<T>(
-        &self,
+    fn put<T: Clone + Default + 'static>(
+        &mut self,
         key: &str,
         span: Range<usize>,
         value: &DeValue<'_>,
-        settings: &[Setting<T>],
+        settings: impl Iterator<Item = &'static Setting<T>> + Clone,
         target: &mut T,
-    ) -> Result<(), ConfigError> {
-        let origin = self.origin(span);
-        let key = key.to_owned();
-        match Setting::find(settings, &key) {
+    ) {
+        match Setting::find(settings.clone(), key) {
             Some(setting) => {
-                (setting.put)(target, Value::Toml(value)).map_err(|problem| ConfigError::Value { origin, key, problem })
+                if let Err(problem) = setting.put(target, Value::Toml(value)) {
+                    self.wrong(key, span, problem);
+                }
             }
-            None => {
-                let nearest = nearest(&key, settings.iter().map(|setting| setting.key));
-                Err(ConfigError::UnknownKey { origin, key, nearest })
-            }
+            None => self.unknown(key, span, nearest(key, settings.map(|setting| setting.key))),
         }
     }
 }
@@ -122,30 +142,48 @@ impl Source<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::error::ConfigErrors;
+    use crate::config::sample::SHOWN;
 
     fn parse(text: &str) -> Result<Config, String> {
         let mut config = Config::default();
-        apply(Path::new("crore.toml"), text, &mut config).map(|()| config).map_err(|error| error.to_string())
+        let errors = apply(Path::new("crore.toml"), text, &mut config);
+        ConfigErrors::unless(errors, config).map_err(|errors| errors.to_string())
     }
 
     #[test]
-    fn the_sample_shows_every_setting_with_its_default() {
-        let sample = include_str!("../../crore.toml");
+    fn the_sample_sets_every_setting_to_its_default() {
+        let sample = Config::sample();
+        assert_eq!(format!("{:?}", parse(&sample).unwrap()), format!("{:?}", Config::default()));
         let uncommented: String =
-            sample.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
-        let mut config = parse(&uncommented).unwrap();
-        for setting in SETTINGS {
-            let name = setting.key.rsplit('.').next().unwrap();
+            sample.lines().map(|line| format!("{}\n", line.strip_prefix(SHOWN).unwrap_or(line))).collect();
+        let config = parse(&uncommented).unwrap();
+        for setting in settings() {
+            let name = setting.name();
             assert!(uncommented.contains(&format!("\n{name} = ")), "{} is missing", setting.key);
+            let expected = setting.default().or(setting.example.map(str::to_owned));
+            assert_eq!(setting.toml(&config), expected, "{}", setting.key);
         }
-        assert_eq!(config.channels.len(), 2, "the sample shows how to write rules");
-        config.channels.clear();
-        // These have no value that says "default".
-        config.engine.memory_budget_bytes = None;
-        config.cores = None;
-        config.engine.connections_per_core_max = None;
-        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
-        assert_eq!(format!("{:?}", parse(sample).unwrap()), format!("{:?}", Config::default()));
+        for setting in CHANNEL_SETTINGS {
+            assert_eq!(setting.toml(&config.channels[0]).as_deref(), setting.example, "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn all_errors_are_told_and_none_twice() {
+        let errors = parse(
+            "listen = 1\nlissen = 2\n[compression]\nlevel = 10\nserver_window_bits = 9\n[limits]\nping_interval = 30\n\
+             [[channels]]\necho = 1\n",
+        );
+        let errors = errors.unwrap_err();
+        let lines: Vec<_> = errors.lines().map(|line| line.split(": ").next().unwrap()).collect();
+        assert_eq!(
+            lines,
+            ["crore.toml:1", "crore.toml:2", "crore.toml:4", "crore.toml:7", "crore.toml:8", "crore.toml:9"],
+            "{errors}"
+        );
+        let errors = parse("listen = \n[limits]\nping_interval = [\n").unwrap_err();
+        assert!(errors.starts_with("crore.toml:1: ") && errors.contains("\ncrore.toml:3: "), "{errors}");
     }
 
     #[test]
@@ -170,6 +208,8 @@ mod tests {
         );
         assert!(problem("[compression]\nserver_window_bits = 7").ends_with("7 window bits: choose from 8 to 15"));
         assert!(problem("[limits]\nping_interval = 30").contains("found a whole number"));
+        assert!(problem("[http]\npaths = [\"ws\"]").ends_with("a path begins with `/`: `ws` does not"));
+        assert!(problem("[http]\npaths = []").contains("at least one path"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The order of precedence: flag, environment, file, default.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, ConfigErrors, Origin};
 use super::file;
-use super::settings::{SETTINGS, Setting, nearest};
+use super::setting::{Setting, nearest};
+use super::settings::settings;
 use super::value::Value;
 
 /// Prefix of the environment variables that are settings.
@@ -25,47 +26,69 @@ pub struct Flag {
     pub value: String,
 }
 
-impl Config {
-    /// Reads the file, if one is named by a flag or by `CRORE_CONFIG`, then the environment, then the
-    /// flags: what comes later counts.
-    ///
-    /// # Errors
-    /// The file can't be read, a key is unknown or a value is none. The error names the place.
-    pub fn load(
+/// Where a configuration comes from. It can be read again, when the file has changed.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    file: Option<PathBuf>,
+    variables: Vec<(String, String)>,
+    flags: Vec<Flag>,
+}
+
+impl Sources {
+    /// The file that is named, or else the one that `CRORE_CONFIG` names, if there is one; those variables that
+    /// are settings; and the flags.
+    #[must_use]
+    pub fn new(
         file: Option<PathBuf>,
         environment: impl IntoIterator<Item = (String, String)>,
-        flags: &[Flag],
-    ) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
+        flags: Vec<Flag>,
+    ) -> Self {
         let mut variables: Vec<_> =
             environment.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
         variables.sort();
-        let mut path = file;
+        let mut file = file;
         variables.retain(|(name, value)| {
             let names_file = name == FILE_VARIABLE;
             if names_file {
-                path.get_or_insert_with(|| value.into());
+                file.get_or_insert_with(|| value.into());
             }
             !names_file
         });
-        if let Some(path) = path {
-            file::read(&path, &mut config)?;
-        }
-        for (name, value) in &variables {
-            config.set_from_environment(name, value)?;
-        }
-        for Flag { name, key, value } in flags {
-            config.set(key, value, Origin::Flag(name))?;
-        }
-        Ok(config)
+        Self { file, variables, flags }
     }
 
+    /// The file, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Reads the file, then the environment, then the flags: what comes later counts.
+    ///
+    /// # Errors
+    /// The file can't be read, keys are unknown or values are none. Each error names its place.
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        let (mut config, mut errors) = (Config::default(), Vec::new());
+        if let Some(path) = &self.file {
+            errors = file::read(path, &mut config);
+        }
+        for (name, value) in &self.variables {
+            errors.extend(config.set_from_environment(name, value).err());
+        }
+        for Flag { name, key, value } in &self.flags {
+            errors.extend(config.set(key, value, Origin::Flag(name)).err());
+        }
+        ConfigErrors::unless(errors, config)
+    }
+}
+
+impl Config {
     fn set_from_environment(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let origin = Origin::Environment(name.to_owned());
-        match SETTINGS.iter().find(|setting| variable(setting.key) == name) {
+        match settings().find(|setting| variable(setting.key) == name) {
             Some(setting) => self.set(setting.key, value, origin),
             None => {
-                let names: Vec<_> = SETTINGS.iter().map(|setting| variable(setting.key)).collect();
+                let names: Vec<_> = settings().map(|setting| variable(setting.key)).collect();
                 let nearest = nearest(name, names.iter().map(String::as_str));
                 Err(ConfigError::UnknownKey { origin, key: name.to_owned(), nearest })
             }
@@ -73,8 +96,8 @@ impl Config {
     }
 
     fn set(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), ConfigError> {
-        match Setting::find(SETTINGS, key) {
-            Some(setting) => (setting.put)(self, Value::Text(value)).map_err(|problem| ConfigError::Value {
+        match Setting::find(settings(), key) {
+            Some(setting) => setting.put(self, Value::Text(value)).map_err(|problem| ConfigError::Value {
                 origin,
                 key: key.to_owned(),
                 problem,
@@ -82,14 +105,14 @@ impl Config {
             None => Err(ConfigError::UnknownKey {
                 origin,
                 key: key.to_owned(),
-                nearest: nearest(key, SETTINGS.iter().map(|setting| setting.key)),
+                nearest: nearest(key, settings().map(|setting| setting.key)),
             }),
         }
     }
 }
 
 /// The environment variable of a setting.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     let mut name = ENVIRONMENT_PREFIX.to_owned();
     name.extend(key.chars().map(|c| if c == '.' { '_' } else { c.to_ascii_uppercase() }));
     name
@@ -104,7 +127,7 @@ mod tests {
 
     fn load(file: Option<PathBuf>, environment: &[(&str, &str)], flags: &[Flag]) -> Result<Config, String> {
         let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        Config::load(file, environment, flags).map_err(|error| error.to_string())
+        Sources::new(file, environment, flags.to_vec()).load().map_err(|errors| errors.to_string())
     }
 
     fn listen(port: u16) -> Flag {
@@ -136,10 +159,10 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_variable_of_its_own() {
-        let mut names: Vec<_> = SETTINGS.iter().map(|setting| variable(setting.key)).collect();
+        let mut names: Vec<_> = settings().map(|setting| variable(setting.key)).collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), SETTINGS.len());
+        assert_eq!(names.len(), settings().count());
         assert!(!names.iter().any(|name| name == FILE_VARIABLE));
         let config = load(None, &[("CRORE_LIMITS_MESSAGE_BYTES_MAX", "5")], &[]).unwrap();
         assert_eq!(config.engine.message_bytes_max, 5);
@@ -157,5 +180,8 @@ mod tests {
         assert!(load(None, &[], &[flag]).unwrap_err().starts_with("--cores: `cores`: expected a whole number"));
         let missing = PathBuf::from("/nowhere/crore.toml");
         assert!(load(Some(missing), &[], &[]).unwrap_err().starts_with("the configuration file /nowhere/crore.toml"));
+        let variables = [("CRORE_LISTE", "x"), ("CRORE_LOG_FORMAT", "xml"), ("CRORE_LOG_LEVEL", "debug")];
+        let problems = load(None, &variables, &[listen(1)]).unwrap_err();
+        assert_eq!(problems.lines().count(), 2, "{problems}");
     }
 }

@@ -2,13 +2,20 @@
 //!
 //! Every setting has one name, `limits.message_bytes_max` for example. The file writes it as
 //! `message_bytes_max` in the section `[limits]`, the environment as `CRORE_LIMITS_MESSAGE_BYTES_MAX`.
-//! `crore.toml` beside this crate's manifest shows all of them with their defaults.
+//! What a setting means, its values and its default stand in one table (`config/settings/`), from which
+//! [`Config::reference`] and [`Config::sample`] are made.
 
+mod change;
+mod doubts;
 mod error;
 mod file;
 mod load;
+mod reference;
+mod sample;
+mod setting;
 mod settings;
 mod value;
+mod words;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -19,23 +26,22 @@ use crore_engine::uring::DescriptorSetting;
 use crore_engine::{Compression, cpus};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-pub use self::error::{ConfigError, Origin};
-pub use self::load::Flag;
+pub use self::change::Change;
+pub use self::error::{ConfigError, ConfigErrors, Origin};
+pub use self::load::{Flag, Sources};
 
 use crate::channel::ChannelRule;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Address and port to listen on. Default 127.0.0.1:8080: only this machine.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// Cores, each with one worker pinned to it, 1 to 64. Default: all that the process may run on.
+    /// Cores, each with one worker pinned to it; `None` for all that the process may run on.
     pub cores: Option<NonZeroU16>,
-    /// Kind of descriptor for connections: `auto`, `regular` or `direct`. Default `auto`: direct ones
-    /// where the kernel releases them properly (6.13 and newer).
+    /// Kind of descriptor for connections.
     pub descriptors: DescriptorSetting,
-    /// From SIGINT or SIGTERM to the end: how long clients may take to answer the close frame (1001).
-    /// Default 10 s.
+    /// From SIGINT or SIGTERM to the end.
     pub shutdown_timeout: Duration,
     /// What HTTP requests find.
     pub http: HttpConfig,
@@ -53,73 +59,70 @@ pub struct Config {
     pub limits: ProtocolLimits,
     /// Logs, on the standard error stream.
     pub log: LogConfig,
-    /// Options by channel; the first rule that matches a name counts. Default: none.
+    /// Options by channel; the first rule that matches a name counts.
     pub channels: Vec<ChannelRule>,
 }
 
 /// Section `http`.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// Paths that speak WebSocket. Default `/` and `/ws`.
+    /// Paths that speak WebSocket.
     pub paths: Vec<String>,
-    /// Whether `GET /` answers with the page for newcomers. Default true.
+    /// Whether `GET /` answers with the page for newcomers.
     pub page: bool,
-    /// Whether `GET /metrics` answers with the engine's counters, in the text format of Prometheus. Default false:
-    /// whoever reaches the port sees them.
+    /// Whether `GET /metrics` answers.
     pub metrics: bool,
 }
 
 /// Section `welcome`.
 #[derive(Clone, Debug)]
 pub struct WelcomeConfig {
-    /// Whether a connection is greeted. Default true.
+    /// Whether a connection is greeted.
     pub enabled: bool,
-    /// The text. Default `Connected to WebSocket server`.
+    /// The text.
     pub message: String,
 }
 
 /// Section `identity`.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityConfig {
-    /// Whether the header `X-User-ID` names the user. Default false. Set it only where every client
-    /// comes through a proxy that sets the header itself: anyone else could be anyone.
+    /// Whether the header `X-User-ID` names the user.
     pub trust_user_header: bool,
 }
 
 /// Section `clients`.
 #[derive(Clone, Debug)]
 pub struct ClientsConfig {
-    /// Whether a client may send to every connection (`broadcast`). Default true.
+    /// Whether a client may send to every connection.
     pub broadcast: bool,
-    /// Whether a client may send to a user (`private`). Default true.
+    /// Whether a client may send to a user.
     pub private: bool,
 }
 
-/// Section `compression`: permessage-deflate (RFC 7692), for clients that offer it.
+/// Section `compression`.
 #[derive(Clone, Debug)]
 pub struct CompressionConfig {
-    /// Whether offers are taken up. Default true.
+    /// Whether offers of permessage-deflate are taken up.
     pub enabled: bool,
-    /// How. Default level 6, from 1,024 bytes up, without context takeover.
+    /// How.
     pub settings: Compression,
 }
 
 /// The part of section `limits` that concerns the JSON protocol.
 #[derive(Clone, Debug)]
 pub struct ProtocolLimits {
-    /// Open connections of one user; more are closed with 4029. Default 64.
+    /// Open connections of one user.
     pub connections_per_user_max: usize,
-    /// Levels of nested objects and lists in a message. Default 64.
+    /// Levels of nested objects and lists in a message.
     pub json_depth_max: usize,
 }
 
 /// Section `log`.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// `text` for people, `json` for programs (one object per line). Default `text`.
+    /// How a line looks.
     pub format: LogFormat,
-    /// Least level: `error`, `warn`, `info`, `debug` or `trace`; by module as in
-    /// `info,crore_engine=debug`. Default `info`.
+    /// Least level, by module.
     pub level: Targets,
 }
 

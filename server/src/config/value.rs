@@ -1,16 +1,16 @@
 //! Values of settings: typed in the file, plain text in the environment and in flags.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use crore_engine::limits::SlowConsumer;
-use crore_engine::uring::DescriptorSetting;
 use toml::de::DeValue;
+use toml_writer::ToTomlValue as _;
 use tracing_subscriber::filter::Targets;
 
-use super::LogFormat;
+use crate::channel::{Pattern, PatternError};
 
 /// A value before its type is known.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,8 @@ pub(super) enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// Reads the value into its place. The error says what is expected.
-    pub(super) fn read_into<T: FromValue>(self, place: &mut T) -> Result<(), String> {
-        *place = T::from_value(self)?;
-        Ok(())
-    }
-
-    fn text(&self, expected: &str) -> Result<&str, String> {
+    /// The text of a value that is written as a string; `expected` says what stands in it.
+    pub(super) fn text(&self, expected: &str) -> Result<&str, String> {
         match self {
             Self::Toml(DeValue::String(text)) => Ok(text),
             Self::Toml(other) => Err(format!("expected {expected}, found {}", kind_of(other))),
@@ -38,18 +33,41 @@ impl Value<'_> {
 }
 
 /// What a setting can be.
-pub(super) trait FromValue: Sized {
+pub(super) trait SettingValue: Sized {
+    /// What is expected, as a phrase with unit and range: "true or false".
+    fn expected() -> Cow<'static, str>;
+
     /// The value, or a sentence about what is expected.
     fn from_value(value: Value<'_>) -> Result<Self, String>;
+
+    /// The value as the file writes it; `None` if it can only be left out.
+    fn to_toml(&self) -> Option<String>;
 }
 
-impl FromValue for String {
+/// A text as a string of TOML.
+pub(super) fn quoted(text: &str) -> String {
+    toml_writer::TomlStringBuilder::new(text).as_basic().to_toml_value()
+}
+
+impl SettingValue for String {
+    fn expected() -> Cow<'static, str> {
+        "a string".into()
+    }
+
     fn from_value(value: Value<'_>) -> Result<Self, String> {
-        value.text("a string").map(str::to_owned)
+        value.text(&Self::expected()).map(str::to_owned)
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(self))
     }
 }
 
-impl FromValue for bool {
+impl SettingValue for bool {
+    fn expected() -> Cow<'static, str> {
+        "true or false".into()
+    }
+
     fn from_value(value: Value<'_>) -> Result<Self, String> {
         match value {
             Value::Toml(DeValue::Boolean(flag)) => Ok(*flag),
@@ -59,20 +77,59 @@ impl FromValue for bool {
             Value::Text(other) => Err(format!("expected true or false, found `{other}`")),
         }
     }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
-/// Only a channel's option can be unset.
-impl FromValue for Option<bool> {
+/// A setting that is absent until it is set.
+impl<V: SettingValue> SettingValue for Option<V> {
+    fn expected() -> Cow<'static, str> {
+        V::expected()
+    }
+
     fn from_value(value: Value<'_>) -> Result<Self, String> {
-        bool::from_value(value).map(Some)
+        V::from_value(value).map(Some)
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        self.as_ref().and_then(V::to_toml)
+    }
+}
+
+/// A list in the file; separated by commas elsewhere.
+impl<V: SettingValue> SettingValue for Vec<V> {
+    fn expected() -> Cow<'static, str> {
+        format!("a list, each item {}", V::expected()).into()
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match value {
+            Value::Toml(DeValue::Array(items)) => {
+                items.iter().map(|item| V::from_value(Value::Toml(item.get_ref()))).collect()
+            }
+            Value::Toml(other) => Err(format!("expected {}, found {}", Self::expected(), kind_of(other))),
+            Value::Text(text) if text.trim().is_empty() => Ok(Self::new()),
+            Value::Text(text) => text.split(',').map(|item| V::from_value(Value::Text(item.trim()))).collect(),
+        }
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        let items: Option<Vec<_>> = self.iter().map(V::to_toml).collect();
+        Some(format!("[{}]", items?.join(", ")))
+    }
+}
+
+fn whole_number(most: u64) -> Cow<'static, str> {
+    match most {
+        u64::MAX => "a whole number from 1 up".into(),
+        _ => format!("a whole number from 1 to {most}").into(),
     }
 }
 
 fn integer(value: Value<'_>, most: u64) -> Result<u64, String> {
-    let expected = || match most {
-        u64::MAX => "expected a whole number from 1 up".to_owned(),
-        _ => format!("expected a whole number from 1 to {most}"),
-    };
+    let expected = || format!("expected {}", whole_number(most));
     let number = match value {
         Value::Toml(DeValue::Integer(number)) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
         Value::Toml(other) => return Err(format!("{}, found {}", expected(), kind_of(other))),
@@ -81,13 +138,37 @@ fn integer(value: Value<'_>, most: u64) -> Result<u64, String> {
     number.filter(|number| (1..=most).contains(number)).ok_or_else(expected)
 }
 
+/// From five digits on in groups of three: 1_048_576.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 macro_rules! bounds {
     ($($type:ty),+) => { $(
         /// A bound. Zero would forbid what it bounds, which is never meant.
-        impl FromValue for $type {
+        impl SettingValue for $type {
+            fn expected() -> Cow<'static, str> {
+                whole_number(<$type>::MAX as u64)
+            }
+
             fn from_value(value: Value<'_>) -> Result<Self, String> {
                 let number = integer(value, <$type>::MAX as u64)?;
                 <$type>::try_from(number).map_err(|error| error.to_string())
+            }
+
+            fn to_toml(&self) -> Option<String> {
+                Some(grouped(*self as u64))
             }
         }
     )+ };
@@ -95,37 +176,53 @@ macro_rules! bounds {
 
 bounds!(u8, u32, usize);
 
-impl FromValue for Option<u32> {
-    fn from_value(value: Value<'_>) -> Result<Self, String> {
-        u32::from_value(value).map(Some)
+/// A number of cores.
+impl SettingValue for NonZeroU16 {
+    fn expected() -> Cow<'static, str> {
+        whole_number(crore_engine::limits::CORES_MAX as u64)
     }
-}
 
-impl FromValue for Option<NonZeroU16> {
     fn from_value(value: Value<'_>) -> Result<Self, String> {
         let number = integer(value, crore_engine::limits::CORES_MAX as u64)?;
-        Ok(u16::try_from(number).ok().and_then(NonZeroU16::new))
+        u16::try_from(number).ok().and_then(Self::new).ok_or_else(|| format!("expected {}", Self::expected()))
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
-impl FromValue for Duration {
+impl SettingValue for Duration {
+    fn expected() -> Cow<'static, str> {
+        "a duration with its unit, such as \"30s\" or \"500ms\"".into()
+    }
+
     fn from_value(value: Value<'_>) -> Result<Self, String> {
-        let expected = "a duration with its unit, such as \"30s\" or \"500ms\"";
-        match humantime::parse_duration(value.text(expected)?) {
+        let expected = Self::expected();
+        match humantime::parse_duration(value.text(&expected)?) {
             Ok(duration) if !duration.is_zero() => Ok(duration),
             Ok(_) => Err("must be longer than nothing".to_owned()),
             Err(error) => Err(format!("expected {expected}: {error}")),
         }
     }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(&humantime::format_duration(*self).to_string()))
+    }
 }
 
 /// A number of bytes that is written with its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
 
-impl FromValue for Bytes {
+impl SettingValue for Bytes {
+    fn expected() -> Cow<'static, str> {
+        "a size with its unit, such as \"8GiB\" or \"500MB\"".into()
+    }
+
     fn from_value(value: Value<'_>) -> Result<Self, String> {
-        let expected = "a size with its unit, such as \"8GiB\" or \"500MB\"";
-        let text = value.text(expected)?.trim();
+        let expected = Self::expected();
+        let text = value.text(&expected)?.trim();
         // Without a unit it could be meant in any.
         if !text.ends_with(['b', 'B']) {
             return Err(format!("expected {expected}, found `{text}`"));
@@ -136,65 +233,59 @@ impl FromValue for Bytes {
             Err(error) => Err(format!("expected {expected}: {error}")),
         }
     }
+
+    /// In the largest unit that leaves a whole number.
+    fn to_toml(&self) -> Option<String> {
+        let (shift, unit) = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "B")]
+            .into_iter()
+            .find(|(shift, _)| self.0.is_multiple_of(1 << shift))?;
+        Some(quoted(&format!("{}{unit}", self.0 >> shift)))
+    }
 }
 
-impl FromValue for SocketAddr {
+impl SettingValue for SocketAddr {
+    fn expected() -> Cow<'static, str> {
+        "an address with a port, such as 127.0.0.1:8080 or [::]:8080".into()
+    }
+
     fn from_value(value: Value<'_>) -> Result<Self, String> {
-        let expected = "an address with a port, such as 127.0.0.1:8080 or [::]:8080";
-        let text = value.text(expected)?;
+        let expected = Self::expected();
+        let text = value.text(&expected)?;
         text.parse().map_err(|_| format!("expected {expected}, found `{text}`"))
     }
-}
 
-/// Paths: a list in the file, separated by commas elsewhere.
-impl FromValue for Vec<String> {
-    fn from_value(value: Value<'_>) -> Result<Self, String> {
-        let paths = match value {
-            Value::Toml(DeValue::Array(items)) => {
-                items.iter().map(|item| String::from_value(Value::Toml(item.get_ref()))).collect::<Result<_, _>>()?
-            }
-            Value::Toml(other) => return Err(format!("expected a list of paths, found {}", kind_of(other))),
-            Value::Text(text) => text.split(',').map(|path| path.trim().to_owned()).collect::<Self>(),
-        };
-        match paths.iter().find(|path| !path.starts_with('/')) {
-            Some(path) => Err(format!("a path begins with `/`: `{path}` does not")),
-            None => Ok(paths),
-        }
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
     }
 }
 
-impl FromValue for DescriptorSetting {
+impl SettingValue for Targets {
+    fn expected() -> Cow<'static, str> {
+        "a level such as info, or levels by module such as \"info,crore_engine=debug\"".into()
+    }
+
     fn from_value(value: Value<'_>) -> Result<Self, String> {
-        value.text("auto, regular or direct")?.parse().map_err(|error| format!("{error}"))
+        let expected = Self::expected();
+        value.text(&expected)?.parse().map_err(|error| format!("expected {expected}: {error}"))
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
     }
 }
 
-impl FromValue for SlowConsumer {
-    fn from_value(value: Value<'_>) -> Result<Self, String> {
-        let expected = "disconnect, drop_newest or drop_oldest";
-        match value.text(expected)? {
-            "disconnect" => Ok(Self::Disconnect),
-            "drop_newest" => Ok(Self::DropNewest),
-            "drop_oldest" => Ok(Self::DropOldest),
-            other => Err(format!("expected {expected}, found `{other}`")),
-        }
+impl SettingValue for Pattern {
+    fn expected() -> Cow<'static, str> {
+        "a channel's name, or a prefix followed by `*`".into()
     }
-}
 
-impl FromValue for LogFormat {
     fn from_value(value: Value<'_>) -> Result<Self, String> {
-        match value.text("text or json")? {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            other => Err(format!("expected text or json, found `{other}`")),
-        }
+        value.text(&Self::expected())?.parse().map_err(|error: PatternError| error.to_string())
     }
-}
 
-impl FromValue for Targets {
-    fn from_value(value: Value<'_>) -> Result<Self, String> {
-        let expected = "a level such as info, or levels by module such as \"info,crore_engine=debug\"";
-        value.text(expected)?.parse().map_err(|error| format!("expected {expected}: {error}"))
+    /// The default, which matches nothing, can't be written.
+    fn to_toml(&self) -> Option<String> {
+        (*self != Self::default()).then(|| quoted(&self.to_string()))
     }
 }
 
@@ -211,37 +302,4 @@ fn kind_of(value: &DeValue<'_>) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_read_by_type() {
-        assert_eq!(Duration::from_value(Value::Text("1m 30s")), Ok(Duration::from_secs(90)));
-        assert_eq!(Vec::from_value(Value::Text("/ws, /chat")), Ok(vec!["/ws".to_owned(), "/chat".to_owned()]));
-        assert_eq!(u32::from_value(Value::Text("4096")), Ok(4096));
-        assert_eq!(Bytes::from_value(Value::Text("8GiB")).map(|bytes| bytes.0), Ok(8 << 30));
-        assert_eq!(Bytes::from_value(Value::Text("1.5 GB")).map(|bytes| bytes.0), Ok(1_500_000_000));
-        assert_eq!(bool::from_value(Value::Text("false")), Ok(false));
-        assert_eq!(SlowConsumer::from_value(Value::Text("drop_oldest")), Ok(SlowConsumer::DropOldest));
-        assert_eq!(DescriptorSetting::from_value(Value::Text("direct")), Ok(DescriptorSetting::Direct));
-    }
-
-    #[test]
-    fn refusals_say_what_is_expected() {
-        fn problem<T: FromValue>(text: &str) -> String {
-            T::from_value(Value::Text(text)).err().unwrap()
-        }
-        assert!(problem::<Duration>("30").contains("\"30s\""));
-        assert!(problem::<Duration>("0s").contains("longer"));
-        assert!(problem::<Bytes>("8").contains("\"8GiB\""));
-        assert!(problem::<Bytes>("0GiB").contains("more than nothing"));
-        assert!(problem::<Bytes>("many GB").contains("\"8GiB\""));
-        assert!(problem::<u32>("0").contains("from 1 to 4294967295"));
-        assert!(problem::<usize>("-3").contains("from 1 up"));
-        assert!(problem::<Option<NonZeroU16>>("65").contains("from 1 to 64"));
-        assert!(problem::<SocketAddr>("8080").contains("127.0.0.1:8080"));
-        assert!(problem::<Vec<String>>("ws").contains("begins with `/`"));
-        assert!(problem::<Targets>("info=loud").contains("info"));
-        assert!(problem::<DescriptorSetting>("fixed").contains("regular"));
-    }
-}
+mod tests;

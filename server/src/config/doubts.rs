@@ -1,0 +1,109 @@
+//! What is allowed and may still not be meant.
+
+use std::net::IpAddr;
+
+use crore_engine::limits::SlowConsumer;
+
+use super::Config;
+
+impl Config {
+    /// What an operator should look at twice: a sentence for each, with what to do about it.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let listen = self.listen;
+        if is_public(listen.ip()) {
+            doubts.push(format!(
+                "`listen`: {listen} can be reached from other networks, and what is said there is not encrypted: \
+                 listen on 127.0.0.1 or a private address, behind a proxy that speaks TLS (wss://)"
+            ));
+        }
+        let is_local = listen.ip().to_canonical().is_loopback();
+        if self.identity.trust_user_header && !is_local {
+            doubts.push(format!(
+                "`identity.trust_user_header`: whoever reaches {listen} without the proxy can be any user: listen on \
+                 127.0.0.1, or let a firewall admit the proxy alone"
+            ));
+        }
+        if self.http.metrics && is_public(listen.ip()) {
+            doubts.push(format!(
+                "`http.metrics`: whoever reaches {listen} sees them: let the proxy refuse /metrics, or switch them off"
+            ));
+        }
+        let compression = self.compression.settings;
+        if compression.server_context_takeover && self.engine.slow_consumer != SlowConsumer::Disconnect {
+            doubts.push(
+                "`compression.server_context_takeover` does nothing where slow consumers lose messages: switch it off, \
+                 or set `limits.slow_consumer` to \"disconnect\""
+                    .to_owned(),
+            );
+        }
+        for (index, rule) in self.channels.iter().enumerate() {
+            if let Some(earlier) = self.channels[..index].iter().find(|earlier| earlier.pattern.covers(&rule.pattern)) {
+                doubts.push(format!(
+                    "`channels`: the rule for `{}` never counts, since that for `{}` stands before it: put it first",
+                    rule.pattern, earlier.pattern
+                ));
+            }
+        }
+        doubts
+    }
+}
+
+/// Whether other networks may reach the address, as far as the address tells.
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => !(address.is_loopback() || address.is_private() || address.is_link_local()),
+        IpAddr::V6(address) => !(address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::ChannelRule;
+
+    #[test]
+    fn the_defaults_leave_no_doubt() {
+        assert_eq!(Config::default().doubts(), [""; 0]);
+    }
+
+    #[test]
+    fn a_public_address_is_doubtful_and_more_so_with_trust_in_a_header() {
+        let mut config = Config::default();
+        for (listen, doubts) in [
+            ("0.0.0.0:80", 1),
+            ("[::]:80", 1),
+            ("203.0.113.7:80", 1),
+            ("[2001:db8::1]:80", 1),
+            ("127.0.0.2:80", 0),
+            ("10.1.2.3:80", 0),
+            ("[fd00::1]:80", 0),
+            ("[::ffff:127.0.0.1]:80", 0),
+        ] {
+            config.listen = listen.parse().unwrap();
+            assert_eq!(config.doubts().len(), doubts, "{listen}");
+        }
+        config.identity.trust_user_header = true;
+        assert_eq!(config.doubts(), [""; 0]);
+        config.listen = "10.1.2.3:80".parse().unwrap();
+        assert!(config.doubts()[0].starts_with("`identity.trust_user_header`: whoever reaches 10.1.2.3:80"));
+        config.listen = "0.0.0.0:80".parse().unwrap();
+        config.http.metrics = true;
+        assert_eq!(config.doubts().len(), 3);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_doubtful() {
+        let mut config = Config::default();
+        config.compression.settings.server_context_takeover = true;
+        assert_eq!(config.doubts(), [""; 0]);
+        config.engine.slow_consumer = SlowConsumer::DropOldest;
+        assert!(config.doubts()[0].starts_with("`compression.server_context_takeover`"));
+        let rule = |pattern: &str| ChannelRule { pattern: pattern.parse().unwrap(), ..ChannelRule::default() };
+        let mut config = Config { channels: vec![rule("chat:lobby"), rule("chat:*")], ..Config::default() };
+        assert_eq!(config.doubts(), [""; 0]);
+        config.channels.reverse();
+        assert!(config.doubts()[0].contains("the rule for `chat:lobby` never counts, since that for `chat:*`"));
+    }
+}

@@ -1,0 +1,103 @@
+//! Section `limits`: those of the engine, and those of the JSON protocol.
+
+use crate::config::Config;
+use crate::config::setting::Reload::{Live, Restart};
+use crate::config::setting::{self, Section, place};
+
+type Setting = setting::Setting<Config>;
+
+/// Its settings.
+pub(super) const SECTION: Section = Section {
+    name: "limits",
+    about: "What one connection, user or message may take.",
+    settings: &[
+        Setting::new(
+            "limits.connections_per_core_max",
+            Restart,
+            place!(engine.connections_per_core_max),
+            "Connections of one core; more are closed after the accept. Without it: what descriptors, the ring's table \
+             and the memory budget allow. The log says at the start which of them binds, and what to raise; `crore \
+             doctor --connections NUMBER` compares that with what there shall be.",
+        )
+        .example("100_000"),
+        Setting::new(
+            "limits.connections_per_user_max",
+            Live,
+            place!(limits.connections_per_user_max),
+            "Open connections of one user; more are closed with 4029.",
+        ),
+        Setting::new(
+            "limits.message_bytes_max",
+            Restart,
+            place!(engine.message_bytes_max),
+            "Bytes of one message; a longer one closes its connection with 1009.",
+        ),
+        Setting::new(
+            "limits.fragments_max",
+            Restart,
+            place!(engine.fragments_max),
+            "Frames that one message may be cut into; more close the connection with 1009.",
+        ),
+        Setting::new(
+            "limits.json_depth_max",
+            Live,
+            place!(limits.json_depth_max),
+            "Levels of nested objects and lists in a message; deeper ones are refused.",
+        ),
+        Setting::new(
+            "limits.head_bytes_max",
+            Restart,
+            place!(engine.head_bytes_max),
+            "Bytes of the head of an HTTP request; a longer one is answered with 431.",
+        ),
+        Setting::new(
+            "limits.outbox_bytes_max",
+            Restart,
+            place!(engine.outbox_bytes_max),
+            "Bytes that wait for a slow reader before `slow_consumer` decides.",
+        ),
+        Setting::new(
+            "limits.outbox_messages_max",
+            Restart,
+            place!(engine.outbox_messages_max),
+            "Messages that wait for a slow reader before `slow_consumer` decides.",
+        ),
+        Setting::new(
+            "limits.slow_consumer",
+            Restart,
+            place!(engine.slow_consumer),
+            "What happens when more would wait: the connection is closed with 1013, or a message is lost, the newest \
+             or the oldest.",
+        ),
+        Setting::new(
+            "limits.subscriptions_max",
+            Restart,
+            place!(engine.subscriptions_max),
+            "Channels that one connection may be subscribed to; more are refused.",
+        ),
+        Setting::new(
+            "limits.channel_bytes_max",
+            Restart,
+            place!(engine.topic_bytes_max),
+            "Bytes of a channel's name; a longer one is refused.",
+        ),
+        Setting::new(
+            "limits.handshake_timeout",
+            Restart,
+            place!(engine.handshake_timeout),
+            "From the accept to the end of the request head; then the connection is cut.",
+        ),
+        Setting::new(
+            "limits.ping_interval",
+            Restart,
+            place!(engine.ping_interval),
+            "Between two pings. A connection from which nothing has come between two pings is cut.",
+        ),
+        Setting::new(
+            "limits.close_timeout",
+            Restart,
+            place!(engine.close_timeout),
+            "From a close frame to the end of the connection.",
+        ),
+    ],
+};

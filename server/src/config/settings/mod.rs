@@ -1,0 +1,195 @@
+//! The table of settings: each of them once, with all that is known of it.
+//!
+//! Reading, checking, reloading, the commented sample and the reference follow from this table. To add a setting, add
+//! its field to [`Config`] and its entry here; `crore.toml` is then written anew by `crore default-config`.
+
+mod channels;
+mod compression;
+mod limits;
+
+pub(super) use self::channels::CHANNEL_SETTINGS;
+
+use super::Config;
+use super::setting::Reload::{Live, Restart};
+use super::setting::{self, Place, Section, Shown, place};
+use super::value::{Bytes, SettingValue as _};
+
+type Setting = setting::Setting<Config>;
+
+/// All settings but those of `[[channels]]`, in the order in which they are shown.
+pub(super) const SECTIONS: &[Section] = &[
+    GENERAL,
+    Section { name: "http", about: "What HTTP requests find beside WebSocket.", settings: HTTP },
+    Section { name: "welcome", about: "The message that greets a new connection.", settings: WELCOME },
+    Section { name: "identity", about: "Who a connection is.", settings: IDENTITY },
+    Section { name: "clients", about: "What clients may do.", settings: CLIENTS },
+    compression::SECTION,
+    limits::SECTION,
+    Section { name: "log", about: "Logs go to the standard error stream.", settings: LOG },
+];
+
+/// The same without their sections.
+pub(super) fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    SECTIONS.iter().flat_map(|section| section.settings)
+}
+
+const GENERAL: Section = Section {
+    name: "",
+    about: "",
+    settings: &[
+        Setting::new(
+            "listen",
+            Restart,
+            place!(listen),
+            "Address and port. 0.0.0.0 or [::] listens on every interface; the default is reached from this machine alone.",
+        ),
+        Setting::new(
+            "cores",
+            Restart,
+            place!(cores),
+            "Workers, each pinned to a core. Without it: every core that the process may run on.",
+        )
+        .example("2"),
+        Setting::new(
+            "descriptors",
+            Restart,
+            place!(descriptors),
+            "Kind of descriptor for connections. Direct ones need Linux 6.13, count for each core instead of the \
+             process, and are what `auto` takes where they work.",
+        ),
+        Setting::new(
+            "memory_budget",
+            Restart,
+            Place {
+                put: |config, value| {
+                    config.engine.memory_budget_bytes = Some(Bytes::from_value(value)?.0);
+                    Ok(())
+                },
+                show: |config| Shown::of(&config.engine.memory_budget_bytes.map(Bytes)),
+                copy: |config, other| config.engine.memory_budget_bytes = other.engine.memory_budget_bytes,
+            },
+            "Bytes that connections may take, the kernel's share included. At 15/16 of it new connections are answered \
+             with 503, at all of it those that hold the most are closed with 1013; idle ones stay. Without it: 80 % of \
+             what the cgroup's memory limit leaves, or of what the host has available at the start, whichever is less.",
+        )
+        .example("\"8GiB\""),
+        Setting::new(
+            "shutdown_timeout",
+            Live,
+            place!(shutdown_timeout),
+            "How long clients may take to answer the close frame (1001) when the server stops.",
+        ),
+    ],
+};
+
+const HTTP: &[Setting] = &[
+    Setting::new(
+        "http.paths",
+        Live,
+        place!(http.paths),
+        "Paths that speak WebSocket; another path is answered with 404.",
+    )
+    .checked("a list of paths, each beginning with `/`", |config| {
+        match config.http.paths.iter().find(|path| !path.starts_with('/')) {
+            Some(path) => Err(format!("a path begins with `/`: `{path}` does not")),
+            None if config.http.paths.is_empty() => Err("expected at least one path, such as \"/ws\"".to_owned()),
+            None => Ok(()),
+        }
+    }),
+    Setting::new(
+        "http.page",
+        Live,
+        place!(http.page),
+        "Whether GET / answers with the page that shows the server at work.",
+    ),
+    Setting::new(
+        "http.metrics",
+        Live,
+        place!(http.metrics),
+        "Whether GET /metrics answers with the engine's counters and its memory by class, for Prometheus. Whoever \
+         reaches the port sees them.",
+    ),
+];
+
+const WELCOME: &[Setting] = &[
+    Setting::new(
+        "welcome.enabled",
+        Live,
+        place!(welcome.enabled),
+        "Whether a new connection is sent {\"type\":\"welcome\",\"message\":…,\"connection_id\":…,\"user_id\":…,\
+         \"timestamp\":…}.",
+    ),
+    Setting::new("welcome.message", Live, place!(welcome.message), "The text of that message."),
+];
+
+const IDENTITY: &[Setting] = &[Setting::new(
+    "identity.trust_user_header",
+    Live,
+    place!(identity.trust_user_header),
+    "Whether the header X-User-ID names the user of a new connection. Only where every client comes through a proxy \
+     that sets this header itself: with any other client it would be a way to be anyone.",
+)];
+
+const CLIENTS: &[Setting] = &[
+    Setting::new(
+        "clients.broadcast",
+        Live,
+        place!(clients.broadcast),
+        "Whether a client may send to every connection (`broadcast`).",
+    ),
+    Setting::new("clients.private", Live, place!(clients.private), "Whether a client may send to a user (`private`)."),
+];
+
+const LOG: &[Setting] = &[
+    Setting::new(
+        "log.format",
+        Restart,
+        place!(log.format),
+        "How a line looks: `text` for people, `json` for programs.",
+    ),
+    Setting::new(
+        "log.level",
+        Live,
+        place!(log.level),
+        "Least level that is written: error, warn, info, debug or trace.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_section_and_a_name_once() {
+        for section in SECTIONS {
+            for setting in section.settings {
+                let within = setting.key.rsplit_once('.').map_or("", |(section, _)| section);
+                assert_eq!(within, section.name, "{}", setting.key);
+            }
+        }
+        let mut keys: Vec<_> = settings().map(|setting| setting.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), settings().count());
+    }
+
+    #[test]
+    fn a_setting_has_either_a_default_or_an_example() {
+        let shown = settings().map(|setting| (setting.key, setting.default(), setting.example));
+        let of_rules = CHANNEL_SETTINGS.iter().map(|setting| (setting.key, setting.default(), setting.example));
+        for (key, default, example) in shown.chain(of_rules) {
+            assert!(default.is_some() != example.is_some(), "{key}: default {default:?}, example {example:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_takes_the_setting_and_nothing_else() {
+        let mut other = Config::default();
+        other.welcome.message = "Hi".to_owned();
+        other.clients.private = false;
+        let mut config = Config::default();
+        Setting::find(settings(), "clients.private").unwrap().copy(&mut config, &other);
+        assert!(!config.clients.private);
+        assert_eq!(config.welcome.message, Config::default().welcome.message);
+    }
+}

@@ -1,19 +1,19 @@
-//! The wiring: configuration → engine, signals → drain.
+//! The wiring: configuration → engine, signals → drain or reload.
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use crore_engine::uring::descriptor_limit;
-use crore_engine::{Engine, EngineHandle, Error, Running};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use crore_engine::{Engine, Error, Running};
 
 use crate::call::Call;
-use crate::config::Config;
+use crate::config::{Config, Sources};
+use crate::policy::Policy;
+use crate::reload::Reloader;
 use crate::router::Router;
-use crate::service::{self, Service};
+use crate::service::Service;
 use crate::session::{Session, Shared};
+use crate::signals::{self, Servant};
 use crate::wire::Refusal;
 
 /// A server that has not started: a configuration, and who answers which type of message.
@@ -34,6 +34,7 @@ use crate::wire::Refusal;
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    sources: Option<Sources>,
     router: Router,
     on_trim: fn(),
 }
@@ -44,7 +45,7 @@ pub enum ServeError {
     /// The engine says why.
     #[error(transparent)]
     Engine(#[from] Error),
-    /// SIGINT and SIGTERM can't be received.
+    /// SIGINT, SIGTERM and SIGHUP can't be received.
     #[error("signals can't be received: {0}")]
     Signals(std::io::Error),
 }
@@ -53,7 +54,7 @@ impl Server {
     /// A server with the types of the [protocol](crate::wire).
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, router: Router::standard(), on_trim: || {} }
+        Self { config, sources: None, router: Router::standard(), on_trim: || {} }
     }
 
     /// Lets a handler answer the messages of a type, in place of the built-in one if there is one.
@@ -64,6 +65,15 @@ impl Server {
         handler: impl Fn(&mut Call<'_, '_>) -> Result<(), Refusal> + Send + Sync + 'static,
     ) -> Self {
         self.router = self.router.on(kind, handler);
+        self
+    }
+
+    /// Reads the configuration again, from there, when [`Self::run`] receives SIGHUP. What can be changed in a server
+    /// that runs is ([`Config::change_to`]); the log says what has changed, and what needs a restart. A configuration
+    /// with an error changes nothing. Without sources SIGHUP is left to the program.
+    #[must_use]
+    pub fn reload_from(mut self, sources: Sources) -> Self {
+        self.sources = Some(sources);
         self
     }
 
@@ -81,43 +91,41 @@ impl Server {
     /// # Errors
     /// The address is taken, the kernel refuses, a limit is too low: the error says what to change.
     pub fn start(self) -> Result<Running, Error> {
-        let Self { config, router, on_trim } = self;
+        let Self { config, sources: _, router, on_trim } = self;
         let cores = config.workers();
-        let shared = Arc::new(Shared::new(&config, router, on_trim, cores));
+        let shared = Arc::new(Shared::new(router, on_trim, cores));
+        let policy = Arc::new(Policy::new(&config));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)
             .limits(config.engine)
             .compression(config.compression.enabled.then_some(config.compression.settings))
             .descriptors(config.descriptors)
-            .start(move |_| Session::new(Arc::clone(&shared)))?;
+            .start(move |_| Session::new(Arc::clone(&shared), Arc::clone(&policy)))?;
         known.room.get_or_init(|| running.room());
         Ok(running)
     }
 
     /// Runs the server until SIGINT or SIGTERM, then drains it: a close frame (1001) to everyone, and
-    /// `shutdown_timeout` for their answers. A second signal ends the process at once. As a service of systemd it
+    /// `shutdown_timeout` for their answers. A second signal ends the process at once. SIGHUP is for
+    /// [`Self::reload_from`], or another SIGTERM if it comes because the terminal has gone. As a service of systemd it
     /// says when it is ready and when it stops, and feeds the watchdog while every core works.
     ///
     /// # Errors
     /// As [`Self::start`], or a core has failed.
     pub fn run(self) -> Result<(), ServeError> {
-        let patience = self.config.shutdown_timeout;
         for doubt in self.config.doubts() {
             tracing::warn!("{doubt}");
         }
-        // Before the start, so that a signal never finds the server at work without somebody to hear it.
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(ServeError::Signals)?;
+        let mut signals = signals::receive(self.sources.is_some()).map_err(ServeError::Signals)?;
+        let (config, sources) = (self.config.clone(), self.sources.clone());
         let running = self.start()?;
         announce(&running);
         let service = Service::start(&running);
-        let handle = running.handle().clone();
+        let reloader = Reloader::new(config, sources, running.handle().clone());
+        let mut servant = Servant::new(running.handle().clone(), reloader);
         let stop = signals.handle();
-        let listener = thread::spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                obey(signal, count, &handle, patience);
-            }
-        });
+        let listener = thread::spawn(move || signals.forever().for_each(|signal| servant.obey(signal)));
         let outcome = running.join();
         drop(service);
         stop.close();
@@ -154,15 +162,4 @@ fn announce(running: &Running) {
     };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     tracing::info!("to try it, open http://{host}:{}/ in a browser", address.port());
-}
-
-/// The first signal drains; whoever sends another one does not want to wait.
-fn obey(signal: i32, count: usize, handle: &EngineHandle, patience: Duration) {
-    if count > 0 {
-        tracing::warn!(signal, "stopped at once, connections are cut");
-        std::process::exit(128 + signal);
-    }
-    tracing::info!(signal, connections = handle.connections(), ?patience, "draining; the next signal stops at once");
-    service::say_stopping(handle);
-    handle.drain(patience);
 }

@@ -3,6 +3,7 @@
 use crore_engine::{ConnectionId, Context};
 
 use crate::channel::ChannelName;
+use crate::policy::Policy;
 use crate::session::{Connection, Shared};
 use crate::wire::{Envelope, Incoming, Refusal, Sender};
 
@@ -12,6 +13,7 @@ pub struct Call<'a, 'c> {
     pub(crate) context: &'a mut Context<'c>,
     pub(crate) connection: &'a mut Connection,
     pub(crate) shared: &'a Shared,
+    pub(crate) policy: &'a Policy,
     /// Reused for every message that is written.
     pub(crate) text: &'a mut String,
     /// Reused for every list of a user's connections.

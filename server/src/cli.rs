@@ -125,16 +125,17 @@ impl Serve {
     }
 
     fn run(self, on_trim: fn()) -> ExitCode {
-        let config = match self.config() {
+        let sources = self.sources();
+        let config = match sources.load() {
             Ok(config) => config,
-            Err(code) => return code,
+            Err(errors) => return refuse(&errors),
         };
         log::start(&config.log);
         // The soft limit is low for the sake of programs that call select(2).
         let _ = raise_descriptor_limit();
         // A huge page stays for a few bytes that are in use, and khugepaged fills the gaps that were given back.
         let _ = disable_transparent_huge_pages(true);
-        match Server::new(config).on_trim(on_trim).run() {
+        match Server::new(config).reload_from(sources).on_trim(on_trim).run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("{error}");

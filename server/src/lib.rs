@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cli ─► config ─► app ─► engine ─► session (one per core) ─► wire ─► router ─► handlers ─► call
-//!                                      └─► http (page, health, metrics) channel, users ◄──────┘
+//!                  │                  └─► http (page, health, metrics) policy, users ◄──────┘
+//!                  └─► signals ─► reload ─► policy (another one for each session)
 //! ```
 //!
 //! The binary `crore` is [`cli::run`]. A program of your own starts from [`Server`], and adds its
@@ -20,9 +21,12 @@ mod handlers;
 mod http;
 pub mod log;
 mod metrics;
+mod policy;
+mod reload;
 mod router;
 mod service;
 mod session;
+mod signals;
 mod users;
 pub mod wire;
 

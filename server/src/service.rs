@@ -64,6 +64,21 @@ pub(crate) fn say_stopping(handle: &EngineHandle) {
     }
 }
 
+/// Says that the configuration is being read again.
+pub(crate) fn say_reloading() {
+    let told = NotifyState::monotonic_usec_now().and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
+    if let Err(error) = told {
+        tracing::warn!(%error, "systemd can't be told that the configuration is read again");
+    }
+}
+
+/// Says that it has been, and with what result.
+pub(crate) fn say_reloaded(status: &str) {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]) {
+        tracing::warn!(%error, "systemd can't be told that the configuration has been read again");
+    }
+}
+
 /// What is told.
 struct Watch {
     handle: EngineHandle,

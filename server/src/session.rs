@@ -4,16 +4,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crore_engine::clock::unix_ms;
-use crore_engine::{Answer, Closed, ConnectionId, Context, Handler, Message, Request, Response, Room};
+use crore_engine::{
+    Answer, Closed, ConnectionId, Context, CoreContext, Handler, Message, Notice, Request, Response, Room,
+};
 
 use crate::call::Call;
-use crate::channel::ChannelRules;
-use crate::config::{ClientsConfig, Config};
 use crate::handlers;
-use crate::http::Site;
+use crate::policy::Policy;
+use crate::reload::NewPolicy;
 use crate::router::Router;
 use crate::users::{TooManyConnections, USER_BYTES_MAX, Users};
-use crate::wire::{Decoder, Envelope, Refusal, Sender};
+use crate::wire::{Envelope, Refusal, Sender};
 
 /// Close code of a user's connection too many.
 const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
@@ -24,16 +25,10 @@ const TEXT_KEPT_BYTES_MAX: usize = 64 * 1024;
 /// The header that names a user, where a proxy vouches for it.
 const USER_HEADER: &str = "X-User-ID";
 
-/// What all cores read.
+/// What all cores share for as long as the server runs.
 pub(crate) struct Shared {
-    pub(crate) channels: ChannelRules,
-    pub(crate) clients: ClientsConfig,
     pub(crate) users: Users,
     router: Router,
-    decoder: Decoder,
-    site: Site,
-    welcome: Option<String>,
-    trust_user_header: bool,
     on_trim: fn(),
     started: Instant,
     /// What the engine has room for, once it has started.
@@ -41,23 +36,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: &Config, router: Router, on_trim: fn(), cores: usize) -> Self {
-        Self {
-            channels: ChannelRules::new(config.channels.clone()),
-            clients: config.clients.clone(),
-            users: Users::new(cores, config.limits.connections_per_user_max),
-            router,
-            decoder: Decoder {
-                json_depth_max: config.limits.json_depth_max,
-                channel_bytes_max: config.engine.topic_bytes_max,
-            },
-            site: Site::new(&config.http),
-            welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
-            trust_user_header: config.identity.trust_user_header,
-            on_trim,
-            started: Instant::now(),
-            room: OnceLock::new(),
-        }
+    pub(crate) fn new(router: Router, on_trim: fn(), cores: usize) -> Self {
+        Self { users: Users::new(cores), router, on_trim, started: Instant::now(), room: OnceLock::new() }
     }
 }
 
@@ -127,17 +107,18 @@ impl Connection {
 /// The server on one core.
 pub(crate) struct Session {
     shared: Arc<Shared>,
+    policy: Arc<Policy>,
     text: String,
     recipients: Vec<ConnectionId>,
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, text: String::new(), recipients: Vec::new() }
+    pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>) -> Self {
+        Self { shared, policy, text: String::new(), recipients: Vec::new() }
     }
 
     fn greet(&mut self, context: &mut Context<'_>, connection: &Connection) {
-        let Some(message) = &self.shared.welcome else { return };
+        let Some(message) = &self.policy.welcome else { return };
         let id = context.id();
         let envelope = Envelope::start(&mut self.text, "welcome").text("message", message);
         context.send(envelope.identity(id, connection.sender(id)).finish(unix_ms()));
@@ -149,10 +130,10 @@ impl Handler for Session {
 
     fn on_request(&mut self, context: &mut Context<'_>, connection: &mut Connection, request: &Request<'_>) -> Answer {
         let uptime = self.shared.started.elapsed();
-        if let Some(response) = self.shared.site.answer(request, uptime, context.handle(), self.shared.room.get()) {
+        if let Some(response) = self.policy.site.answer(request, uptime, context.handle(), self.shared.room.get()) {
             return Answer::Respond(response);
         }
-        if self.shared.trust_user_header
+        if self.policy.trust_user_header
             && let Some(name) = request.header(USER_HEADER)
         {
             if name.is_empty() || name.len() > USER_BYTES_MAX || name.chars().any(char::is_control) {
@@ -166,7 +147,7 @@ impl Handler for Session {
 
     fn on_open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
         tracing::debug!(connection = %context.id(), user = connection.name(), "open");
-        match self.shared.users.enter(context.id(), connection.name()) {
+        match self.shared.users.enter(context.id(), connection.name(), self.policy.connections_per_user_max) {
             Ok(()) => self.greet(context, connection),
             Err(TooManyConnections(most)) => {
                 refuse(context, &mut self.text, None, &Refusal::TooManyConnections(most), unix_ms());
@@ -184,18 +165,18 @@ impl Handler for Session {
 
     fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Connection, message: Message<'_>) {
         // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
-        let Self { shared, text, recipients } = self;
+        let Self { shared, policy, text, recipients } = self;
         let now_ms = unix_ms();
         let Some(json) = message.as_text() else {
             return refuse(context, text, None, &Refusal::BinaryUnsupported, now_ms);
         };
-        let message = match shared.decoder.decode(json) {
+        let message = match policy.decoder.decode(json) {
             Ok(message) => message,
             Err(rejected) => return refuse(context, text, rejected.id, &rejected.refusal, now_ms),
         };
         let outcome = match shared.router.find(message.kind()) {
             Some(handler) => {
-                handler(&mut Call { message: &message, context, connection, shared, text, recipients, now_ms })
+                handler(&mut Call { message: &message, context, connection, shared, policy, text, recipients, now_ms })
             }
             None => Err(Refusal::UnknownType(message.kind().to_owned())),
         };
@@ -204,6 +185,13 @@ impl Handler for Session {
         }
         text.clear();
         text.shrink_to(TEXT_KEPT_BYTES_MAX);
+    }
+
+    /// The configuration has been read again.
+    fn on_core_told(&mut self, context: &mut CoreContext<'_>, notice: Notice) {
+        if let Ok(another) = notice.downcast::<NewPolicy>() {
+            self.policy = another.take(context.core());
+        }
     }
 
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Connection, closed: Closed<'_>) {

@@ -31,7 +31,6 @@ pub(crate) struct Users {
     open: Box<[OpenSlots]>,
     named: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    connections_per_user_max: usize,
 }
 
 /// The user has as many connections as it may: the number.
@@ -41,25 +40,25 @@ pub(crate) struct TooManyConnections(pub(crate) usize);
 impl Users {
     /// Nobody yet, on so many cores.
     #[must_use]
-    pub(crate) fn new(cores: usize, connections_per_user_max: usize) -> Self {
+    pub(crate) fn new(cores: usize) -> Self {
         Self {
             open: (0..cores).map(|_| OpenSlots::new()).collect(),
             named: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::default(),
-            connections_per_user_max,
         }
     }
 
-    /// A connection has opened; `user` is its name if it has one besides its identifier.
+    /// A connection has opened; `user` is its name if it has one besides its identifier. It is refused if that user has
+    /// `most` connections or more.
     ///
     /// # Errors
     /// The user has too many. Nothing is changed then.
-    pub(crate) fn enter(&self, id: ConnectionId, user: Option<&str>) -> Result<(), TooManyConnections> {
+    pub(crate) fn enter(&self, id: ConnectionId, user: Option<&str>, most: usize) -> Result<(), TooManyConnections> {
         if let Some(user) = user {
             let mut shard = self.shard(user);
             match shard.get_mut(user) {
-                Some(connections) if connections.len() >= self.connections_per_user_max => {
-                    return Err(TooManyConnections(self.connections_per_user_max));
+                Some(connections) if connections.len() >= most => {
+                    return Err(TooManyConnections(most));
                 }
                 Some(connections) => connections.push(id),
                 None => {
@@ -162,22 +161,22 @@ mod tests {
 
     #[test]
     fn an_unnamed_connection_is_found_by_its_identifier_while_it_is_open() {
-        let users = Users::new(2, 4);
+        let users = Users::new(2);
         let (first, second) = (id(1, 70_000, 3), id(1, 70_000, 4));
         assert!(find(&users, &first.to_string()).is_empty());
-        users.enter(first, None).unwrap();
+        users.enter(first, None, 2).unwrap();
         assert_eq!(find(&users, &first.to_string()), [first]);
         assert!(find(&users, &second.to_string()).is_empty(), "another user of the slot");
         users.leave(first, None);
-        users.enter(second, None).unwrap();
+        users.enter(second, None, 2).unwrap();
         assert!(find(&users, &first.to_string()).is_empty());
         assert_eq!(find(&users, &second.to_string()), [second]);
     }
 
     #[test]
     fn texts_that_are_no_identifiers_find_nobody() {
-        let users = Users::new(1, 4);
-        users.enter(id(0, 1, 1), None).unwrap();
+        let users = Users::new(1);
+        users.enter(id(0, 1, 1), None, 2).unwrap();
         for text in ["", "0-1", "00-1-1", "0-1-1-", "+0-1-1", "0-1000001-1", "7-1-1", "ffffffff-1-1", "x"] {
             assert!(find(&users, text).is_empty(), "{text}");
         }
@@ -185,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_user_has_several_connections_on_any_core_up_to_the_limit() {
-        let users = Users::new(2, 2);
+        let users = Users::new(2);
         let connections = [id(0, 1, 0), id(1, 1, 0), id(0, 2, 0)];
-        users.enter(connections[0], Some("ann")).unwrap();
-        users.enter(connections[1], Some("ann")).unwrap();
-        assert_eq!(users.enter(connections[2], Some("ann")), Err(TooManyConnections(2)));
+        users.enter(connections[0], Some("ann"), 2).unwrap();
+        users.enter(connections[1], Some("ann"), 2).unwrap();
+        assert_eq!(users.enter(connections[2], Some("ann"), 2), Err(TooManyConnections(2)));
         assert_eq!(find(&users, "ann"), connections[..2]);
         assert_eq!(find(&users, &connections[1].to_string()), [connections[1]]);
         users.leave(connections[2], Some("ann"));

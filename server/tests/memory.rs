@@ -127,7 +127,7 @@ fn after_a_burst_to_every_connection_memory_is_back_within_five_percent() {
     let connections = connections();
     let (program, address) = Program::serve(
         Command::new(env!("CARGO_BIN_EXE_crore"))
-            .args(["--cores", CORES])
+            .args(["--listen", "127.0.0.1:0", "--cores", CORES])
             // It would be a setting that does not exist.
             .env_remove(CONNECTIONS_VARIABLE)
             .env("CRORE_HTTP_METRICS", "true")

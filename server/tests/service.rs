@@ -80,7 +80,7 @@ fn the_server_holds_exactly_as_many_connections_as_the_doctor_foretells() {
         assert_eq!(report["bounds"][0]["name"], "nofile");
         assert!((100..400).contains(&most), "{report}");
         let (program, address) = Program::serve(
-            limited(400, &["--cores", "1"])
+            limited(400, &["--listen", "127.0.0.1:0", "--cores", "1"])
                 .env("CRORE_DESCRIPTORS", kind)
                 .env("CRORE_LIMITS_CONNECTIONS_PER_USER_MAX", "1000"),
         );

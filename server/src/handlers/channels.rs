@@ -41,7 +41,7 @@ pub(super) fn message(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
 fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
     let asked = call.message().echo()?;
-    let echo = call.shared.channels.options(channel.name()).echo.or(asked).unwrap_or(echo_by_type);
+    let echo = call.policy.channels.options(channel.name()).echo.or(asked).unwrap_or(echo_by_type);
     call.publish(&channel, "message", echo);
     Ok(())
 }

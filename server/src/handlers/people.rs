@@ -5,7 +5,7 @@ use crate::wire::Refusal;
 
 /// To every connection of the user in `to`.
 pub(super) fn private(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
-    if !call.shared.clients.private {
+    if !call.policy.clients.private {
         return Err(Refusal::Forbidden("`clients.private` is off"));
     }
     let user = call.message().to()?;
@@ -17,7 +17,7 @@ pub(super) fn private(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
 
 /// To every open connection, the sender's among them unless it asks otherwise.
 pub(super) fn broadcast(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
-    if !call.shared.clients.broadcast {
+    if !call.policy.clients.broadcast {
         return Err(Refusal::Forbidden("`clients.broadcast` is off"));
     }
     let echo = call.message().echo()?.unwrap_or(true);

@@ -13,8 +13,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The program at work; killed if the test ends before it does.
 pub(crate) struct Program {
     pub(crate) child: Child,
-    /// What it says after its address is not read, but has to go somewhere.
-    _log: Option<Lines<BufReader<ChildStderr>>>,
+    /// What it says after its address. Not every test reads it, but it has to go somewhere.
+    #[allow(dead_code)]
+    pub(crate) log: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Drop for Program {
@@ -27,19 +28,18 @@ impl Drop for Program {
 impl Program {
     /// Runs a command that becomes the program.
     pub(crate) fn run(command: &mut Command) -> Self {
-        Self { child: command.spawn().unwrap(), _log: None }
+        Self { child: command.spawn().unwrap(), log: None }
     }
 
     /// Runs a command that becomes the server, until that says where it listens.
     pub(crate) fn serve(command: &mut Command) -> (Self, SocketAddr) {
-        let command = command.args(["--listen", "127.0.0.1:0"]).env("CRORE_LOG_FORMAT", "json").stderr(Stdio::piped());
-        let mut program = Self::run(command);
+        let mut program = Self::run(command.env("CRORE_LOG_FORMAT", "json").stderr(Stdio::piped()));
         let mut log = BufReader::new(program.child.stderr.take().unwrap()).lines();
         let address = log.find_map(|line| {
             let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
             Some(event["address"].as_str()?.parse().unwrap())
         });
-        program._log = Some(log);
+        program.log = Some(log);
         (program, address.expect("the server starts"))
     }
 }

@@ -1,0 +1,36 @@
+//! What the configuration means for connections and their messages.
+
+use crate::channel::ChannelRules;
+use crate::config::{ClientsConfig, Config};
+use crate::http::Site;
+use crate::wire::Decoder;
+
+/// What of the configuration the cores read, for each message and each connection. It is never written: when the
+/// configuration is read again, every core takes another one in its place. What lives longer than a configuration is
+/// [`Shared`](crate::session::Shared).
+pub(crate) struct Policy {
+    pub(crate) channels: ChannelRules,
+    pub(crate) clients: ClientsConfig,
+    pub(crate) decoder: Decoder,
+    pub(crate) site: Site,
+    pub(crate) welcome: Option<String>,
+    pub(crate) trust_user_header: bool,
+    pub(crate) connections_per_user_max: usize,
+}
+
+impl Policy {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            channels: ChannelRules::new(config.channels.clone()),
+            clients: config.clients.clone(),
+            decoder: Decoder {
+                json_depth_max: config.limits.json_depth_max,
+                channel_bytes_max: config.engine.topic_bytes_max,
+            },
+            site: Site::new(&config.http),
+            welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
+            trust_user_header: config.identity.trust_user_header,
+            connections_per_user_max: config.limits.connections_per_user_max,
+        }
+    }
+}

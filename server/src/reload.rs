@@ -1,0 +1,182 @@
+//! Another configuration for a server that runs.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crore_engine::{CoreId, EngineHandle, Notice, Untold};
+
+use crate::config::{Change, Config, ConfigErrors, Sources};
+use crate::policy::Policy;
+use crate::{log, service};
+
+/// How long the cores may take to go over. Each does between two messages; only a handler that blocks makes it wait.
+const TAKEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two attempts at a core that has too many commands waiting.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A policy on its way to a core.
+pub(crate) struct NewPolicy {
+    policy: Arc<Policy>,
+    taken: Sender<CoreId>,
+}
+
+impl NewPolicy {
+    /// Arrives.
+    pub(crate) fn take(self, core: CoreId) -> Arc<Policy> {
+        // Nobody listens any more where it has taken too long, which has been said.
+        let _ = self.taken.send(core);
+        self.policy
+    }
+}
+
+/// The configuration that holds, and where the next one comes from.
+pub(crate) struct Reloader {
+    config: Config,
+    sources: Option<Sources>,
+    handle: EngineHandle,
+}
+
+impl Reloader {
+    pub(crate) const fn new(config: Config, sources: Option<Sources>, handle: EngineHandle) -> Self {
+        Self { config, sources, handle }
+    }
+
+    /// What holds now.
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads the configuration again, lets count what can be changed, and says what can't. If anything is wrong with it,
+    /// nothing changes; nor if it was made by the program and came from nowhere.
+    pub(crate) fn reload(&mut self) {
+        let Some(sources) = &self.sources else { return };
+        service::say_reloading();
+        let status = match sources.load() {
+            Ok(wanted) => self.go_over(&wanted),
+            Err(errors) => refuse(&errors),
+        };
+        service::say_reloaded(&status);
+    }
+
+    fn go_over(&mut self, wanted: &Config) -> String {
+        let Change { config, applied, kept } = self.config.change_to(wanted);
+        let before = self.config.doubts();
+        self.config = config;
+        self.tell_cores(TAKEN_TIMEOUT);
+        for setting in &applied {
+            tracing::info!(setting, "changed");
+        }
+        for setting in &kept {
+            tracing::warn!(setting, "has another value now, which counts after a restart");
+        }
+        for doubt in self.config.doubts().iter().filter(|doubt| !before.contains(doubt)) {
+            tracing::warn!("{doubt}");
+        }
+        let (changed, waiting) = (applied.len(), kept.len());
+        tracing::info!(changed, waiting, "the configuration has been read again");
+        // At last, so that the old level decides who learns of the change.
+        if applied.contains(&"log.level") && !log::set_level(&self.config.log.level) {
+            tracing::warn!(setting = "log.level", "has no effect: this program's logs were set up by itself");
+        }
+        format!("configuration read again: settings changed: {changed}, waiting for a restart: {waiting}")
+    }
+
+    /// Hands every core what follows from the configuration, and waits until they have it. Also where nothing has
+    /// changed, so that to reload again helps where a core was not told.
+    fn tell_cores(&self, patience: Duration) {
+        let policy = Arc::new(Policy::new(&self.config));
+        let deadline = Instant::now() + patience;
+        let (taken, cores_taken) = channel();
+        let mut told = Vec::new();
+        for core in (0..=u16::MAX).take(self.handle.cores()).map(CoreId) {
+            let policy = NewPolicy { policy: Arc::clone(&policy), taken: taken.clone() };
+            if self.tell_core(core, Box::new(policy), deadline) {
+                told.push(core);
+            } else {
+                tracing::error!(%core, "has too many commands waiting to be told of the configuration: reload again");
+            }
+        }
+        drop(taken);
+        while !told.is_empty() {
+            // Cores that end have nothing more to say.
+            let Ok(core) = cores_taken.recv_timeout(deadline.saturating_duration_since(Instant::now())) else { break };
+            told.retain(|other| *other != core);
+        }
+        for core in told {
+            tracing::warn!(%core, "has not gone over to the configuration yet: a handler keeps it, or the core has ended");
+        }
+    }
+
+    /// Tells a core, as soon as that takes more commands. False: it did not until the deadline.
+    fn tell_core(&self, core: CoreId, mut notice: Notice, deadline: Instant) -> bool {
+        while let Err(untold) = self.handle.tell_core(core, notice) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(RETRY_INTERVAL);
+            Untold { notice, .. } = untold;
+        }
+        true
+    }
+}
+
+fn refuse(errors: &ConfigErrors) -> String {
+    for error in errors.iter() {
+        tracing::error!("{error}");
+    }
+    tracing::error!(
+        "the configuration is wrong, nothing has been changed; `crore check-config` says whether it is mended"
+    );
+    "configuration refused: the log says why; nothing has been changed".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+    use std::num::NonZeroU16;
+    use std::sync::Mutex;
+
+    use tungstenite::Message;
+
+    use super::*;
+    use crate::Server;
+
+    /// Far longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_core_that_a_handler_keeps_goes_over_when_that_has_returned() {
+        let (entered, inside) = channel();
+        let (leave, left) = channel::<()>();
+        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
+        let mut config =
+            Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cores: NonZeroU16::new(1), ..Config::default() };
+        config.welcome.enabled = false;
+        let server = Server::new(config.clone()).on("stall", move |_| {
+            entered.lock().unwrap().send(()).unwrap();
+            let _ = left.lock().unwrap().recv_timeout(PATIENCE);
+            Ok(())
+        });
+        let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
+        let stream = TcpStream::connect(running.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut client, _) = tungstenite::client(format!("ws://{}/ws", running.address()), stream).unwrap();
+        client.send(Message::text(r#"{"type":"stall"}"#)).unwrap();
+        inside.recv_timeout(PATIENCE).unwrap();
+        config.clients.broadcast = false;
+        let reloader = Reloader::new(config, None, running.handle().clone());
+        // It is not waited for longer than this.
+        reloader.tell_cores(Duration::from_millis(50));
+        leave.send(()).unwrap();
+        reloader.tell_cores(PATIENCE);
+        client.send(Message::text(r#"{"type":"broadcast","data":1}"#)).unwrap();
+        let answer = client.read().unwrap().into_text().unwrap();
+        assert!(answer.contains("`clients.broadcast` is off"), "{answer}");
+        drop(client);
+        running.handle().drain(Duration::ZERO);
+        running.join().unwrap();
+    }
+}

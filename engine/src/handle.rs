@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ struct Shared {
     cores: Vec<CoreLink>,
     doorbells: Arc<[Doorbell]>,
     interest: Arc<Interest>,
+    draining: AtomicBool,
 }
 
 /// A cloneable way to the engine, for any thread. Its calls do not wait: they leave a command with
@@ -87,7 +89,7 @@ impl fmt::Debug for EngineHandle {
 
 impl EngineHandle {
     pub(crate) fn new(cores: Vec<CoreLink>, doorbells: Arc<[Doorbell]>, interest: Arc<Interest>) -> Self {
-        Self { shared: Arc::new(Shared { cores, doorbells, interest }) }
+        Self { shared: Arc::new(Shared { cores, doorbells, interest, draining: AtomicBool::new(false) }) }
     }
 
     /// Number of cores.
@@ -101,13 +103,30 @@ impl EngineHandle {
     /// # Errors
     /// A core with subscribers takes no more commands; the others have got the message.
     pub fn publish(&self, topic: &str, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
+        self.publish_but(topic, &message.into(), None)
+    }
+
+    /// Like [`Self::publish`], but not to one of the subscribers.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_to_all_but(
+        &self,
+        except: ConnectionId,
+        topic: &str,
+        message: impl Into<OwnedMessage>,
+    ) -> Result<(), Overloaded> {
+        self.publish_but(topic, &message.into(), Some(except))
+    }
+
+    fn publish_but(&self, topic: &str, message: &OwnedMessage, except: Option<ConnectionId>) -> Result<(), Overloaded> {
         let hash = self.shared.interest.hash(topic);
         let mut interested = self.shared.interest.cores_interested(hash).peekable();
         if interested.peek().is_none() {
             return Ok(());
         }
-        let (topic, frame) = (Arc::<str>::from(topic), encode(&message.into()));
-        let publish = || Command::Publish { topic: Arc::clone(&topic), hash, frame: frame.clone(), except: None };
+        let (topic, frame) = (Arc::<str>::from(topic), encode(message));
+        let publish = || Command::Publish { topic: Arc::clone(&topic), hash, frame: frame.clone(), except };
         self.to_cores(interested, publish)
     }
 
@@ -206,6 +225,7 @@ impl EngineHandle {
     /// for their answers, then the rest is cut. Returns at once;
     /// [`Engine::run`](crate::Engine::run) and [`Running::join`](crate::Running::join) return when it is done.
     pub fn drain(&self, patience: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
         for core in (0..=u16::MAX).take(self.cores()).map(CoreId) {
             let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain { patience }) else { continue };
             // The one command that must arrive: it waits for room, but not on this thread, which may be
@@ -220,6 +240,12 @@ impl EngineHandle {
                 tracing::error!(%core, %error, "is not drained: its inbox is full, and no thread can wait for room");
             }
         }
+    }
+
+    /// Whether [`Self::drain`] has been called, or a core has failed and drains the others.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
     }
 
     fn to_cores(&self, cores: impl Iterator<Item = CoreId>, command: impl Fn() -> Command) -> Result<(), Overloaded> {

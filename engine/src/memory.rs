@@ -88,6 +88,12 @@ classes! {
     kernel,
 }
 
+/// Somebody whose bytes can be counted.
+pub(crate) trait Holds {
+    /// What it holds, by class.
+    fn memory(&self) -> Memory;
+}
+
 impl Memory {
     /// Bytes of the process: all classes but the kernel's.
     #[must_use]

@@ -8,6 +8,7 @@ use super::actions::{Action, TopicSet};
 use super::core_context::CoreContext;
 use crate::id::{ConnectionId, TopicId};
 use crate::limits::Limits;
+use crate::memory::{Holds, Memory};
 use crate::message::Message;
 use crate::topics::Topics;
 
@@ -18,6 +19,7 @@ pub struct Context<'a> {
     pub(crate) id: ConnectionId,
     pub(crate) subscriptions: Subscriptions<'a>,
     pub(crate) outbox_bytes: usize,
+    pub(crate) held: Option<&'a dyn Holds>,
     pub(crate) limits: &'a Limits,
 }
 
@@ -46,6 +48,14 @@ impl Context<'_> {
     #[must_use]
     pub const fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
+    }
+
+    /// Bytes that the engine holds for this connection alone, by class. Its slot, which every connection has, is not
+    /// among them ([`connection_bytes`](crate::connection_bytes)), nor what the kernel keeps, nor what has come of a
+    /// message in part. What several connections are sent is counted with none of them.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.held.map(Holds::memory).unwrap_or_default()
     }
 
     /// Sends a message. One that has just come is sent from where it lies, the first time without a copy.

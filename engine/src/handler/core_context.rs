@@ -7,6 +7,7 @@ use super::actions::{Action, Actions, Notice};
 use crate::handle::EngineHandle;
 use crate::id::{ConnectionId, CoreId};
 use crate::message::Message;
+use crate::topics::Topics;
 
 /// The engine as a handler sees it from its core. Other connections, on any core, go by their identifiers; what is
 /// asked of one that has gone has no effect.
@@ -14,6 +15,7 @@ pub struct CoreContext<'a> {
     pub(crate) core: CoreId,
     pub(crate) now: Duration,
     pub(crate) handle: &'a EngineHandle,
+    pub(crate) topics: &'a Topics,
     pub(crate) actions: &'a mut Actions,
 }
 
@@ -34,6 +36,31 @@ impl CoreContext<'_> {
     #[must_use]
     pub const fn handle(&self) -> &EngineHandle {
         self.handle
+    }
+
+    /// Connections of this core that subscribe to a topic, as of before this call.
+    #[must_use]
+    pub fn subscribers(&self, topic: &str) -> usize {
+        self.topics.find(topic).map_or(0, |topic| self.topics.subscribers(topic).len())
+    }
+
+    /// Topics that have a subscriber on this core: each with the place that it keeps for as long as it has one, and
+    /// how many it has. They come in the order of their places, beginning at `from`; of the places only `places_max`
+    /// are looked at, so that many topics can be listed a part at a time. The list is over where `from` is
+    /// [`Self::topic_places`] or more.
+    pub fn topics(&self, from: usize, places_max: usize) -> impl Iterator<Item = (usize, &str, usize)> {
+        let end = from.saturating_add(places_max).min(self.topic_places());
+        let topics = self.topics;
+        (from..end).filter_map(move |place| {
+            let topic = topics.at(place)?;
+            Some((place, topics.name(topic), topics.subscribers(topic).len()))
+        })
+    }
+
+    /// Places that topics have on this core, those among them that are free at the moment.
+    #[must_use]
+    pub fn topic_places(&self) -> usize {
+        self.topics.places()
     }
 
     /// Sends a message to a connection.

@@ -148,6 +148,19 @@ impl Topics {
         self.topics[topic.index()].turn_mark = mark;
     }
 
+    /// The topic of a place, if there is one. A topic keeps its place for as long as it has a subscriber.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<TopicId> {
+        let number = u32::try_from(place).ok()?;
+        self.topics.contains(place).then_some(TopicId(number))
+    }
+
+    /// Places that there are, the free ones among them.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.topics.capacity()
+    }
+
     /// How many topics have a subscriber on this core.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -254,6 +267,16 @@ mod tests {
         let news = topics.subscribe("news", 1).topic;
         topics.set_turn_mark(news, 0);
         topics.unsubscribe(news, 1);
+    }
+
+    #[test]
+    fn a_topic_keeps_its_place() {
+        let mut topics = topics();
+        let ids = ["a", "b", "c"].map(|name| topics.subscribe(name, 1).topic);
+        assert!(topics.unsubscribe(ids[1], 1).last);
+        let listed: Vec<_> = (0..topics.places()).filter_map(|place| topics.at(place)).collect();
+        assert_eq!(listed, [ids[0], ids[2]]);
+        assert_eq!((topics.at(ids[2].index()), topics.at(topics.places())), (Some(ids[2]), None));
     }
 
     #[test]

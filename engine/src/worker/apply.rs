@@ -74,8 +74,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Calls the handler without a connection, and applies what it asks for.
     pub(super) fn call_core(&mut self, call: impl FnOnce(&mut H, &mut CoreContext<'_>)) {
         self.actions.set_current(None);
-        let mut context =
-            CoreContext { core: self.core, now: self.clock.now(), handle: &self.handle, actions: &mut self.actions };
+        let mut context = CoreContext {
+            core: self.core,
+            now: self.clock.now(),
+            handle: &self.handle,
+            topics: &self.topics,
+            actions: &mut self.actions,
+        };
         call(&mut self.handler, &mut context);
         self.apply_to_core();
     }

@@ -7,7 +7,9 @@ use super::outbox::Outbox;
 use crate::driver::{Shutdown, Socket};
 use crate::handler::{CloseCause, Subscriptions, TopicSet};
 use crate::id::TopicId;
+use crate::memory::{Holds, Memory};
 use crate::protocol::Decoder;
+use crate::protocol::assembler::HeapBytes;
 use crate::protocol::deflate::{DeflateAgreement, Window};
 use crate::topics::Topics;
 
@@ -149,6 +151,12 @@ impl Rare {
             windows: self.sent.heap_bytes(),
             ..Held::default()
         }
+    }
+}
+
+impl Holds for Rare {
+    fn memory(&self) -> Memory {
+        self.held().memory(HeapBytes::default())
     }
 }
 

@@ -84,11 +84,13 @@ macro_rules! context {
                 core: $worker.core,
                 now: $worker.clock.now(),
                 handle: &$worker.handle,
+                topics: &$worker.topics,
                 actions: &mut $worker.actions,
             },
             id: $id,
             subscriptions: subscriptions($connection.topic, $connection.rare.get(), &$worker.topics),
             outbox_bytes: $outbox_bytes,
+            held: $connection.rare.get().map(|rare| rare as &dyn crate::memory::Holds),
             limits: &$worker.limits,
         }
     };

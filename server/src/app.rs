@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crore_engine::uring::descriptor_limit;
 use crore_engine::{Engine, Error, Running};
 
 use crate::call::Call;
 use crate::config::{Config, Sources};
+use crate::control::{self, ControlError};
 use crate::policy::Policy;
 use crate::reload::Reloader;
 use crate::router::Router;
@@ -45,6 +47,9 @@ pub enum ServeError {
     /// The engine says why.
     #[error(transparent)]
     Engine(#[from] Error),
+    /// There is no control thread.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// SIGINT, SIGTERM and SIGHUP can't be received.
     #[error("signals can't be received: {0}")]
     Signals(std::io::Error),
@@ -89,20 +94,26 @@ impl Server {
     /// Starts the server, and leaves signals to the caller.
     ///
     /// # Errors
-    /// The address is taken, the kernel refuses, a limit is too low: the error says what to change.
-    pub fn start(self) -> Result<Running, Error> {
+    /// An address is taken, the kernel refuses, a limit is too low: the error says what to change.
+    pub fn start(self) -> Result<Running, ServeError> {
         let Self { config, sources: _, router, on_trim } = self;
         let cores = config.workers();
-        let shared = Arc::new(Shared::new(router, on_trim, cores));
+        let (jobs, control) = control::prepare(&config.api)?;
         let policy = Arc::new(Policy::new(&config));
+        let shared = Arc::new(Shared::new(router, on_trim, cores, jobs, Arc::clone(&policy)));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)
-            .limits(config.engine)
+            .limits(config.engine.clone())
             .compression(config.compression.enabled.then_some(config.compression.settings))
             .descriptors(config.descriptors)
-            .start(move |_| Session::new(Arc::clone(&shared), Arc::clone(&policy)))?;
+            .start(move |core| Session::new(Arc::clone(&shared), Arc::clone(&policy), core))?;
         known.room.get_or_init(|| running.room());
+        if let Err(error) = control.start(running.handle().clone(), &known, &config) {
+            running.handle().drain(Duration::ZERO);
+            running.join()?;
+            return Err(error.into());
+        }
         Ok(running)
     }
 

@@ -1,5 +1,7 @@
 //! What a message's handler sees and can do.
 
+use std::future::Future;
+
 use crore_engine::{ConnectionId, Context};
 
 use crate::channel::ChannelName;
@@ -43,6 +45,16 @@ impl<'a, 'c> Call<'a, 'c> {
     #[must_use]
     pub const fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// Runs a future on the control thread: the place for what has to wait for others, a request to a backend for
+    /// example. It must await, never block. To answer it takes along the connection's identifier and a clone of the
+    /// engine's handle ([`Self::context`]).
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: as many as there may be ([`JOBS_MAX`](crate::control::JOBS_MAX)) have not ended. The future is dropped.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), Refusal> {
+        Ok(self.shared.jobs.try_call(future)?)
     }
 
     /// Sends a message to the client that called, with the `id` of its message.

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crore_engine::protocol::handshake::is_upgrade;
-use crore_engine::{EngineHandle, Request, Response, Room, Stats};
+use crore_engine::{EngineHandle, Request, Response};
 
 use crate::config::HttpConfig;
-use crate::metrics::{self, Bounds};
+use crate::metrics::Scrape;
 
 /// The page for newcomers: one file, nothing to fetch.
 const PAGE: &str = include_str!("page/index.html");
@@ -33,6 +33,7 @@ enum Route {
     WebSocket,
     Page,
     Health,
+    Ready,
     Metrics,
     MethodNotAllowed,
     NotFound,
@@ -49,23 +50,13 @@ impl Site {
 
     /// The answer to a request, or `None` if it is for the engine to upgrade it (or to say what an
     /// upgrade takes).
-    pub(crate) fn answer(
-        &self,
-        request: &Request<'_>,
-        uptime: Duration,
-        engine: &EngineHandle,
-        room: Option<&Room>,
-    ) -> Option<Response> {
+    pub(crate) fn answer(&self, request: &Request<'_>, scrape: &Scrape<'_>) -> Option<Response> {
         match self.route(request.method, request.path, is_upgrade(request)) {
             Route::WebSocket => None,
             Route::Page => self.page.as_deref().map(page),
-            Route::Health => Some(health(uptime, &engine.stats())),
-            Route::Metrics => Some(metrics::response(
-                uptime,
-                &engine.stats(),
-                &engine.memory(),
-                room.map(|room| Bounds::new(room, engine.cores())),
-            )),
+            Route::Health => Some(health(scrape.uptime, scrape.engine.connections())),
+            Route::Ready => Some(ready(scrape.engine)),
+            Route::Metrics => Some(scrape.response()),
             Route::NotFound => Some(self.not_found()),
             Route::MethodNotAllowed => {
                 let mut response = Response::text(405, "only GET and HEAD are allowed here\n");
@@ -81,6 +72,7 @@ impl Site {
             _ if speaks_websocket && upgrade => Route::WebSocket,
             "/" if self.page.is_some() => Route::Page,
             "/healthz" => Route::Health,
+            "/readyz" => Route::Ready,
             "/metrics" if self.metrics => Route::Metrics,
             _ if speaks_websocket => Route::WebSocket,
             _ => return Route::NotFound,
@@ -123,15 +115,29 @@ fn page(html: &str) -> Response {
     }
 }
 
-fn health(uptime: Duration, stats: &Stats) -> Response {
+/// The core that answers is alive; the second listener's asks all of them.
+fn health(uptime: Duration, connections: u64) -> Response {
     let body = serde_json::json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ms": u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
-        "connections": stats.connections_open,
+        "connections": connections,
     });
+    json(200, &body)
+}
+
+/// Whether connections are welcome: no longer as soon as the server has begun to stop.
+fn ready(engine: &EngineHandle) -> Response {
+    if engine.is_draining() {
+        json(503, &serde_json::json!({"status": "draining"}))
+    } else {
+        json(200, &serde_json::json!({"status": "ready"}))
+    }
+}
+
+fn json(status: u16, body: &serde_json::Value) -> Response {
     Response {
-        status: 200,
+        status,
         content_type: Cow::Borrowed("application/json"),
         headers: vec![(Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-store"))],
         body: Cow::Owned(format!("{body}\n").into_bytes()),
@@ -161,6 +167,7 @@ mod tests {
         let site = site(&["/", "/ws"], true);
         assert_eq!(site.route("GET", "/", false), Route::Page);
         assert_eq!(site.route("GET", "/healthz", false), Route::Health);
+        assert_eq!(site.route("GET", "/readyz", false), Route::Ready);
         assert_eq!(site.route("GET", "/ws", false), Route::WebSocket, "the engine answers 426");
         assert_eq!(site.route("POST", "/ws", false), Route::MethodNotAllowed);
         assert_eq!(site.route("POST", "/", false), Route::MethodNotAllowed);
@@ -188,7 +195,7 @@ mod tests {
 
     #[test]
     fn health_is_json() {
-        let body = health(Duration::from_secs(2), &Stats::default()).body;
+        let body = health(Duration::from_secs(2), 0).body;
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&value["status"], &value["uptime_ms"]), (&"ok".into(), &2000.into()));
     }

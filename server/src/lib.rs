@@ -4,6 +4,7 @@
 //! cli ─► config ─► app ─► engine ─► session (one per core) ─► wire ─► router ─► handlers ─► call
 //!                  │                  └─► http (page, health, metrics) policy, users ◄──────┘
 //!                  └─► signals ─► reload ─► policy (another one for each session)
+//!                  control (one thread: server API, health, metrics) ───────────────┘
 //! ```
 //!
 //! The binary `crore` is [`cli::run`]. A program of your own starts from [`Server`], and adds its
@@ -16,8 +17,10 @@ mod call;
 pub mod channel;
 pub mod cli;
 pub mod config;
+pub mod control;
 mod doctor;
 mod handlers;
+mod health;
 mod http;
 pub mod log;
 mod metrics;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crore_engine::{EngineHandle, Running};
 use sd_notify::NotifyState;
 
+use crate::health::Turns;
+
 /// Between two lines of status where systemd does not watch.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -116,17 +118,13 @@ impl Watch {
 
     /// Waits until every core has taken a turn from now on. False: it is time to stop.
     fn cores_work(&self, stop: &Receiver<()>, interval: Duration) -> bool {
-        let turns = || self.handle.stats_by_core().into_iter().map(|stats| stats.turns);
-        let before: Vec<u64> = turns().collect();
-        loop {
-            self.handle.nudge();
+        let turns = Turns::taken(&self.handle);
+        while !turns.awaited(&self.handle).is_empty() {
             if wait(stop, (interval / LOOKS).max(Duration::from_millis(1))) {
                 return false;
             }
-            if turns().zip(&before).all(|(now, before)| now > *before) {
-                return true;
-            }
         }
+        true
     }
 }
 

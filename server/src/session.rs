@@ -1,15 +1,18 @@
 //! The server as the engine sees it: one [`Session`] on each core, one [`Connection`] for each client.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crore_engine::clock::unix_ms;
 use crore_engine::{
-    Answer, Closed, ConnectionId, Context, CoreContext, Handler, Message, Notice, Request, Response, Room,
+    Answer, Closed, ConnectionId, Context, CoreContext, CoreId, EngineHandle, Handler, Message, Notice, Request,
+    Response, Room,
 };
 
 use crate::call::Call;
+use crate::control::{Inspection, Jobs, Survey};
 use crate::handlers;
+use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::policy::Policy;
 use crate::reload::NewPolicy;
 use crate::router::Router;
@@ -31,13 +34,41 @@ pub(crate) struct Shared {
     router: Router,
     on_trim: fn(),
     started: Instant,
+    metrics: Metrics,
+    /// The way to the control thread, which ends with it.
+    pub(crate) jobs: Jobs,
+    /// For whoever is no core; the cores have theirs without a lock.
+    policy: Mutex<Arc<Policy>>,
     /// What the engine has room for, once it has started.
     pub(crate) room: OnceLock<Room>,
 }
 
 impl Shared {
-    pub(crate) fn new(router: Router, on_trim: fn(), cores: usize) -> Self {
-        Self { users: Users::new(cores), router, on_trim, started: Instant::now(), room: OnceLock::new() }
+    pub(crate) fn new(router: Router, on_trim: fn(), cores: usize, jobs: Jobs, policy: Arc<Policy>) -> Self {
+        Self {
+            users: Users::new(cores),
+            router,
+            on_trim,
+            started: Instant::now(),
+            metrics: Metrics::new(cores),
+            jobs,
+            policy: Mutex::new(policy),
+            room: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What of the configuration holds at the moment.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All that the metrics are made of.
+    pub(crate) fn scrape<'s>(&'s self, engine: &'s EngineHandle) -> Scrape<'s> {
+        Scrape { uptime: self.uptime(), engine, room: self.room.get(), metrics: &self.metrics, jobs: &self.jobs }
     }
 }
 
@@ -108,13 +139,18 @@ impl Connection {
 pub(crate) struct Session {
     shared: Arc<Shared>,
     policy: Arc<Policy>,
+    core: CoreId,
     text: String,
     recipients: Vec<ConnectionId>,
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>) -> Self {
-        Self { shared, policy, text: String::new(), recipients: Vec::new() }
+    pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>, core: CoreId) -> Self {
+        Self { shared, policy, core, text: String::new(), recipients: Vec::new() }
+    }
+
+    fn counters(&self) -> &CoreCounters {
+        self.shared.metrics.core(self.core.index())
     }
 
     fn greet(&mut self, context: &mut Context<'_>, connection: &Connection) {
@@ -129,8 +165,7 @@ impl Handler for Session {
     type Connection = Connection;
 
     fn on_request(&mut self, context: &mut Context<'_>, connection: &mut Connection, request: &Request<'_>) -> Answer {
-        let uptime = self.shared.started.elapsed();
-        if let Some(response) = self.policy.site.answer(request, uptime, context.handle(), self.shared.room.get()) {
+        if let Some(response) = self.policy.site.answer(request, &self.shared.scrape(context.handle())) {
             return Answer::Respond(response);
         }
         if self.policy.trust_user_header
@@ -147,9 +182,11 @@ impl Handler for Session {
 
     fn on_open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
         tracing::debug!(connection = %context.id(), user = connection.name(), "open");
+        self.shared.metrics.peak.enter();
         match self.shared.users.enter(context.id(), connection.name(), self.policy.connections_per_user_max) {
             Ok(()) => self.greet(context, connection),
             Err(TooManyConnections(most)) => {
+                self.counters().errors.add(1);
                 refuse(context, &mut self.text, None, &Refusal::TooManyConnections(most), unix_ms());
                 context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
             }
@@ -163,16 +200,26 @@ impl Handler for Session {
         (self.shared.on_trim)();
     }
 
+    fn on_pong(&mut self, _: &mut Context<'_>, _: &mut Connection, round_trip: Duration) {
+        self.counters().round_trip(round_trip);
+    }
+
     fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Connection, message: Message<'_>) {
         // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
-        let Self { shared, policy, text, recipients } = self;
+        let Self { shared, policy, core, text, recipients } = self;
+        let counters = shared.metrics.core(core.index());
+        counters.message(message.payload().len());
         let now_ms = unix_ms();
         let Some(json) = message.as_text() else {
+            counters.errors.add(1);
             return refuse(context, text, None, &Refusal::BinaryUnsupported, now_ms);
         };
         let message = match policy.decoder.decode(json) {
             Ok(message) => message,
-            Err(rejected) => return refuse(context, text, rejected.id, &rejected.refusal, now_ms),
+            Err(rejected) => {
+                counters.errors.add(1);
+                return refuse(context, text, rejected.id, &rejected.refusal, now_ms);
+            }
         };
         let outcome = match shared.router.find(message.kind()) {
             Some(handler) => {
@@ -181,22 +228,39 @@ impl Handler for Session {
             None => Err(Refusal::UnknownType(message.kind().to_owned())),
         };
         if let Err(refusal) = outcome {
+            counters.errors.add(1);
             refuse(context, text, message.id(), &refusal, now_ms);
         }
         text.clear();
         text.shrink_to(TEXT_KEPT_BYTES_MAX);
     }
 
-    /// The configuration has been read again.
+    /// The control thread asks for what is known of the connection.
+    fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
+        if let Ok(inspection) = notice.downcast::<Inspection>() {
+            inspection.answer(context, connection.name());
+        }
+    }
+
+    /// The configuration has been read again, or the control thread asks who subscribes to what.
     fn on_core_told(&mut self, context: &mut CoreContext<'_>, notice: Notice) {
-        if let Ok(another) = notice.downcast::<NewPolicy>() {
-            self.policy = another.take(context.core());
+        let notice = match notice.downcast::<NewPolicy>() {
+            Ok(another) => {
+                self.policy = another.take(context.core());
+                *self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&self.policy);
+                return;
+            }
+            Err(notice) => notice,
+        };
+        if let Ok(survey) = notice.downcast::<Survey>() {
+            survey.answer(context);
         }
     }
 
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Connection, closed: Closed<'_>) {
         let Closed { code, reason, cause } = closed;
         tracing::debug!(connection = %context.id(), user = connection.name(), code, reason, ?cause, "closed");
+        self.shared.metrics.peak.leave();
         self.shared.users.leave(context.id(), connection.name());
         handlers::leave_all(context, connection, &mut self.text, unix_ms());
     }

@@ -90,11 +90,16 @@ impl Users {
             connections.extend_from_slice(named);
         }
         if let Some(id) = connection_id(user)
-            && self.open.get(id.core().index()).is_some_and(|slots| slots.is_open(id))
+            && self.is_open(id)
             && !connections.contains(&id)
         {
             connections.push(id);
         }
+    }
+
+    /// Whether a connection is open.
+    pub(crate) fn is_open(&self, id: ConnectionId) -> bool {
+        self.open.get(id.core().index()).is_some_and(|slots| slots.is_open(id))
     }
 
     fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
@@ -138,7 +143,7 @@ impl OpenSlots {
 }
 
 /// The inverse of the identifier's `Display`; `None` for a text that it never writes.
-fn connection_id(text: &str) -> Option<ConnectionId> {
+pub(crate) fn connection_id(text: &str) -> Option<ConnectionId> {
     let mut parts = text.split('-').map(|part| u32::from_str_radix(part, 16).ok());
     let (core, slot, generation) = (parts.next()??, parts.next()??, parts.next()??);
     let id = ConnectionId::new(CoreId(u16::try_from(core).ok()?), slot, generation);

@@ -69,6 +69,14 @@ pub enum ConfigError {
         /// What is expected.
         problem: String,
     },
+    /// Settings do not go together.
+    #[error("`{key}`: {problem}")]
+    Conflict {
+        /// The setting that can't stay as it is.
+        key: &'static str,
+        /// With what it does not go together, and what to do.
+        problem: String,
+    },
 }
 
 impl ConfigError {
@@ -82,7 +90,7 @@ impl ConfigError {
                     Origin::Environment(_) | Origin::Flag(_) => None,
                 }
             }
-            Self::Unreadable { .. } => None,
+            Self::Unreadable { .. } | Self::Conflict { .. } => None,
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Config;
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::file;
 use super::setting::{Setting, nearest};
 use super::settings::settings;
 use super::value::Value;
+use super::{ApiConfig, Config};
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CRORE_";
@@ -78,11 +78,25 @@ impl Sources {
         for Flag { name, key, value } in &self.flags {
             errors.extend(config.set(key, value, Origin::Flag(name)).err());
         }
+        errors.extend(config.conflicts());
         ConfigErrors::unless(errors, config)
     }
 }
 
 impl Config {
+    /// What is wrong with settings that depend on each other.
+    fn conflicts(&self) -> Option<ConfigError> {
+        let ApiConfig { enabled, listen, key } = &self.api;
+        if !*enabled || key.is_some() || listen.ip().to_canonical().is_loopback() {
+            return None;
+        }
+        let problem = format!(
+            "others reach {listen}, and there is no key: set `api.key` (`openssl rand -hex 32` makes one), or listen \
+             on 127.0.0.1"
+        );
+        Some(ConfigError::Conflict { key: "api.listen", problem })
+    }
+
     fn set_from_environment(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let origin = Origin::Environment(name.to_owned());
         match settings().find(|setting| variable(setting.key) == name) {
@@ -166,6 +180,16 @@ mod tests {
         assert!(!names.iter().any(|name| name == FILE_VARIABLE));
         let config = load(None, &[("CRORE_LIMITS_MESSAGE_BYTES_MAX", "5")], &[]).unwrap();
         assert_eq!(config.engine.message_bytes_max, 5);
+    }
+
+    #[test]
+    fn an_api_that_others_reach_takes_a_key() {
+        let (enabled, open) = (("CRORE_API_ENABLED", "true"), ("CRORE_API_LISTEN", "0.0.0.0:8081"));
+        let key = ("CRORE_API_KEY", "0123456789abcdef");
+        assert!(load(None, &[enabled, open], &[]).unwrap_err().starts_with("`api.listen`: others reach 0.0.0.0:8081"));
+        assert!(load(None, &[enabled, open, key], &[]).unwrap().api.key.is_some());
+        assert!(load(None, &[enabled], &[]).is_ok() && load(None, &[open], &[]).is_ok());
+        assert!(load(None, &[("CRORE_API_KEY", "short")], &[]).unwrap_err().contains("16 characters"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::load::{Flag, Sources};
 
 use crate::channel::ChannelRule;
+use crate::control::ApiKey;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// What HTTP requests find.
     pub http: HttpConfig,
+    /// The second listener: server API, health and metrics.
+    pub api: ApiConfig,
     /// The message that greets a new connection.
     pub welcome: WelcomeConfig,
     /// Who a connection is.
@@ -72,6 +75,19 @@ pub struct HttpConfig {
     pub page: bool,
     /// Whether `GET /metrics` answers.
     pub metrics: bool,
+}
+
+/// Section `api`.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// Whether there is a second listener for health, metrics and the server API. Default false: no port is opened
+    /// that nobody has asked for.
+    pub enabled: bool,
+    /// Its address and port. Default 127.0.0.1:8081. One that others reach takes a key.
+    pub listen: SocketAddr,
+    /// What opens `/api/`: at least 16 characters, sent as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Default
+    /// none: everything under `/api/` is answered with 403; health and metrics never take a key.
+    pub key: Option<ApiKey>,
 }
 
 /// Section `welcome`.
@@ -150,6 +166,7 @@ impl Default for Config {
             descriptors: DescriptorSetting::Auto,
             shutdown_timeout: Duration::from_secs(10),
             http: HttpConfig { paths: vec!["/".to_owned(), "/ws".to_owned()], page: true, metrics: false },
+            api: ApiConfig { enabled: false, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None },
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },

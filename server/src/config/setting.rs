@@ -146,9 +146,12 @@ impl<T: Clone + Default> Setting<T> {
 
 /// The key that looks most like an unknown one. A name without its section is recognised too.
 pub(super) fn nearest<'k>(unknown: &str, keys: impl Iterator<Item = &'k str>) -> String {
+    let whole = |key: &str| strsim::jaro_winkler(unknown, key);
     let likeness = |key: &str| {
         let name = key.rsplit_once('.').map_or(key, |(_, name)| name);
-        strsim::jaro_winkler(unknown, key).max(strsim::jaro_winkler(unknown, name))
+        whole(key).max(strsim::jaro_winkler(unknown, name))
     };
-    keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default().to_owned()
+    // Of names that sections share, the one that stands outside of them is as it was written.
+    let order = |a: &&str, b: &&str| likeness(a).total_cmp(&likeness(b)).then(whole(a).total_cmp(&whole(b)));
+    keys.max_by(order).unwrap_or_default().to_owned()
 }

@@ -11,6 +11,7 @@ use toml_writer::ToTomlValue as _;
 use tracing_subscriber::filter::Targets;
 
 use crate::channel::{Pattern, PatternError};
+use crate::control::{ApiKey, KEY_BYTES_MIN, KeyError};
 
 /// A value before its type is known.
 #[derive(Clone, Copy, Debug)]
@@ -286,6 +287,20 @@ impl SettingValue for Pattern {
     /// The default, which matches nothing, can't be written.
     fn to_toml(&self) -> Option<String> {
         (*self != Self::default()).then(|| quoted(&self.to_string()))
+    }
+}
+
+impl SettingValue for ApiKey {
+    fn expected() -> Cow<'static, str> {
+        format!("a text of at least {KEY_BYTES_MIN} visible ASCII characters").into()
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        value.text(&Self::expected())?.parse().map_err(|error: KeyError| error.to_string())
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(self.as_str()))
     }
 }
 

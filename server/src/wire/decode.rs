@@ -172,7 +172,7 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
 
 /// Whether a text has more levels than `most`. The parser keeps no stack for what it only skips, so
 /// that it has no bound of its own; receivers build values, and have one.
-fn is_deeper(text: &[u8], most: usize) -> bool {
+pub(crate) fn is_deeper(text: &[u8], most: usize) -> bool {
     // `[` and `{` differ in one bit. Nearly always there are too few of them to matter.
     if text.len() <= 2 * most || text.iter().filter(|&&byte| byte | 0x20 == b'{').count() <= most {
         return false;

@@ -31,6 +31,7 @@ mod decode;
 mod encode;
 mod refusal;
 
+pub(crate) use self::decode::is_deeper;
 pub use self::decode::{Decoder, Incoming, Rejected};
 pub use self::encode::{Envelope, Sender};
 pub use self::refusal::Refusal;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crore_engine::SubscribeError;
 
 use crate::channel::ChannelError;
+use crate::control::Busy;
 
 /// Why a message is answered with an error. The doc line's code is stable; clients may rely on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +40,9 @@ pub enum Refusal {
     /// `forbidden`: the configuration does not let clients do it.
     #[error("Forbidden")]
     Forbidden(&'static str),
+    /// `busy`: the server has as much to do as it may; nothing has been done.
+    #[error("Server busy, try again later")]
+    Busy,
     /// An error of a handler of your own.
     #[error("{error}")]
     Custom {
@@ -64,6 +68,7 @@ impl Refusal {
             Self::TooManyConnections(_) => "too_many_connections",
             Self::NotOnline => "not_online",
             Self::Forbidden(_) => "forbidden",
+            Self::Busy => "busy",
             Self::Custom { code, .. } => code,
         }
     }
@@ -89,6 +94,12 @@ impl Refusal {
 impl From<ChannelError> for Refusal {
     fn from(error: ChannelError) -> Self {
         Self::InvalidChannel(error)
+    }
+}
+
+impl From<Busy> for Refusal {
+    fn from(_: Busy) -> Self {
+        Self::Busy
     }
 }
 

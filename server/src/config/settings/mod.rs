@@ -3,6 +3,7 @@
 //! Reading, checking, reloading, the commented sample and the reference follow from this table. To add a setting, add
 //! its field to [`Config`] and its entry here; `crore.toml` is then written anew by `crore default-config`.
 
+mod api;
 mod channels;
 mod compression;
 mod limits;
@@ -20,6 +21,7 @@ type Setting = setting::Setting<Config>;
 pub(super) const SECTIONS: &[Section] = &[
     GENERAL,
     Section { name: "http", about: "What HTTP requests find beside WebSocket.", settings: HTTP },
+    api::SECTION,
     Section { name: "welcome", about: "The message that greets a new connection.", settings: WELCOME },
     Section { name: "identity", about: "Who a connection is.", settings: IDENTITY },
     Section { name: "clients", about: "What clients may do.", settings: CLIENTS },

@@ -1,0 +1,37 @@
+//! Section `api`.
+
+use crate::config::Config;
+use crate::config::setting::Reload::Restart;
+use crate::config::setting::{self, Section, place};
+
+type Setting = setting::Setting<Config>;
+
+/// The second listener.
+pub(super) const SECTION: Section = Section {
+    name: "api",
+    about: "A second listener: GET /healthz, /readyz and /metrics without a key, and below /api/ the server API for \
+            backends, which GET /api/openapi.json describes.",
+    settings: &[
+        Setting::new(
+            "api.enabled",
+            Restart,
+            place!(api.enabled),
+            "Whether there is one. No port is opened that nobody has asked for.",
+        ),
+        Setting::new(
+            "api.listen",
+            Restart,
+            place!(api.listen),
+            "Its address and port. One that others than this machine reach takes a key.",
+        ),
+        Setting::new(
+            "api.key",
+            Restart,
+            place!(api.key),
+            "What opens /api/: at least 16 characters, sent as `Authorization: Bearer KEY` or `X-API-Key: KEY`. `openssl \
+             rand -hex 32` makes one. Better set by the variable CRORE_API_KEY than in a file. Without it /api/ is \
+             answered with 403.",
+        )
+        .example("\"0123456789abcdef0123456789abcdef\""),
+    ],
+};

@@ -1,0 +1,67 @@
+//! To the subscribers of a channel.
+
+use axum::Json;
+use axum::extract::State;
+use crore_engine::clock::unix_ms;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::channel::ChannelName;
+use crate::control::api::ApiState;
+use crate::control::error::ApiError;
+use crate::control::extract::Body;
+use crate::users::connection_id;
+use crate::wire::{Envelope, Refusal};
+
+/// What is published, and where.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Publish {
+    /// Name of the channel: as a client writes it, at most `limits.channel_bytes_max` bytes of UTF-8.
+    #[schema(value_type = String, min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$", example = "news")]
+    channel: Box<RawValue>,
+    #[schema(schema_with = super::any_value)]
+    data: Box<RawValue>,
+    /// A connection that does not receive it: that of the user whose request the backend works on, for example.
+    #[schema(
+        pattern = r"^(0|[1-9a-f][0-9a-f]{0,3})-(0|[1-9a-f][0-9a-f]{0,5})-(0|[1-9a-f][0-9a-f]{0,5})$",
+        example = "0-1-a2"
+    )]
+    exclude: Option<String>,
+}
+
+/// What has come of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Published {
+    /// True: it is on its way to whoever subscribes to the channel.
+    published: bool,
+}
+
+/// Publish to a channel
+///
+/// Every subscriber receives `{"type":"message","channel":…,"data":…,"timestamp":…}`, without `from`. That there are
+/// no subscribers is no error.
+#[utoipa::path(
+    post,
+    path = "/api/publish",
+    tag = "messages",
+    request_body = Publish,
+    responses((status = 200, description = "On its way.", body = Published)),
+    security(("bearer" = [])),
+)]
+pub(super) async fn publish(
+    State(api): State<ApiState>,
+    Body(Publish { channel, data, exclude }): Body<Publish>,
+) -> Result<Json<Published>, ApiError> {
+    let channel =
+        ChannelName::parse(channel.get(), api.shared()?.policy().decoder.channel_bytes_max).map_err(Refusal::from)?;
+    let mut text = String::new();
+    let text = Envelope::start(&mut text, "message").channel(&channel).data(data.get()).finish(unix_ms());
+    match exclude.as_deref().map(connection_id) {
+        None => api.engine.publish(channel.name(), text)?,
+        Some(Some(except)) => api.engine.publish_to_all_but(except, channel.name(), text)?,
+        Some(None) => return Err(ApiError::Invalid("`exclude` is no identifier of a connection".to_owned())),
+    }
+    Ok(Json(Published { published: true }))
+}

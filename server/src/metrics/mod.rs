@@ -1,0 +1,189 @@
+//! What is counted, in the text format of Prometheus.
+//!
+//! Names follow its conventions: base units, `_total` for what only counts. No label names a user, a channel or an
+//! address: there would be too many, and whoever sees the metrics need not know them.
+
+mod counters;
+mod process;
+mod text;
+
+use std::time::Duration;
+
+use crore_engine::{EngineHandle, Memory, Response, Room, Stats};
+
+pub(crate) use self::counters::{CoreCounters, Peak};
+use self::counters::{MESSAGE_BYTES, Observed, ROUND_TRIP_US};
+use self::text::Text;
+use crate::control::Jobs;
+
+/// The `Content-Type` of the format.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Numbers of the engine that go down as well as up; the others only count.
+const GAUGES: [&str; 4] = ["connections", "connections_open", "connections_hot", "topics"];
+
+/// What the server counts beside the engine.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    cores: Box<[CoreCounters]>,
+    pub(crate) peak: Peak,
+}
+
+impl Metrics {
+    /// Nothing yet, on so many cores.
+    pub(crate) fn new(cores: usize) -> Self {
+        Self { cores: (0..cores).map(|_| CoreCounters::default()).collect(), peak: Peak::default() }
+    }
+
+    /// The counters of one core, for that core to write.
+    pub(crate) fn core(&self, index: usize) -> &CoreCounters {
+        &self.cores[index]
+    }
+}
+
+/// All that a scrape reads.
+pub(crate) struct Scrape<'s> {
+    pub(crate) uptime: Duration,
+    pub(crate) engine: &'s EngineHandle,
+    /// What the engine has room for, once it has started.
+    pub(crate) room: Option<&'s Room>,
+    pub(crate) metrics: &'s Metrics,
+    pub(crate) jobs: &'s Jobs,
+}
+
+impl Scrape<'_> {
+    /// The answer of the engine's own port.
+    pub(crate) fn response(&self) -> Response {
+        Response {
+            status: 200,
+            content_type: CONTENT_TYPE.into(),
+            headers: vec![("Cache-Control".into(), "no-store".into())],
+            body: self.render().into_bytes().into(),
+        }
+    }
+
+    /// All metrics.
+    pub(crate) fn render(&self) -> String {
+        let mut text = Text::default();
+        let (stats, memory) = (self.engine.stats_by_core(), self.engine.memory_by_core());
+        engine(&mut text, &stats.iter().copied().sum(), &memory.iter().copied().sum());
+        cores(&mut text, &stats, &memory);
+        sessions(&mut text, self.metrics);
+        if let Some(room) = self.room {
+            bounds(&mut text, room, self.engine.cores());
+        }
+        let help = "Calls to the control thread that were refused because it had as many as it may.";
+        text.counter("crore_control_refused_total", help, self.jobs.refused());
+        text.gauge("crore_uptime_seconds", "Seconds since the start.", self.uptime.as_secs_f64());
+        process::write(&mut text);
+        text.finish()
+    }
+}
+
+/// What the engine counts, and the bytes that it holds.
+fn engine(text: &mut Text, stats: &Stats, memory: &Memory) {
+    for (name, help, value) in stats.entries() {
+        if GAUGES.contains(&name) {
+            text.gauge(&format!("crore_{name}"), help, value);
+        } else {
+            text.counter(&format!("crore_{name}_total"), help, value);
+        }
+    }
+    let classes = memory.classes().map(|(class, bytes)| (format!("{{class=\"{class}\"}}"), bytes));
+    let help = "Bytes held for connections, by class; that of the kernel is an estimate.";
+    text.family("crore_connection_memory_bytes", "gauge", help, classes);
+}
+
+/// How even the load is: the same for each core. Under names of their own, so that no sum counts anything twice.
+fn cores(text: &mut Text, stats: &[Stats], memory: &[Memory]) {
+    let by_core = |value: fn(&Stats) -> u64| {
+        stats.iter().enumerate().map(move |(core, stats)| (format!("{{core=\"{core}\"}}"), value(stats)))
+    };
+    let help = "Connections that are open, by core.";
+    text.family("crore_core_connections_open", "gauge", help, by_core(|stats| stats.connections_open));
+    let help = "Messages received, by core.";
+    text.family("crore_core_messages_received_total", "counter", help, by_core(|stats| stats.messages_received));
+    let help = "Messages sent, by core.";
+    text.family("crore_core_messages_sent_total", "counter", help, by_core(|stats| stats.messages_sent));
+    let bytes = memory.iter().enumerate().map(|(core, memory)| (format!("{{core=\"{core}\"}}"), memory.total_bytes()));
+    text.family("crore_core_memory_bytes", "gauge", "Bytes held for connections, by core.", bytes);
+}
+
+/// What the sessions count.
+fn sessions(text: &mut Text, metrics: &Metrics) {
+    let help = "The most connections that have been open at one time.";
+    text.gauge("crore_connections_open_peak", help, metrics.peak.read());
+    let errors: u64 = metrics.cores.iter().map(|core| core.errors.read()).sum();
+    text.counter("crore_errors_total", "Messages that were answered with an error.", errors);
+    let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
+    let help = "Payloads of the messages received; the average is the sum by the count.";
+    text.histogram("crore_message_received_bytes", help, &MESSAGE_BYTES, 1, &observed);
+    let observed = Observed::of(metrics.cores.iter().map(|core| &core.round_trip_us));
+    let help = "From a heartbeat to its answer.";
+    text.histogram("crore_ping_round_trip_seconds", help, &ROUND_TRIP_US, 1_000_000, &observed);
+}
+
+/// What there is room for.
+fn bounds(text: &mut Text, room: &Room, cores: usize) {
+    let connections_max = u64::from(room.connections_per_core_max) * cores as u64;
+    let help = "Connections that there is room for, on all cores together.";
+    text.gauge("crore_connections_max", help, connections_max);
+    let help = "Bytes that connections may take, by the count of crore_connection_memory_bytes.";
+    text.gauge("crore_memory_budget_bytes", help, room.memory_budget_bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render() -> String {
+        let mut text = Text::default();
+        engine(&mut text, &Stats::default(), &Memory::default());
+        cores(&mut text, &[Stats::default(); 2], &[Memory::default(); 2]);
+        let metrics = Metrics::new(2);
+        metrics.core(1).message(100);
+        sessions(&mut text, &metrics);
+        process::write(&mut text);
+        text.finish()
+    }
+
+    #[test]
+    fn every_line_is_a_comment_or_a_sample_of_the_family_before_it() {
+        let text = render();
+        let (mut family, mut kind) = (String::new(), String::new());
+        for line in text.lines() {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let mut words = comment.split(' ');
+                let (keyword, name) = (words.next().unwrap(), words.next().unwrap());
+                kind = words.next().unwrap().to_owned();
+                assert!(keyword == "TYPE" && name == family || keyword == "HELP", "{line}");
+                family = name.to_owned();
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let name = name.split('{').next().unwrap();
+            let part = name.strip_prefix(family.as_str()).expect(line);
+            assert!(part.is_empty() || kind == "histogram" && ["_bucket", "_sum", "_count"].contains(&part), "{line}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn classes_are_labels_counters_are_totals_and_gauges_are_not() {
+        let text = render();
+        for line in [
+            "crore_connection_memory_bytes{class=\"outbox\"} 0",
+            "crore_connection_memory_bytes{class=\"kernel\"} 0",
+            "# TYPE crore_refused_memory_total counter",
+            "crore_closed_memory_total 0",
+            "crore_core_memory_bytes{core=\"1\"} 0",
+            "crore_message_received_bytes_bucket{le=\"256\"} 1",
+            "crore_message_received_bytes_sum 100",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");
+        }
+        for gauge in GAUGES {
+            assert!(text.contains(&format!("# TYPE crore_{gauge} gauge\n")), "{gauge}");
+        }
+    }
+}

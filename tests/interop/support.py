@@ -22,15 +22,16 @@ def free_port():
 
 
 class Server:
-    """A server program that listens on `port` of 127.0.0.1 while it is entered."""
+    """A server program that listens on `port` of 127.0.0.1 while it is entered, with some variables set."""
 
-    def __init__(self, program, *arguments, port=None):
+    def __init__(self, program, *arguments, port=None, variables=None):
+        self.environment = {**os.environ, **(variables or {})}
         self.port = port or free_port()
         self.url = f"ws://127.0.0.1:{self.port}/"
         self.command = [PROGRAMS / program, *(str(argument).format(port=self.port) for argument in arguments)]
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command)
+        self.process = subprocess.Popen(self.command, env=self.environment)
         self.stopped = False
         deadline = time.monotonic() + PATIENCE_S
         while not self.listens():

@@ -203,6 +203,46 @@ fn a_future_that_panics_ends_alone() {
     });
 }
 
+/// Hears no broadcast before it has said "listen", and none after it has said "enough".
+struct Listener;
+
+impl Handler for Listener {
+    type Connection = ();
+
+    fn on_open(&mut self, context: &mut Context<'_>, _: &mut ()) {
+        context.hear_broadcasts(false);
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        match message.as_text() {
+            Some("listen") => context.hear_broadcasts(true),
+            Some("enough") => context.hear_broadcasts(false),
+            _ => context.broadcast(message),
+        }
+        context.send("done");
+    }
+}
+
+#[test]
+fn who_does_not_hear_broadcasts_receives_none() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Listener);
+        let (mut deaf, mut hearing) = (server.client(), server.client());
+        hearing.say("listen");
+        assert_eq!(hearing.text(), "done");
+        deaf.say("one");
+        assert_eq!((deaf.text(), hearing.text()), ("done".to_owned(), "one".to_owned()));
+        server.handle().broadcast("two").expect("room for a command");
+        assert_eq!(hearing.text(), "two");
+        hearing.say("enough");
+        assert_eq!(hearing.text(), "done");
+        deaf.say("listen");
+        assert_eq!(deaf.text(), "done", "nothing was kept for it");
+        hearing.say("three");
+        assert_eq!((hearing.text(), deaf.text()), ("done".to_owned(), "three".to_owned()));
+    });
+}
+
 #[test]
 fn a_busy_worker_lets_futures_run_and_sockets_be_heard() {
     on_each_kind(|setup| {

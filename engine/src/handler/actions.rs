@@ -69,6 +69,10 @@ pub(crate) enum Action {
         core: CoreId,
         notice: Notice,
     },
+    /// The connection at hand receives what is broadcast, or does not.
+    HearBroadcasts {
+        hears: bool,
+    },
     /// The connection at hand is to be woken.
     Wake {
         after: Duration,

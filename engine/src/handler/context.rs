@@ -138,6 +138,12 @@ impl Context<'_> {
         self.terminate_connection(id);
     }
 
+    /// Says whether the connection receives what is broadcast, as it does when it opens. One that has still to show who
+    /// it is should not.
+    pub fn hear_broadcasts(&mut self, hears: bool) {
+        self.actions.list.push(Action::HearBroadcasts { hears });
+    }
+
     /// Asks for a call of [`Handler::on_wake`](super::Handler::on_wake) after so much time, rounded up to
     /// [`TICK_MS`](crate::limits::TICK_MS). A connection has one such time at most: the earliest that was asked for
     /// and has not come. It costs 12 bytes for each connection of the core, from the first one that asks.

@@ -112,6 +112,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             (Action::Subscribe { topic }, Some(slot)) => self.subscribe(slot, text(actions.slice(&topic))),
             (Action::Unsubscribe { topic }, Some(slot)) => self.unsubscribe(slot, text(actions.slice(&topic))),
+            (Action::HearBroadcasts { hears }, Some(slot)) => self.connections.at(slot).hears_broadcasts = hears,
             (Action::Wake { after }, Some(slot)) => {
                 // What is over is not woken, and nothing would forget its time.
                 if self.connections.at(slot).phase != Phase::Ended {
@@ -120,7 +121,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             // An echo has been done by now, or its connection is not open any more.
             (Action::Echo, _) => {}
-            (Action::Subscribe { .. } | Action::Unsubscribe { .. } | Action::Wake { .. }, None) => {
+            (
+                Action::Subscribe { .. }
+                | Action::Unsubscribe { .. }
+                | Action::HearBroadcasts { .. }
+                | Action::Wake { .. },
+                None,
+            ) => {
                 debug_assert!(false, "asked for without a connection");
             }
         }

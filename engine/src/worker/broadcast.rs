@@ -122,13 +122,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         variants.recycle(corks);
     }
 
-    /// Sends an encoded frame to every open connection of this core.
+    /// Sends an encoded frame to every open connection of this core that hears what is broadcast.
     pub(super) fn broadcast_here(&mut self, frame: SharedBytes, except: Option<ConnectionId>) {
         let mut variants = Variants::new(frame);
         for slot in self.connections.slots() {
             let id = self.connections.id_at(slot);
             let connection = self.connections.at(slot);
-            if connection.phase == Phase::Open && Some(id) != except {
+            if connection.phase == Phase::Open && connection.hears_broadcasts && Some(id) != except {
                 self.stats.messages_sent += 1;
                 let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
                 Variants::note_sent(variant, connection, &mut self.held);

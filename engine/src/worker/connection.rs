@@ -82,6 +82,8 @@ pub(super) struct Connection<S> {
     pub(super) paused: bool,
     /// `on_open` has been called, and `on_close` has not.
     pub(super) announced: bool,
+    /// The application wants it to receive what is broadcast.
+    pub(super) hears_broadcasts: bool,
     /// Left out of part of the broadcast that is being delivered.
     pub(super) excepted: bool,
 }
@@ -186,6 +188,7 @@ impl<S: Default> Connection<S> {
             pinged: false,
             paused: false,
             announced: false,
+            hears_broadcasts: true,
             excepted: false,
         }
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use crore_engine::uring::descriptor_limit;
 use crore_engine::{Engine, Error, Running};
 
+use crate::auth::{Auth, KeyError};
 use crate::call::Call;
-use crate::config::{Config, Sources};
+use crate::config::{Config, ConfigError, Sources};
 use crate::control::{self, ControlError};
 use crate::policy::Policy;
 use crate::reload::Reloader;
@@ -50,6 +51,12 @@ pub enum ServeError {
     /// There is no control thread.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Tokens can't be checked.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// Settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// SIGINT, SIGTERM and SIGHUP can't be received.
     #[error("signals can't be received: {0}")]
     Signals(std::io::Error),
@@ -94,13 +101,16 @@ impl Server {
     /// Starts the server, and leaves signals to the caller.
     ///
     /// # Errors
-    /// An address is taken, the kernel refuses, a limit is too low: the error says what to change.
+    /// Settings contradict each other, a key can't be read, an address is taken, the kernel refuses, a limit is too
+    /// low: the error says what to change.
     pub fn start(self) -> Result<Running, ServeError> {
         let Self { config, sources: _, router, on_trim } = self;
         let cores = config.workers();
+        config.check()?;
+        let auth = Auth::open(&config.auth)?;
         let (jobs, control) = control::prepare(&config.api)?;
         let policy = Arc::new(Policy::new(&config));
-        let shared = Arc::new(Shared::new(router, on_trim, cores, jobs, Arc::clone(&policy)));
+        let shared = Arc::new(Shared::new(router, on_trim, cores, auth, jobs, Arc::clone(&policy)));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)

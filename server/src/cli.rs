@@ -11,7 +11,8 @@ use crore_engine::uring::raise_descriptor_limit;
 use rustix::thread::disable_transparent_huge_pages;
 
 use crate::app::Server;
-use crate::config::{Config, ConfigErrors, Flag, Sources};
+use crate::auth::{CheckToken, GenToken};
+use crate::config::{AuthConfig, Config, ConfigErrors, Flag, Sources};
 use crate::doctor::{self, Question, Role};
 use crate::log;
 
@@ -42,6 +43,30 @@ enum Command {
     DefaultConfig,
     /// Prints the reference of all settings, in Markdown.
     ConfigDoc,
+    /// Prints a token that the server accepts, signed with its secret or with a private key.
+    GenToken(WithConfig<GenToken>),
+    /// Says whether the server would accept a token, and if not, why.
+    ///
+    /// Exit code: 0 if it would, 1 if not, 2 if the configuration has no usable keys.
+    CheckToken(WithConfig<CheckToken>),
+}
+
+/// A command beside the server, by the server's configuration.
+#[derive(Clone, Debug, Args)]
+struct WithConfig<T: Args> {
+    #[command(flatten)]
+    command: T,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+impl<T: Args> WithConfig<T> {
+    fn run(self, run: impl FnOnce(T, &AuthConfig) -> ExitCode) -> ExitCode {
+        match self.serve.config() {
+            Ok(config) => run(self.command, &config.auth),
+            Err(code) => code,
+        }
+    }
 }
 
 /// Flags outrank the environment (CRORE_LISTEN, CRORE_CORES, …), and that the file.
@@ -204,6 +229,8 @@ pub fn run(on_trim: fn()) -> ExitCode {
             print(&Config::reference());
             ExitCode::SUCCESS
         }
+        Some(Command::GenToken(command)) => command.run(GenToken::run),
+        Some(Command::CheckToken(command)) => command.run(CheckToken::run),
         None => serve.run(on_trim),
     }
 }

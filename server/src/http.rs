@@ -147,10 +147,11 @@ fn json(status: u16, body: &serde_json::Value) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn site(paths: &[&str], page: bool) -> Site {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-        Site::new(&HttpConfig { paths, page, metrics: false })
+        Site::new(&HttpConfig { paths, page, metrics: false, ..Config::default().http })
     }
 
     #[test]

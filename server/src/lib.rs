@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cli ─► config ─► app ─► engine ─► session (one per core) ─► wire ─► router ─► handlers ─► call
-//!                  │                  └─► http (page, health, metrics) policy, users ◄──────┘
+//!                  │                  ├─► http (page, health, metrics) policy, users ◄──────┤
+//!                  │                  └─► auth (origin, subprotocol, token) ◄───────────────┘
 //!                  └─► signals ─► reload ─► policy (another one for each session)
 //!                  control (one thread: server API, health, metrics) ───────────────┘
 //! ```
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod auth;
 mod call;
 pub mod channel;
 pub mod cli;

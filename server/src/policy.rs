@@ -1,5 +1,6 @@
 //! What the configuration means for connections and their messages.
 
+use crate::auth::Door;
 use crate::channel::ChannelRules;
 use crate::config::{ClientsConfig, Config};
 use crate::http::Site;
@@ -13,6 +14,7 @@ pub(crate) struct Policy {
     pub(crate) clients: ClientsConfig,
     pub(crate) decoder: Decoder,
     pub(crate) site: Site,
+    pub(crate) door: Door,
     pub(crate) welcome: Option<String>,
     pub(crate) trust_user_header: bool,
     pub(crate) connections_per_user_max: usize,
@@ -28,6 +30,7 @@ impl Policy {
                 channel_bytes_max: config.engine.topic_bytes_max,
             },
             site: Site::new(&config.http),
+            door: Door::new(&config.http),
             welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
             trust_user_header: config.identity.trust_user_header,
             connections_per_user_max: config.limits.connections_per_user_max,

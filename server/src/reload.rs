@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crore_engine::{CoreId, EngineHandle, Notice, Untold};
 
-use crate::config::{Change, Config, ConfigErrors, Sources};
+use crate::config::{Change, Config, ConfigError, Sources};
 use crate::policy::Policy;
 use crate::{log, service};
 
@@ -56,13 +56,17 @@ impl Reloader {
         service::say_reloading();
         let status = match sources.load() {
             Ok(wanted) => self.go_over(&wanted),
-            Err(errors) => refuse(&errors),
+            Err(errors) => refuse(errors.iter()),
         };
         service::say_reloaded(&status);
     }
 
     fn go_over(&mut self, wanted: &Config) -> String {
         let Change { config, applied, kept } = self.config.change_to(wanted);
+        // What can be changed now may contradict what can't.
+        if let Err(error) = config.check() {
+            return refuse([&error]);
+        }
         let before = self.config.doubts();
         self.config = config;
         self.tell_cores(TAKEN_TIMEOUT);
@@ -123,8 +127,8 @@ impl Reloader {
     }
 }
 
-fn refuse(errors: &ConfigErrors) -> String {
-    for error in errors.iter() {
+fn refuse<'e>(errors: impl IntoIterator<Item = &'e ConfigError>) -> String {
+    for error in errors {
         tracing::error!("{error}");
     }
     tracing::error!(

@@ -90,6 +90,8 @@ mod tests {
             "broadcast",
             "join",
             "leave",
+            "auth",
+            "refresh",
         ] {
             assert!(router.find(kind).is_some(), "{kind}");
         }

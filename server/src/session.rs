@@ -9,15 +9,16 @@ use crore_engine::{
     Response, Room,
 };
 
+use crate::auth::{Auth, Login};
 use crate::call::Call;
 use crate::control::{Inspection, Jobs, Survey};
-use crate::handlers;
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::policy::Policy;
 use crate::reload::NewPolicy;
 use crate::router::Router;
-use crate::users::{TooManyConnections, USER_BYTES_MAX, Users};
+use crate::users::{TooManyConnections, Users, is_user_name};
 use crate::wire::{Envelope, Refusal, Sender};
+use crate::{auth, handlers};
 
 /// Close code of a user's connection too many.
 const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
@@ -31,6 +32,8 @@ const USER_HEADER: &str = "X-User-ID";
 /// What all cores share for as long as the server runs.
 pub(crate) struct Shared {
     pub(crate) users: Users,
+    /// None where `auth.mode` is `off`.
+    pub(crate) auth: Option<Auth>,
     router: Router,
     on_trim: fn(),
     started: Instant,
@@ -44,9 +47,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(router: Router, on_trim: fn(), cores: usize, jobs: Jobs, policy: Arc<Policy>) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        on_trim: fn(),
+        cores: usize,
+        auth: Option<Auth>,
+        jobs: Jobs,
+        policy: Arc<Policy>,
+    ) -> Self {
         Self {
             users: Users::new(cores),
+            auth,
             router,
             on_trim,
             started: Instant::now(),
@@ -83,13 +94,28 @@ pub(crate) struct Connection {
 struct Extras {
     user: Option<User>,
     rooms: Vec<Box<str>>,
+    login: Login,
 }
 
+/// Who speaks. A million users are idle, so that a name is kept once where that will do.
 #[derive(Debug)]
 struct User {
-    name: Box<str>,
     /// The name as a JSON string.
     json: Box<str>,
+    /// The name, where it is not what stands between the quotes.
+    name: Option<Box<str>>,
+}
+
+impl User {
+    fn new(name: &str) -> Self {
+        let json = serde_json::Value::from(name).to_string().into_boxed_str();
+        let is_plain = json.len() == name.len() + 2;
+        Self { json, name: (!is_plain).then(|| name.into()) }
+    }
+
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.json[1..self.json.len() - 1])
+    }
 }
 
 const _: () = assert!(size_of::<Connection>() <= 8, "a million connections: every byte is a megabyte");
@@ -130,8 +156,27 @@ impl Connection {
         self.extras.as_ref()?.user.as_ref()
     }
 
-    fn name(&self) -> Option<&str> {
-        self.user().map(|user| &*user.name)
+    /// The user's name, if the connection has one besides its identifier.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.user().map(User::name)
+    }
+
+    pub(crate) fn set_user(&mut self, name: &str) {
+        self.extras.get_or_insert_default().user = Some(User::new(name));
+    }
+
+    pub(crate) fn login(&mut self) -> Option<&mut Login> {
+        Some(&mut self.extras.as_mut()?.login)
+    }
+
+    pub(crate) fn login_mut(&mut self) -> &mut Login {
+        &mut self.extras.get_or_insert_default().login
+    }
+
+    /// Whether nothing is done for the connection until it has shown a token.
+    pub(crate) fn is_gated(&self, required: bool) -> bool {
+        let Some(extras) = &self.extras else { return required };
+        extras.user.is_none() && (required || extras.login.gates())
     }
 }
 
@@ -152,11 +197,31 @@ impl Session {
     fn counters(&self) -> &CoreCounters {
         self.shared.metrics.core(self.core.index())
     }
+}
 
-    fn greet(&mut self, context: &mut Context<'_>, connection: &Connection) {
+/// What a core serves by.
+#[derive(Clone, Copy)]
+pub(crate) struct House<'h> {
+    pub(crate) shared: &'h Shared,
+    pub(crate) policy: &'h Policy,
+}
+
+impl House<'_> {
+    /// A connection becomes one that others can reach; `false` if its user has too many.
+    pub(crate) fn enter(self, context: &mut Context<'_>, connection: &Connection, text: &mut String) -> bool {
+        let most = self.policy.connections_per_user_max;
+        let entered = self.shared.users.enter(context.id(), connection.name(), most);
+        let Err(TooManyConnections(most)) = entered else { return true };
+        self.shared.metrics.core(context.id().core().index()).errors.add(1);
+        refuse(context, text, None, &Refusal::TooManyConnections(most), unix_ms());
+        context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
+        false
+    }
+
+    pub(crate) fn greet(self, context: &mut Context<'_>, connection: &Connection, text: &mut String) {
         let Some(message) = &self.policy.welcome else { return };
         let id = context.id();
-        let envelope = Envelope::start(&mut self.text, "welcome").text("message", message);
+        let envelope = Envelope::start(text, "welcome").text("message", message);
         context.send(envelope.identity(id, connection.sender(id)).finish(unix_ms()));
     }
 }
@@ -168,28 +233,40 @@ impl Handler for Session {
         if let Some(response) = self.policy.site.answer(request, &self.shared.scrape(context.handle())) {
             return Answer::Respond(response);
         }
+        // Where tokens say who is who, nothing else does.
         if self.policy.trust_user_header
+            && self.shared.auth.is_none()
             && let Some(name) = request.header(USER_HEADER)
         {
-            if name.is_empty() || name.len() > USER_BYTES_MAX || name.chars().any(char::is_control) {
+            if !is_user_name(name) {
                 return Answer::Respond(Response::text(400, "X-User-ID has 1 to 128 bytes of printable text\n"));
             }
-            let json = serde_json::Value::from(name).to_string().into();
-            connection.extras.get_or_insert_default().user = Some(User { name: name.into(), json });
+            connection.set_user(name);
         }
-        Answer::upgrade()
+        self.policy.door.answer(self.shared.auth.as_ref(), context, connection, request, &mut self.text)
     }
 
     fn on_open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
         tracing::debug!(connection = %context.id(), user = connection.name(), "open");
         self.shared.metrics.peak.enter();
-        match self.shared.users.enter(context.id(), connection.name(), self.policy.connections_per_user_max) {
-            Ok(()) => self.greet(context, connection),
-            Err(TooManyConnections(most)) => {
-                self.counters().errors.add(1);
-                refuse(context, &mut self.text, None, &Refusal::TooManyConnections(most), unix_ms());
-                context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
+        let Self { shared, policy, text, .. } = self;
+        if let Some(auth) = &shared.auth {
+            auth::start(auth, context, connection);
+            if connection.is_gated(auth.required) {
+                context.hear_broadcasts(false);
+                return;
             }
+        }
+        let house = House { shared, policy };
+        if house.enter(context, connection, text) {
+            house.greet(context, connection, text);
+        }
+    }
+
+    fn on_wake(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
+        let Self { shared, policy, text, .. } = self;
+        if let Some(auth) = &shared.auth {
+            auth::on_wake(auth, House { shared, policy }, context, connection, text);
         }
     }
 
@@ -214,6 +291,11 @@ impl Handler for Session {
             counters.errors.add(1);
             return refuse(context, text, None, &Refusal::BinaryUnsupported, now_ms);
         };
+        let gate = shared.auth.as_ref().filter(|auth| connection.is_gated(auth.required));
+        if gate.is_some_and(|auth| json.len() > auth.message_bytes_max()) {
+            counters.errors.add(1);
+            return refuse(context, text, None, &Refusal::Unauthenticated, now_ms);
+        }
         let message = match policy.decoder.decode(json) {
             Ok(message) => message,
             Err(rejected) => {
@@ -222,6 +304,7 @@ impl Handler for Session {
             }
         };
         let outcome = match shared.router.find(message.kind()) {
+            _ if gate.is_some() && message.kind() != auth::LOGIN_TYPE => Err(Refusal::Unauthenticated),
             Some(handler) => {
                 handler(&mut Call { message: &message, context, connection, shared, policy, text, recipients, now_ms })
             }

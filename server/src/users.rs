@@ -14,6 +14,11 @@ use hashbrown::HashMap;
 /// Bytes of a user's name.
 pub(crate) const USER_BYTES_MAX: usize = 128;
 
+/// Whether a text can be the name of a user.
+pub(crate) fn is_user_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= USER_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
 /// Parts of the table of users, each behind its own lock: far more than cores, so that two of them
 /// seldom meet.
 const SHARDS: usize = 256;

@@ -79,6 +79,10 @@ impl Sources {
             errors.extend(config.set(key, value, Origin::Flag(name)).err());
         }
         errors.extend(config.conflicts());
+        // What is not even right by itself is not judged together with the rest.
+        if errors.is_empty() {
+            errors.extend(config.check().err());
+        }
         ConfigErrors::unless(errors, config)
     }
 }

@@ -5,6 +5,7 @@
 //! What a setting means, its values and its default stand in one table (`config/settings/`), from which
 //! [`Config::reference`] and [`Config::sample`] are made.
 
+mod auth;
 mod change;
 mod doubts;
 mod error;
@@ -26,10 +27,12 @@ use crore_engine::uring::DescriptorSetting;
 use crore_engine::{Compression, cpus};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+pub use self::auth::{AuthConfig, AuthMode, Secret};
 pub use self::change::Change;
 pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::load::{Flag, Sources};
 
+use crate::auth::{OriginPattern, OriginRejection};
 use crate::channel::ChannelRule;
 use crate::control::ApiKey;
 
@@ -52,6 +55,8 @@ pub struct Config {
     pub welcome: WelcomeConfig,
     /// Who a connection is.
     pub identity: IdentityConfig,
+    /// Tokens that say who a connection is.
+    pub auth: AuthConfig,
     /// What clients may do.
     pub clients: ClientsConfig,
     /// Compression of messages.
@@ -75,6 +80,14 @@ pub struct HttpConfig {
     pub page: bool,
     /// Whether `GET /metrics` answers.
     pub metrics: bool,
+    /// Origins whose pages may connect from a browser; if none is listed, all may.
+    pub allowed_origins: Vec<OriginPattern>,
+    /// How other origins are refused.
+    pub origin_rejection: OriginRejection,
+    /// Whether a request without an origin, which no browser makes, is refused too.
+    pub require_origin: bool,
+    /// Subprotocols that the server selects from.
+    pub subprotocols: Vec<String>,
 }
 
 /// Section `api`.
@@ -156,6 +169,15 @@ impl Config {
     pub(crate) fn workers(&self) -> usize {
         self.cores.map_or_else(|| cpus().len(), |cores| cores.get().into())
     }
+
+    /// Whether the settings go together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Conflict`].
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let outcome = self.auth.check(&self.http, self.identity.trust_user_header);
+        outcome.map_err(|(key, problem)| ConfigError::Conflict { key, problem })
+    }
 }
 
 impl Default for Config {
@@ -165,7 +187,16 @@ impl Default for Config {
             cores: None,
             descriptors: DescriptorSetting::Auto,
             shutdown_timeout: Duration::from_secs(10),
-            http: HttpConfig { paths: vec!["/".to_owned(), "/ws".to_owned()], page: true, metrics: false },
+            http: HttpConfig {
+                paths: vec!["/".to_owned(), "/ws".to_owned()],
+                page: true,
+                metrics: false,
+                allowed_origins: Vec::new(),
+                origin_rejection: OriginRejection::Forbidden,
+                require_origin: false,
+                subprotocols: vec!["crore".to_owned()],
+            },
+            auth: AuthConfig::default(),
             api: ApiConfig { enabled: false, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None },
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
             identity: IdentityConfig::default(),

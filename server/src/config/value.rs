@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -61,6 +62,24 @@ impl SettingValue for String {
 
     fn to_toml(&self) -> Option<String> {
         Some(quoted(self))
+    }
+}
+
+/// The name of a file.
+impl SettingValue for PathBuf {
+    fn expected() -> Cow<'static, str> {
+        "the name of a file".into()
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        match value.text(&Self::expected())? {
+            "" => Err(format!("expected {}, found nothing", Self::expected())),
+            path => Ok(path.into()),
+        }
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(&self.to_string_lossy()))
     }
 }
 

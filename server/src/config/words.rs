@@ -5,8 +5,11 @@ use std::borrow::Cow;
 use crore_engine::limits::SlowConsumer;
 use crore_engine::uring::DescriptorSetting;
 
-use super::LogFormat;
+use jsonwebtoken::Algorithm;
+
 use super::value::{SettingValue, Value, quoted};
+use super::{AuthMode, LogFormat};
+use crate::auth::{OriginRejection, TokenSource};
 
 /// Says once which word means which variant.
 macro_rules! words {
@@ -26,7 +29,10 @@ macro_rules! words {
 
             fn to_toml(&self) -> Option<String> {
                 Some(quoted(match self {
-                    $($variant => $word),+
+                    $($variant => $word,)+
+                    // A variant of another crate's that has no word can't be set, and so is never shown.
+                    #[allow(unreachable_patterns)]
+                    _ => return None,
                 }))
             }
         }
@@ -43,6 +49,34 @@ words!(SlowConsumer:
     "disconnect" => SlowConsumer::Disconnect,
     "drop_newest" => SlowConsumer::DropNewest,
     "drop_oldest" => SlowConsumer::DropOldest,
+);
+
+words!(AuthMode:
+    "off" => AuthMode::Off,
+    "optional" => AuthMode::Optional,
+    "required" => AuthMode::Required,
+);
+
+words!(TokenSource:
+    "bearer" => TokenSource::Bearer,
+    "query" => TokenSource::Query,
+    "subprotocol" => TokenSource::Subprotocol,
+    "cookie" => TokenSource::Cookie,
+    "message" => TokenSource::Message,
+);
+
+words!(OriginRejection:
+    "403" => OriginRejection::Forbidden,
+    "1008" => OriginRejection::PolicyViolation,
+);
+
+words!(Algorithm:
+    "HS256" => Algorithm::HS256,
+    "HS384" => Algorithm::HS384,
+    "HS512" => Algorithm::HS512,
+    "RS256" => Algorithm::RS256,
+    "ES256" => Algorithm::ES256,
+    "EdDSA" => Algorithm::EdDSA,
 );
 
 words!(LogFormat:

@@ -7,6 +7,7 @@ mod rooms;
 
 pub(crate) use self::rooms::leave_all;
 
+use crate::auth;
 use crate::router::Router;
 
 /// Adds the built-in types to a router.
@@ -21,6 +22,8 @@ pub(crate) fn register(router: Router) -> Router {
         .on("private", people::private)
         .on("send_to_user", people::private)
         .on("broadcast", people::broadcast)
+        .on("auth", auth::authenticate)
+        .on("refresh", auth::authenticate)
         .on("ping", control::ping)
         .on("connect", control::connect)
         .on("disconnect", control::disconnect)

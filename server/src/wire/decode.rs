@@ -55,6 +55,8 @@ struct Fields<'a> {
     #[serde(borrow)]
     echo: Option<&'a RawValue>,
     #[serde(borrow)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
 
@@ -135,6 +137,16 @@ impl<'a> Incoming<'a> {
     pub fn method(&self) -> Result<Cow<'a, str>, Refusal> {
         let json = self.fields.method.ok_or(Refusal::InvalidMessage("`method` is missing"))?;
         short_text(json.get()).ok_or(Refusal::InvalidMessage("`method` is a string of at most 64 bytes"))
+    }
+
+    /// `token` of an `auth` or a `refresh`, if there is one and it is not empty.
+    ///
+    /// # Errors
+    /// It is not a string.
+    pub fn token(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let Some(json) = self.fields.token else { return Ok(None) };
+        let token = text(json.get()).ok_or(Refusal::InvalidMessage("`token` is a string"))?;
+        Ok(Some(token).filter(|token| !token.is_empty()))
     }
 
     /// `echo`, if the client says anything about it.
@@ -274,6 +286,15 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_a_text_or_absent() {
+        assert_eq!(decode(r#"{"type":"auth","token":"a.b.c"}"#).token().unwrap().as_deref(), Some("a.b.c"));
+        for absent in [r#"{"type":"auth"}"#, r#"{"type":"auth","token":null}"#, r#"{"type":"auth","token":""}"#] {
+            assert_eq!(decode(absent).token(), Ok(None), "{absent}");
+        }
+        assert!(matches!(decode(r#"{"type":"auth","token":7}"#).token(), Err(Refusal::InvalidMessage(_))));
+    }
+
+    #[test]
     fn depth_is_bounded() {
         let nested =
             |levels: usize| format!(r#"{{"type":"ping","data":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
@@ -316,7 +337,7 @@ mod tests {
             if let Ok(channel) = message.channel() {
                 assert!(!channel.name().is_empty() && serde_json::from_str::<String>(channel.json()).is_ok(), "{text}");
             }
-            let _ = (message.to(), message.method(), message.echo());
+            let _ = (message.to(), message.method(), message.echo(), message.token());
         }
     }
 }

@@ -72,6 +72,14 @@ impl<'t> Envelope<'t> {
         self
     }
 
+    /// `user_id`.
+    #[must_use]
+    pub fn user_id(self, user: Sender<'_>) -> Self {
+        let envelope = self.json("user_id", "");
+        push_sender(envelope.text, user);
+        envelope
+    }
+
     /// `data` with `connection_id` and `user_id`.
     #[must_use]
     pub fn data_identity(self, id: ConnectionId, sender: Sender<'_>) -> Self {

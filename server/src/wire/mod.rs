@@ -16,6 +16,7 @@
 //! | `broadcast`, `data` | with an `id`: `response`, `data:{"broadcast":true}` | `broadcast`, `from`, `data`: every connection |
 //! | `ping` | `pong` | |
 //! | `connect` | `connected`, `data:{"connection_id":…,"user_id":…}` | |
+//! | `auth`, `token` | `authenticated`, `user_id`, `expires_at` if the token has an end; `refresh` does the same | |
 //! | `disconnect` | a close frame, 1000 | |
 //! | `request`, `method` | `response`, `data` as the method has it | |
 //! | `pong`, `response`, `error` | nothing | |
@@ -23,6 +24,11 @@
 //! `send_to_user` is another name of `private`. Every message of the server carries `timestamp`, in
 //! milliseconds since the Unix epoch. `echo`, true or false, on `message`, `publish` or `broadcast`
 //! says whether the sender receives its own message; a channel's option of that name outranks it.
+//!
+//! Where `auth.mode` is `required`, nothing but `auth` is done before `authenticated` has come, and other messages are
+//! answered with the error `unauthenticated`. An authentication that fails is answered with an error (`no_token`,
+//! `invalid_token`, `token_expired`, `auth_timeout`) and ends the connection with the close code 4001; so does the end
+//! of a token, unless another one of the same user has come before.
 //!
 //! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where
 //! there is more to say; the connection stays open. The codes are those of [`Refusal`].

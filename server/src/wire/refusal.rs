@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crore_engine::SubscribeError;
 
+use crate::auth::AuthFailure;
 use crate::channel::ChannelError;
 use crate::control::Busy;
 
@@ -34,6 +35,15 @@ pub enum Refusal {
     /// `too_many_connections`: the user has as many as it may; the connection is closed with 4029.
     #[error("Too many connections")]
     TooManyConnections(usize),
+    /// `unauthenticated`: nothing is done before the client has shown a token.
+    #[error("No authentication token provided")]
+    Unauthenticated,
+    /// `no_token`, `invalid_token`, `token_expired`, `auth_timeout`: the token is not accepted.
+    #[error("{0}")]
+    Authentication(AuthFailure),
+    /// `invalid_token`: the token is good, and another user's than the one whom the connection belongs to.
+    #[error("Invalid token")]
+    AnotherUser,
     /// `not_online`: the user has no open connection.
     #[error("User is not online")]
     NotOnline,
@@ -66,6 +76,9 @@ impl Refusal {
             Self::UnknownMethod(_) => "unknown_method",
             Self::TooManySubscriptions(_) => "too_many_subscriptions",
             Self::TooManyConnections(_) => "too_many_connections",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Authentication(failure) => failure.code(),
+            Self::AnotherUser => "invalid_token",
             Self::NotOnline => "not_online",
             Self::Forbidden(_) => "forbidden",
             Self::Busy => "busy",
@@ -86,6 +99,8 @@ impl Refusal {
             Self::TooManyConnections(most) => {
                 Cow::Owned(format!("a user may have {most} (`limits.connections_per_user_max`)"))
             }
+            Self::Unauthenticated => Cow::Borrowed("send {\"type\":\"auth\",\"token\":…} first"),
+            Self::AnotherUser => Cow::Borrowed("a connection keeps its user: open another one"),
             _ => return None,
         })
     }

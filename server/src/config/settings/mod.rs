@@ -4,6 +4,7 @@
 //! its field to [`Config`] and its entry here; `crore.toml` is then written anew by `crore default-config`.
 
 mod api;
+mod auth;
 mod channels;
 mod compression;
 mod limits;
@@ -24,6 +25,7 @@ pub(super) const SECTIONS: &[Section] = &[
     api::SECTION,
     Section { name: "welcome", about: "The message that greets a new connection.", settings: WELCOME },
     Section { name: "identity", about: "Who a connection is.", settings: IDENTITY },
+    auth::SECTION,
     Section { name: "clients", about: "What clients may do.", settings: CLIENTS },
     compression::SECTION,
     limits::SECTION,
@@ -111,6 +113,42 @@ const HTTP: &[Setting] = &[
         "Whether GET /metrics answers with the engine's counters and its memory by class, for Prometheus. Whoever \
          reaches the port sees them.",
     ),
+    Setting::new(
+        "http.allowed_origins",
+        Live,
+        place!(http.allowed_origins),
+        "Origins whose pages may connect from a browser: `https://example.com`, `https://*.example.com` (every name below \
+         it, not itself), `*`. Without one, every page may. A client that names no origin is no browser.",
+    ),
+    Setting::new(
+        "http.origin_rejection",
+        Live,
+        place!(http.origin_rejection),
+        "How other origins are refused: by `403` before the upgrade, which costs least, or by the close code `1008` \
+         (\"Origin not allowed\") after it, which a page can read.",
+    ),
+    Setting::new(
+        "http.require_origin",
+        Live,
+        place!(http.require_origin),
+        "Whether clients that name no origin are refused as well, where origins are listed.",
+    ),
+    Setting::new(
+        "http.subprotocols",
+        Live,
+        place!(http.subprotocols),
+        "Subprotocols that the server selects from: the first of the client's that is one of them. Without effect but for \
+         browsers, which close a connection when they offer some and none is selected.",
+    )
+    .checked("a list of tokens (RFC 9110, section 5.6.2)", |config| {
+        match config.http.subprotocols.iter().find(|name| !auth::is_subprotocol(name)) {
+            Some(name) => Err(format!(
+                "a subprotocol is a word of letters, digits and any of !#$%&'*+-.^_`|~ that does not begin with `auth.`: \
+                 `{name}` is none"
+            )),
+            None => Ok(()),
+        }
+    }),
 ];
 
 const WELCOME: &[Setting] = &[

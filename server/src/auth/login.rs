@@ -1,0 +1,255 @@
+//! What a connection goes through: the token of its request, the first message, a refresh, the end of a token.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crore_engine::Context;
+use crore_engine::clock::unix_ms;
+
+use super::store::Waiting;
+use super::verify::Verified;
+use super::{AUTHENTICATION_FAILED, Auth, AuthFailure, CODE_AUTHENTICATION_FAILED, Judgement};
+use crate::call::Call;
+use crate::session::{Connection, House};
+use crate::wire::{Envelope, Refusal};
+
+/// How often a connection looks whether the key for its token has come.
+const KEYS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The engine's timers go no farther at once than needed here; what is longer is asked for again.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// What is known of a connection's authentication beside the user's name. A million of them are idle.
+#[derive(Debug, Default)]
+pub(crate) struct Login {
+    /// When the user's token ends, in seconds since the Unix epoch; `None` if it never does.
+    expires_s: Option<NonZeroU32>,
+    pending: Option<Box<Pending>>,
+}
+
+const _: () = assert!(size_of::<Login>() <= 16, "every connection of a user has one");
+
+/// Something is still to come: a token, or the keys for one.
+#[derive(Debug)]
+struct Pending {
+    /// By the core's clock.
+    deadline: Duration,
+    /// Nothing is done for the connection meanwhile.
+    gates: bool,
+    token: Option<Undecided>,
+}
+
+/// A token whose key is being fetched.
+#[derive(Debug)]
+struct Undecided {
+    token: Box<str>,
+    /// `id` of the message that brought it.
+    id: Option<Box<str>>,
+    waiting: Waiting,
+}
+
+impl Login {
+    /// Whether nothing is done for the connection before it is known whose it is.
+    pub(crate) fn gates(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.gates)
+    }
+
+    fn await_token(&mut self, deadline: Duration, gates: bool, token: Option<Undecided>) {
+        self.pending = Some(Box::new(Pending { deadline, gates, token }));
+    }
+
+    /// Asks to be woken for what comes next. The engine keeps the earliest such wish of a connection, which may be
+    /// another one's.
+    fn schedule(&self, context: &mut Context<'_>, leeway_s: u64) {
+        let wait = match &self.pending {
+            Some(pending) if pending.token.is_some() => KEYS_INTERVAL,
+            Some(pending) => pending.deadline.saturating_sub(context.now()),
+            None => match self.expires_s {
+                Some(expires_s) => {
+                    let end_ms = (u64::from(expires_s.get()) + leeway_s) * 1000;
+                    Duration::from_millis(end_ms.saturating_sub(unix_ms()))
+                }
+                None => return,
+            },
+        };
+        context.wake_after(wait.min(WAIT_MAX));
+    }
+}
+
+/// A request has brought a token. The connection is not open yet.
+pub(super) fn show(
+    auth: &Auth,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    text: &mut String,
+    token: &str,
+) {
+    match auth.judge(token, false) {
+        Judgement::Good(verified) => {
+            connection.set_user(&verified.user);
+            connection.login_mut().expires_s = verified.expires_s;
+            say_authenticated(context, connection, text, None);
+        }
+        Judgement::Bad(failure) => turn_away(context, text, None, failure),
+        Judgement::Unknown(waiting) => {
+            let deadline = context.now() + auth.timeout;
+            let undecided = Undecided { token: token.into(), id: None, waiting };
+            connection.login_mut().await_token(deadline, true, Some(undecided));
+        }
+    }
+}
+
+/// A request has brought none: it may come in a message, or must not be missing.
+pub(super) fn await_message(auth: &Auth, context: &mut Context<'_>, connection: &mut Connection, text: &mut String) {
+    if !auth.required {
+        return;
+    }
+    if auth.takes_messages() {
+        let deadline = context.now() + auth.timeout;
+        connection.login_mut().await_token(deadline, true, None);
+    } else {
+        turn_away(context, text, None, AuthFailure::NoToken);
+    }
+}
+
+/// The connection is open: from now on it has timers.
+pub(crate) fn start(auth: &Auth, context: &mut Context<'_>, connection: &mut Connection) {
+    if let Some(login) = connection.login() {
+        login.schedule(context, auth.leeway_s);
+    }
+}
+
+/// `auth`, or `refresh`: a token in a message.
+pub(crate) fn authenticate(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
+    let Call { message, context, connection, shared, policy, text, .. } = call;
+    let house = House { shared, policy };
+    let auth = shared.auth.as_ref().ok_or_else(|| Refusal::UnknownType(message.kind().to_owned()))?;
+    if !auth.takes_messages() {
+        return Err(Refusal::Forbidden("the server takes no tokens in messages (`auth.sources`)"));
+    }
+    let Some(token) = message.token()? else {
+        return refuse(context, connection, text, message.id(), AuthFailure::NoToken);
+    };
+    let was_gated = connection.is_gated(auth.required);
+    match auth.judge(&token, false) {
+        Judgement::Good(verified) => admit(house, context, connection, text, message.id(), &verified, was_gated),
+        Judgement::Bad(failure) => refuse(context, connection, text, message.id(), failure),
+        Judgement::Unknown(waiting) => {
+            let deadline = context.now() + auth.timeout;
+            let undecided = Undecided { token: (*token).into(), id: message.id().map(Into::into), waiting };
+            let login = connection.login_mut();
+            login.await_token(deadline, was_gated, Some(undecided));
+            login.schedule(context, auth.leeway_s);
+            Ok(())
+        }
+    }
+}
+
+/// A time has come that the connection has asked for, perhaps for another reason.
+pub(crate) fn on_wake(
+    auth: &Auth,
+    house: House<'_>,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    text: &mut String,
+) {
+    let now = context.now();
+    let was_gated = connection.is_gated(auth.required);
+    let Some(login) = connection.login() else { return };
+    let pending = login.pending.take_if(|pending| {
+        let is_over = pending.token.as_ref().is_some_and(|undecided| auth.store.is_over(&undecided.waiting));
+        is_over || now >= pending.deadline
+    });
+    let outcome = match pending.map(|pending| pending.token) {
+        Some(Some(undecided)) => {
+            let id = undecided.id.as_deref();
+            let outcome = match auth.judge(&undecided.token, true) {
+                Judgement::Good(verified) => admit(house, context, connection, text, id, &verified, was_gated),
+                Judgement::Bad(failure) => refuse(context, connection, text, id, failure),
+                Judgement::Unknown(_) => unreachable!("it has been asked for the last time"),
+            };
+            outcome.map_err(|refusal| (undecided.id, refusal))
+        }
+        Some(None) => return turn_away(context, text, None, AuthFailure::Timeout),
+        None => {
+            let ended = |end: NonZeroU32| unix_ms() >= (u64::from(end.get()) + auth.leeway_s) * 1000;
+            if login.pending.is_none() && login.expires_s.is_some_and(ended) {
+                return turn_away(context, text, None, AuthFailure::Expired);
+            }
+            Ok(())
+        }
+    };
+    if let Err((id, refusal)) = outcome {
+        context.send(Envelope::error(text, id.as_deref(), &refusal).finish(unix_ms()));
+    }
+    start(auth, context, connection);
+}
+
+/// A token is good: the connection becomes its user's, or stays so for longer.
+fn admit(
+    house: House<'_>,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    text: &mut String,
+    id: Option<&str>,
+    verified: &Verified,
+    was_gated: bool,
+) -> Result<(), Refusal> {
+    let auth = house.shared.auth.as_ref().expect("tokens are checked by it");
+    match connection.name() {
+        Some(name) if name != verified.user => return Err(Refusal::AnotherUser),
+        Some(_) => {
+            let login = connection.login_mut();
+            // Each of the tokens is good until its own end.
+            login.expires_s = login.expires_s.zip(verified.expires_s).map(|(before, now)| before.max(now));
+            login.pending = None;
+            say_authenticated(context, connection, text, id);
+        }
+        None => {
+            if !was_gated {
+                house.shared.users.leave(context.id(), None);
+            }
+            connection.set_user(&verified.user);
+            let login = connection.login_mut();
+            login.expires_s = verified.expires_s;
+            login.pending = None;
+            say_authenticated(context, connection, text, id);
+            if house.enter(context, connection, text) && was_gated {
+                context.hear_broadcasts(true);
+                house.greet(context, connection, text);
+            }
+        }
+    }
+    start(auth, context, connection);
+    Ok(())
+}
+
+/// A token is bad. Who has no other one goes; who has is told, and may stay until that one's end.
+fn refuse(
+    context: &mut Context<'_>,
+    connection: &Connection,
+    text: &mut String,
+    id: Option<&str>,
+    failure: AuthFailure,
+) -> Result<(), Refusal> {
+    if connection.name().is_some() {
+        return Err(Refusal::Authentication(failure));
+    }
+    turn_away(context, text, id, failure);
+    Ok(())
+}
+
+fn turn_away(context: &mut Context<'_>, text: &mut String, id: Option<&str>, failure: AuthFailure) {
+    tracing::debug!(connection = %context.id(), code = failure.code(), "authentication failed");
+    context.send(Envelope::error(text, id, &Refusal::Authentication(failure)).finish(unix_ms()));
+    context.close(CODE_AUTHENTICATION_FAILED, AUTHENTICATION_FAILED);
+}
+
+fn say_authenticated(context: &mut Context<'_>, connection: &mut Connection, text: &mut String, id: Option<&str>) {
+    let expires_s = connection.login_mut().expires_s;
+    let mut envelope = Envelope::start(text, "authenticated").id(id).user_id(connection.sender(context.id()));
+    if let Some(expires_s) = expires_s {
+        envelope = envelope.json("expires_at", itoa::Buffer::new().format(u64::from(expires_s.get()) * 1000));
+    }
+    context.send(envelope.finish(unix_ms()));
+}

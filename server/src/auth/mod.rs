@@ -1,0 +1,127 @@
+//! Who a connection is: tokens (JWT, RFC 7519), where they come from, the keys that they are checked with, and which
+//! origins and subprotocols a client may have.
+//!
+//! A token is checked once, on the connection's own core, when it is shown: with the request or in a message. What is
+//! kept of it is the user's name and the time at which it ends. `auth.mode` says whether there must be one.
+//!
+//! | | |
+//! |---|---|
+//! | `source` | where in a request a token may be |
+//! | `verify` | from a token to a user |
+//! | `keys`, `store`, `fetch` | the keys, the thread that reads and fetches them, its HTTP client |
+//! | `origin` | the allow-list of origins |
+//! | `door` | what a request goes through |
+//! | `login` | what a connection goes through: the first message, a refresh, the end of a token |
+//! | `command` | `crore gen-token` and `crore check-token` |
+
+mod command;
+mod door;
+mod failure;
+mod fetch;
+mod keys;
+mod login;
+mod origin;
+mod source;
+mod store;
+mod verify;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crore_engine::Request;
+
+pub(crate) use self::command::{CheckToken, GenToken};
+pub(crate) use self::door::Door;
+pub(crate) use self::failure::{AUTHENTICATION_FAILED, CODE_AUTHENTICATION_FAILED};
+pub(crate) use self::fetch::check_url;
+pub(crate) use self::login::{Login, authenticate, on_wake, start};
+
+pub(crate) use self::source::SUBPROTOCOL_PREFIX;
+
+pub use self::failure::AuthFailure;
+pub use self::keys::KeyError;
+pub use self::origin::{OriginPattern, OriginRejection};
+pub use self::source::TokenSource;
+
+use self::failure::Rejection;
+use self::store::{KeyStore, Waiting};
+use self::verify::{Verified, Verifier};
+use crate::config::{AuthConfig, AuthMode};
+
+/// Type of the message that brings a token.
+pub(crate) const LOGIN_TYPE: &str = "auth";
+
+/// Bytes of a message with a token beside the token.
+const ENVELOPE_BYTES_MAX: usize = 512;
+
+/// Authentication as it is configured; there is none where `auth.mode` is `off`.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    verifier: Verifier,
+    store: Arc<KeyStore>,
+    sources: Vec<TokenSource>,
+    cookie: String,
+    pub(crate) required: bool,
+    timeout: Duration,
+    leeway_s: u64,
+    token_bytes_max: usize,
+}
+
+/// What can be said of a token at once.
+#[derive(Debug)]
+enum Judgement {
+    Good(Verified),
+    Bad(AuthFailure),
+    /// Its key is not known, and may be among those that are being fetched.
+    Unknown(Waiting),
+}
+
+impl Auth {
+    /// Reads the keys.
+    pub(crate) fn open(config: &AuthConfig) -> Result<Option<Self>, KeyError> {
+        if config.mode == AuthMode::Off {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            verifier: Verifier::new(config),
+            store: KeyStore::open(config)?,
+            sources: config.sources.clone(),
+            cookie: config.cookie.clone(),
+            required: config.mode == AuthMode::Required,
+            timeout: config.timeout,
+            leeway_s: config.leeway.as_secs(),
+            token_bytes_max: config.token_bytes_max,
+        }))
+    }
+
+    /// Bytes of a message that somebody may send who has not shown a token.
+    pub(crate) const fn message_bytes_max(&self) -> usize {
+        self.token_bytes_max.saturating_add(ENVELOPE_BYTES_MAX)
+    }
+
+    /// Whether a token may come in a message.
+    fn takes_messages(&self) -> bool {
+        self.sources.contains(&TokenSource::Message)
+    }
+
+    fn token<'r>(&self, request: &Request<'r>) -> Option<Cow<'r, str>> {
+        source::find(request, &self.sources, &self.cookie)
+    }
+
+    /// Checks a token; `last` if it has waited for keys already.
+    fn judge(&self, token: &str, last: bool) -> Judgement {
+        let rejection = match self.verifier.verify(&self.store.keys(), token) {
+            Ok(verified) => return Judgement::Good(verified),
+            Err(rejection) => rejection,
+        };
+        if rejection == Rejection::UnknownKey
+            && !last
+            && let Some(waiting) = self.store.wait()
+        {
+            return Judgement::Unknown(waiting);
+        }
+        tracing::debug!(reason = %rejection, "token refused");
+        Judgement::Bad(rejection.failure())
+    }
+}

@@ -1,0 +1,282 @@
+//! The keys as they are now, and the thread that keeps them so: files that change, and a key set behind a URL.
+//!
+//! The cores read; they never wait for a file or for the network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::fetch::Fetcher;
+use super::keys::{KeyError, KeySet, Publicity, read};
+use crate::config::AuthConfig;
+
+/// How often files with keys are looked at.
+const FILES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Connections whose tokens wait for keys to be fetched; those beyond are told at once that theirs is invalid.
+const WAITING_MAX: usize = 1024;
+
+/// The keys, shared by all cores.
+#[derive(Debug)]
+pub(crate) struct KeyStore {
+    current: RwLock<Arc<KeySet>>,
+    remote: Option<Remote>,
+    /// Ends the thread when it is dropped.
+    wishes: Option<SyncSender<()>>,
+}
+
+/// What is known of the fetches.
+#[derive(Debug)]
+struct Remote {
+    interval_min: Duration,
+    progress: Mutex<Progress>,
+    /// Fetches that have ended, well or not.
+    ended: AtomicU64,
+    waiting: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    /// A fetch is under way or asked for.
+    busy: bool,
+    ended_at: Option<Instant>,
+}
+
+/// A place among those who wait for a fetch to end.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// [`Remote::ended`] when it began to wait.
+    ended: u64,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl KeyStore {
+    /// Reads what can be read at once. The rest is fetched by a thread, which ends with the store.
+    pub(crate) fn open(config: &AuthConfig) -> Result<Arc<Self>, KeyError> {
+        let mut files = Files::new(config);
+        let local = files.load()?;
+        let fetcher = config.jwks_url.as_deref().map(Fetcher::new);
+        let (wishes, wished) = sync_channel(1);
+        let store = Arc::new(Self {
+            current: RwLock::new(Arc::new(local.clone())),
+            remote: fetcher.is_some().then(|| Remote {
+                interval_min: config.jwks_refresh_min,
+                progress: Mutex::new(Progress { busy: true, ended_at: None }),
+                ended: AtomicU64::new(0),
+                waiting: Arc::default(),
+            }),
+            wishes: (fetcher.is_some() || files.exist()).then_some(wishes),
+        });
+        if store.wishes.is_some() {
+            let keeper = Keeper {
+                store: Arc::downgrade(&store),
+                wished,
+                files,
+                local,
+                fetcher,
+                fetched: KeySet::default(),
+                interval: config.jwks_refresh,
+                due: Instant::now(),
+            };
+            thread::Builder::new().name("crore-keys".to_owned()).spawn(move || keeper.run()).map_err(|error| {
+                KeyError::Unusable { setting: "auth", problem: format!("no thread can be started: {error}") }
+            })?;
+        }
+        Ok(store)
+    }
+
+    /// The keys of this moment.
+    pub(crate) fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// No key fits a token: is there hope that one will be fetched? If so, where to wait for it.
+    pub(crate) fn wait(&self) -> Option<Waiting> {
+        let remote = self.remote.as_ref()?;
+        let mut progress = remote.progress();
+        if !progress.busy {
+            if progress.ended_at.is_some_and(|at| at.elapsed() < remote.interval_min) {
+                return None;
+            }
+            progress.busy = true;
+            // The channel has room for the one wish that there is at a time.
+            let _ = self.wishes.as_ref()?.try_send(());
+        }
+        // Under the lock, under which it is counted up: else this could wait for the fetch after the next one.
+        let waiting = Waiting { ended: remote.ended.load(Ordering::Acquire), count: Arc::clone(&remote.waiting) };
+        drop(progress);
+        (remote.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(waiting)
+    }
+
+    /// Whether what was waited for has ended, well or not.
+    pub(crate) fn is_over(&self, waiting: &Waiting) -> bool {
+        self.remote.as_ref().is_none_or(|remote| remote.ended.load(Ordering::Acquire) != waiting.ended)
+    }
+
+    fn replace(&self, keys: KeySet) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+}
+
+impl Remote {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const SECRET_FILE: &str = "auth.secret_file";
+const PUBLIC_KEY_FILE: &str = "auth.public_key_file";
+
+/// Editors end a file with a line feed, which nobody means to be a part of the secret.
+fn without_line_feed(text: &str) -> &str {
+    text.trim_end_matches(['\r', '\n'])
+}
+
+/// The files that keys are read from, and how they looked when that was done last.
+#[derive(Debug)]
+pub(crate) struct Files {
+    secret: Option<String>,
+    paths: Vec<(&'static str, PathBuf)>,
+    seen: Vec<Option<(SystemTime, u64)>>,
+}
+
+impl Files {
+    pub(crate) fn new(config: &AuthConfig) -> Self {
+        let named = [
+            (SECRET_FILE, &config.secret_file),
+            (PUBLIC_KEY_FILE, &config.public_key_file),
+            ("auth.jwks_file", &config.jwks_file),
+        ];
+        let paths = named.into_iter().filter_map(|(setting, path)| Some((setting, path.clone()?)));
+        let secret = config.secret.as_ref().map(|secret| secret.expose().to_owned());
+        Self { secret, paths: paths.collect(), seen: Vec::new() }
+    }
+
+    const fn exist(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
+    /// All keys but those behind a URL.
+    pub(crate) fn load(&mut self) -> Result<KeySet, KeyError> {
+        self.seen = self.looks();
+        let mut keys = KeySet::default();
+        if let Some(secret) = &self.secret {
+            keys = KeySet::secret("auth.secret", secret.as_bytes())?;
+        }
+        for (setting, path) in &self.paths {
+            let text = read(setting, path)?;
+            let more = match *setting {
+                SECRET_FILE => KeySet::secret(setting, without_line_feed(&text).as_bytes())?,
+                PUBLIC_KEY_FILE => KeySet::pem(setting, &text)?,
+                _ => KeySet::jwks(setting, &text, Publicity::Secret)?,
+            };
+            keys = keys.joined(&more);
+        }
+        Ok(keys)
+    }
+
+    /// The secret that tokens are signed with, if there is one.
+    pub(crate) fn secret(&self) -> Result<Option<String>, KeyError> {
+        if self.secret.is_some() {
+            return Ok(self.secret.clone());
+        }
+        let Some((setting, path)) = self.paths.iter().find(|(setting, _)| *setting == SECRET_FILE) else {
+            return Ok(None);
+        };
+        Ok(Some(without_line_feed(&read(setting, path)?).to_owned()))
+    }
+
+    fn looks(&self) -> Vec<Option<(SystemTime, u64)>> {
+        let look = |path: &Path| fs::metadata(path).and_then(|file| Ok((file.modified()?, file.len()))).ok();
+        self.paths.iter().map(|(_, path)| look(path)).collect()
+    }
+
+    fn have_changed(&self) -> bool {
+        self.looks() != self.seen
+    }
+}
+
+/// What the thread has.
+struct Keeper {
+    store: Weak<KeyStore>,
+    wished: Receiver<()>,
+    files: Files,
+    local: KeySet,
+    fetcher: Option<Fetcher>,
+    fetched: KeySet,
+    interval: Duration,
+    due: Instant,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        loop {
+            if self.fetcher.is_some() && Instant::now() >= self.due && self.fetch().is_none() {
+                return;
+            }
+            let until_due = self.due.saturating_duration_since(Instant::now());
+            let patience = if self.fetcher.is_some() { until_due.min(FILES_INTERVAL) } else { FILES_INTERVAL };
+            match self.wished.recv_timeout(patience) {
+                Ok(()) => self.due = Instant::now(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.files.have_changed() && self.reload().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// What can't be read now may be in the middle of being written: the last good keys stay.
+    fn reload(&mut self) -> Option<()> {
+        let store = self.store.upgrade()?;
+        match self.files.load() {
+            Ok(local) => {
+                tracing::info!(keys = local.len(), "keys read again: their files have changed");
+                self.local = local;
+                store.replace(self.local.joined(&self.fetched));
+            }
+            Err(error) => tracing::warn!("{error}; the keys from before stay in use"),
+        }
+        Some(())
+    }
+
+    /// `None` when nobody needs the keys any more.
+    fn fetch(&mut self) -> Option<()> {
+        let outcome = self.fetcher.as_ref()?.fetch();
+        let store = self.store.upgrade()?;
+        let remote = store.remote.as_ref()?;
+        self.due = Instant::now()
+            + match outcome {
+                Ok(keys) => {
+                    tracing::debug!(keys = keys.len(), "key set fetched");
+                    self.fetched = keys;
+                    store.replace(self.local.joined(&self.fetched));
+                    self.interval
+                }
+                Err(error) => {
+                    tracing::warn!(keys = self.fetched.len(), "{error}; the keys from before stay in use");
+                    remote.interval_min
+                }
+            };
+        let mut progress = remote.progress();
+        *progress = Progress { busy: false, ended_at: Some(Instant::now()) };
+        // What was wished for meanwhile has been done.
+        let _ = self.wished.try_recv();
+        remote.ended.fetch_add(1, Ordering::Release);
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

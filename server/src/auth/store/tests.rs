@@ -1,0 +1,208 @@
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::json;
+
+use super::*;
+use crate::config::Secret;
+
+/// Far longer than anything here takes; it only keeps a failing test from waiting for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const ED25519: [&str; 2] =
+    [include_str!("../../../tests/keys/ed25519.pem"), include_str!("../../../tests/keys/ed25519-other.pem")];
+
+/// A set with the public halves of these keys, each by its index.
+fn jwks(keys: &[usize]) -> String {
+    let keys = keys.iter().map(|&index| {
+        let key = EncodingKey::from_ed_pem(ED25519[index].as_bytes()).unwrap();
+        let mut jwk =
+            serde_json::to_value(jsonwebtoken::jwk::Jwk::from_encoding_key(&key, Algorithm::EdDSA).unwrap()).unwrap();
+        jwk["kid"] = json!(format!("key {index}"));
+        jwk
+    });
+    json!({"keys": keys.collect::<Vec<_>>()}).to_string()
+}
+
+fn knows(store: &KeyStore, index: usize) -> bool {
+    store.keys().candidates(Algorithm::EdDSA, Some(&format!("key {index}"))).count() == 1
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// An identity provider: answers every request with what it has been told to.
+struct Provider {
+    address: SocketAddr,
+    answer: Arc<Mutex<(u16, String)>>,
+    requests: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Provider {
+    fn start(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let provider = Self {
+            address: listener.local_addr().unwrap(),
+            answer: Arc::new(Mutex::new((200, answer))),
+            requests: Arc::default(),
+            stop: Arc::default(),
+        };
+        let (answer, requests, stop) =
+            (Arc::clone(&provider.answer), Arc::clone(&provider.requests), Arc::clone(&provider.stop));
+        thread::spawn(move || {
+            while let Ok((mut client, _)) = listener.accept() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1) {
+                    head.extend(byte);
+                }
+                requests.fetch_add(1, Ordering::Relaxed);
+                let (status, body) = answer.lock().unwrap().clone();
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let _ = client.write_all((head + &body).as_bytes());
+            }
+        });
+        provider
+    }
+
+    fn says(&self, status: u16, body: String) {
+        *self.answer.lock().unwrap() = (status, body);
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn config(&self, interval: Duration, interval_min: Duration) -> AuthConfig {
+        AuthConfig {
+            jwks_url: Some(format!("http://{}/keys?secret=hidden", self.address)),
+            jwks_refresh: interval,
+            jwks_refresh_min: interval_min,
+            ..AuthConfig::default()
+        }
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = std::net::TcpStream::connect(self.address);
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[test]
+fn an_unknown_key_causes_one_fetch_and_no_more_within_the_minimum() {
+    let provider = Provider::start(jwks(&[0]));
+    let interval_min = Duration::from_millis(300);
+    let store = KeyStore::open(&provider.config(LONG, interval_min)).unwrap();
+    // Who comes before the first answer waits for it.
+    if let Some(waiting) = store.wait() {
+        eventually("the first fetch", || store.is_over(&waiting));
+    }
+    assert!(knows(&store, 0) && !knows(&store, 1));
+    assert!(store.wait().is_none(), "it has just been fetched");
+    provider.says(200, jwks(&[0, 1]));
+    thread::sleep(interval_min);
+    let before = provider.requests();
+    let waiting: Vec<_> = (0..100).map(|_| store.wait().expect("the set may have changed")).collect();
+    eventually("the rotation", || waiting.iter().all(|waiting| store.is_over(waiting)));
+    assert!(knows(&store, 0) && knows(&store, 1));
+    assert_eq!(provider.requests(), before + 1, "a hundred unknown keys, one fetch");
+    provider.says(200, jwks(&[1]));
+    thread::sleep(interval_min);
+    let waiting = store.wait().unwrap();
+    eventually("the second rotation", || store.is_over(&waiting));
+    assert!(!knows(&store, 0), "what the provider has withdrawn is not accepted any more");
+}
+
+#[test]
+fn the_last_good_keys_stay_whatever_the_provider_says() {
+    let provider = Provider::start(jwks(&[0]));
+    let store = KeyStore::open(&provider.config(Duration::from_millis(20), Duration::from_millis(20))).unwrap();
+    eventually("the first fetch", || knows(&store, 0));
+    let huge = "x".repeat(usize::try_from(super::super::keys::KEYS_BYTES_MAX).unwrap() + 1);
+    for (status, body) in [
+        (500, String::new()),
+        (200, "<html>".to_owned()),
+        (200, "{\"keys\":[]}".to_owned()),
+        (302, String::new()),
+        (200, huge),
+    ] {
+        provider.says(status, body);
+        let before = provider.requests();
+        eventually("two more fetches", || provider.requests() >= before + 2);
+        assert!(knows(&store, 0));
+    }
+    provider.says(200, jwks(&[1]));
+    eventually("a good answer", || knows(&store, 1));
+}
+
+#[test]
+fn those_who_wait_are_bounded_and_the_thread_ends_with_the_store() {
+    let provider = Provider::start(jwks(&[0]));
+    // Nothing is answered while the lock is held.
+    let lock = provider.answer.lock().unwrap();
+    let store = KeyStore::open(&provider.config(LONG, LONG)).unwrap();
+    let waiting: Vec<_> = (0..WAITING_MAX + 10).filter_map(|_| store.wait()).collect();
+    assert_eq!(waiting.len(), WAITING_MAX);
+    drop(waiting);
+    assert!(store.wait().is_some(), "who has gone makes room");
+    let weak = Arc::downgrade(&store);
+    drop(store);
+    drop(lock);
+    eventually("the end", || weak.upgrade().is_none());
+}
+
+#[test]
+fn files_are_read_again_when_they_change() {
+    let directory = std::env::temp_dir().join(format!("crore-keys-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let path: PathBuf = directory.join("keys.json");
+    fs::write(&path, jwks(&[0])).unwrap();
+    let config = AuthConfig { jwks_file: Some(path.clone()), ..AuthConfig::default() };
+    let store = KeyStore::open(&config).unwrap();
+    assert!(knows(&store, 0));
+    assert!(store.wait().is_none(), "nothing is fetched");
+    fs::write(&path, "{\"keys\":").unwrap();
+    thread::sleep(FILES_INTERVAL + Duration::from_millis(300));
+    assert!(knows(&store, 0), "half a file changes nothing");
+    fs::write(&path, jwks(&[0, 1])).unwrap();
+    eventually("the change is seen", || knows(&store, 1));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let config = AuthConfig { jwks_file: Some("nowhere.json".into()), ..AuthConfig::default() };
+    let problem = KeyStore::open(&config).unwrap_err().to_string();
+    assert!(problem.starts_with("`auth.jwks_file`: nowhere.json can't be read"), "{problem}");
+}
+
+#[test]
+fn a_secret_in_a_file_ends_before_its_line_feed() {
+    let path = std::env::temp_dir().join(format!("crore-secret-{}", std::process::id()));
+    fs::write(&path, format!("{}\n", "s".repeat(32))).unwrap();
+    let mut files = Files::new(&AuthConfig { secret_file: Some(path.clone()), ..AuthConfig::default() });
+    assert_eq!(files.load().unwrap().len(), 1);
+    assert_eq!(files.secret().unwrap(), Some("s".repeat(32)));
+    fs::write(&path, format!("{}\n", "s".repeat(31))).unwrap();
+    assert!(files.load().is_err());
+    fs::remove_file(path).unwrap();
+    let given = AuthConfig { secret: Some(Secret::new("t".repeat(32))), ..AuthConfig::default() };
+    assert_eq!(Files::new(&given).secret().unwrap(), Some("t".repeat(32)));
+}

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 export const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target');
 // Where cargo has put the programs; tests/run says so.
-const PROGRAMS = process.env.TEST_PROGRAMS ?? path.join(TARGET, 'debug');
+export const PROGRAMS = process.env.TEST_PROGRAMS ?? path.join(TARGET, 'debug');
 
 /** Loads a module that tests/run has installed. */
 export const require = createRequire(path.join(TARGET, 'node/'));

@@ -24,14 +24,15 @@ def free_port():
 class Server:
     """A server program that listens on `port` of 127.0.0.1 while it is entered, with some variables set."""
 
-    def __init__(self, program, *arguments, port=None, variables=None):
+    def __init__(self, program, *arguments, port=None, variables=None, stderr=None):
         self.environment = {**os.environ, **(variables or {})}
+        self.stderr = stderr
         self.port = port or free_port()
         self.url = f"ws://127.0.0.1:{self.port}/"
         self.command = [PROGRAMS / program, *(str(argument).format(port=self.port) for argument in arguments)]
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, env=self.environment)
+        self.process = subprocess.Popen(self.command, env=self.environment, stderr=self.stderr)
         self.stopped = False
         deadline = time.monotonic() + PATIENCE_S
         while not self.listens():

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crore_engine::driver::{BufferId, Completion, Driver, Errno, Outgoing, Shutdown, Socket, Token};
+use crore_engine::driver::{BufferId, Completion, Driver, Errno, Outgoing, PeerAddress, Shutdown, Socket, Token};
 use crore_engine::limits::{HOT_MESSAGES, Limits, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
 use crore_engine::mesh::Capacity;
 use crore_engine::protocol::deflate::Compression;
@@ -45,6 +45,9 @@ struct Script {
 impl Driver for Script {
     fn accept(&mut self) {}
     fn stop_accepting(&mut self) {}
+    fn peer_address(&mut self, _: Socket, _: Token) -> PeerAddress {
+        PeerAddress::Known(None)
+    }
     fn poll(&mut self, _: Socket, token: Token) {
         self.token = Some(token);
     }
@@ -156,6 +159,7 @@ impl Scene {
         let driver = Script { steps: Rc::clone(&steps), buffers, token: None, sending: VecDeque::new() };
         let setup = Setup {
             limits: Limits { outbox_messages_max: OUTBOX_MESSAGES_MAX, ..Limits::default() },
+            peer_addresses: false,
             compression: Some(Compression::default()),
             connections_max: 1,
             cores: 1,

@@ -5,6 +5,7 @@
 //! [`uring::Ring`](crate::uring::Ring); tests put a fake kernel in its place.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -182,6 +183,13 @@ pub enum Completion {
     },
     /// A shutdown for which [`Driver::shutdown`] said that this would follow.
     ShutDown(Token),
+    /// The peer's address, for which [`Driver::peer_address`] said that this would follow.
+    Peer {
+        /// The token of the question.
+        token: Token,
+        /// The address; `None` if the peer has gone for good.
+        address: Option<SocketAddr>,
+    },
     /// The tick that was asked for.
     Tick,
 }
@@ -195,6 +203,15 @@ pub enum Shutdown {
     Both,
 }
 
+/// What a driver says of a peer's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// It is known, or the peer has gone for good.
+    Known(Option<SocketAddr>),
+    /// [`Completion::Peer`] follows.
+    Follows,
+}
+
 /// The kernel as a worker sees it.
 ///
 /// Every verb only queues a request; [`Self::enter`] hands them over. A socket is closed only when
@@ -205,6 +222,11 @@ pub trait Driver {
 
     /// Ends the accept and closes the listener.
     fn stop_accepting(&mut self);
+
+    /// Asks for the address of the socket's peer. If the answer follows, it comes before every other completion of
+    /// what is asked of the socket from now on.
+    #[must_use]
+    fn peer_address(&mut self, socket: Socket, token: Token) -> PeerAddress;
 
     /// Asks once for [`Completion::Readable`].
     fn poll(&mut self, socket: Socket, token: Token);

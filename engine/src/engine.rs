@@ -112,6 +112,7 @@ pub struct Engine {
     limits: Limits,
     compression: Option<Compression>,
     descriptors: DescriptorSetting,
+    peer_addresses: bool,
     host: HostKind,
     reap: u32,
 }
@@ -133,6 +134,7 @@ impl Engine {
             limits: Limits::default(),
             compression: None,
             descriptors: DescriptorSetting::default(),
+            peer_addresses: false,
             host: HostKind::default(),
             reap: 0,
         })
@@ -171,6 +173,15 @@ impl Engine {
     #[must_use]
     pub const fn descriptors(mut self, descriptors: DescriptorSetting) -> Self {
         self.descriptors = descriptors;
+        self
+    }
+
+    /// Whether handlers may ask for the addresses of peers ([`Context::peer_address`](crate::Context::peer_address)).
+    /// Off, the default, costs nothing; on costs each connection a `getpeername(2)` where descriptors are regular, and
+    /// a request to the ring where they are direct, and nothing any more once it is open.
+    #[must_use]
+    pub const fn peer_addresses(mut self, wanted: bool) -> Self {
+        self.peer_addresses = wanted;
         self
     }
 
@@ -247,7 +258,7 @@ impl Engine {
             let cpu = cpus.get(core.index() + self.first_cpu).copied();
             let (handler, ring, limits) = (Arc::clone(&handler), ring.clone(), self.limits.clone());
             let (handle, interest, ready) = (handle.clone(), Arc::clone(&interest), ready.clone());
-            let (kind, compression) = (self.host, self.compression);
+            let (kind, compression, peer_addresses) = (self.host, self.compression, self.peer_addresses);
             let work = move || {
                 pin(core, cpu);
                 let mut driver = match Ring::new(&ring, port.doorbell().fd()) {
@@ -268,6 +279,7 @@ impl Engine {
                     driver,
                     handler,
                     limits,
+                    peer_addresses,
                     compression,
                     connections_max,
                     handle,

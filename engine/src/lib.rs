@@ -54,7 +54,7 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | `clock` `driver` `free_list` `id` `limits` `memory` `message` `stats` | each other |
+//! | `clock` `driver` `free_list` `id` `limits` `memory` `message` `peers` `stats` | each other |
 //! | `handler` `handle` | those, and the types of `protocol`, `mesh` and `topics` that are part of the contract |
 //! | `protocol` `mesh` `topics` | `limits` `id` `message` `free_list` |
 //! | `uring` | `limits` `id` `driver` |
@@ -79,6 +79,7 @@ pub mod limits;
 mod memory;
 pub mod mesh;
 pub mod message;
+mod peers;
 pub mod protocol;
 #[cfg(feature = "simulation")]
 pub mod simulation;

@@ -42,6 +42,8 @@ pub const KERNEL_CONNECTION_BYTES: u64 = 4000;
 pub struct Setup {
     /// The bounds.
     pub limits: Limits,
+    /// Whether handlers may ask for the addresses of peers.
+    pub peer_addresses: bool,
     /// Whether and how messages are compressed.
     pub compression: Option<Compression>,
     /// Connections that the worker may hold.
@@ -96,7 +98,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         handler: H,
         time: &Rc<Cell<Duration>>,
     ) -> Result<(Self, Vec<Neighbour>), MeshError> {
-        let Setup { limits, compression, connections_max, cores, inbox_commands, mesh: capacity } = setup;
+        let Setup { limits, peer_addresses, compression, connections_max, cores, inbox_commands, mesh: capacity } =
+            setup;
         let ports = mesh::build::<Batch>(cores, capacity)?;
         let interest = Arc::new(Interest::with_hash(cores, TopicHash::fixed()));
         let mut links = Vec::new();
@@ -123,6 +126,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             driver,
             handler,
             limits,
+            peer_addresses,
             compression,
             connections_max,
             handle: handle.clone(),

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crore_engine::driver::{BufferId, Completion, Driver, Errno, Outgoing, Shutdown, Socket, Token};
+use crore_engine::driver::{BufferId, Completion, Driver, Errno, Outgoing, PeerAddress, Shutdown, Socket, Token};
 use crore_engine::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
 use crore_engine::simulation::Buffers;
 use crore_tests::system::allocated_bytes;
@@ -189,6 +189,10 @@ impl Driver for Kernel {
     fn accept(&mut self) {}
 
     fn stop_accepting(&mut self) {}
+
+    fn peer_address(&mut self, _: Socket, _: Token) -> PeerAddress {
+        PeerAddress::Known(None)
+    }
 
     fn poll(&mut self, Socket(socket): Socket, token: Token) {
         let world = &mut *self.world.borrow_mut();

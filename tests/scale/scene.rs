@@ -64,6 +64,7 @@ impl Scene {
         let ping_interval = Duration::from_millis(TICK_MS) * u32::try_from(PING_TICKS).expect("few");
         let setup = Setup {
             limits: Limits { ping_interval, ..Limits::default() },
+            peer_addresses: false,
             compression: None,
             connections_max: connections,
             cores: 1,

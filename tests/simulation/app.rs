@@ -13,6 +13,7 @@ use super::message::{DIRECT, EMPTY, HEAD_BYTES, Label, Wish, empty_stream, strea
 use super::oracle::{Outside, Phase};
 use super::peer::kind_of;
 use super::plan::{Pace, Room};
+use super::socket::address_of;
 use super::world::World;
 
 /// Names of topics, by their numbers: longer and longer, so that some are too long.
@@ -194,6 +195,7 @@ impl Application {
         {
             let world = &mut *self.world.borrow_mut();
             world.trace.note("on_message", peer, u64::from(label.number));
+            assert_eq!(context.peer_address(), None, "nobody keeps it");
             world.oracle.given(peer, label.number);
             assert_eq!(world.oracle.connections[peer].phase, Phase::Open, "who leaves is not listened to");
             assert_eq!(message.kind(), kind_of(label.number, Wish::Echo), "the kind is what it was");
@@ -240,6 +242,8 @@ impl Handler for Application {
         let peer: usize = request.path.trim_start_matches('/').parse().expect("the number of a peer");
         let world = &mut *self.world.borrow_mut();
         world.trace.note("on_request", peer, context.id().as_u64());
+        let address = world.plan.peer_addresses.then(|| address_of(peer));
+        assert_eq!(context.peer_address(), address, "peer {peer}");
         guest.peer = Some(peer);
         if request.query.is_some() {
             return Answer::Respond(Response::text(200, PAGE));
@@ -267,6 +271,8 @@ impl Handler for Application {
         {
             let world = &mut *self.world.borrow_mut();
             world.trace.note("on_open", peer, 0);
+            let address = world.plan.peer_addresses.then(|| address_of(peer));
+            assert_eq!(context.peer_address(), address, "peer {peer}");
             world.oracle.sums.opened += 1;
             let connection = &mut world.oracle.connections[peer];
             assert_eq!(connection.id, Some(context.id()));

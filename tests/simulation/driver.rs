@@ -4,11 +4,11 @@
 use std::io;
 use std::time::Duration;
 
-use crore_engine::driver::{BufferId, Completion, Driver, Outgoing, Shutdown, Socket, Token};
+use crore_engine::driver::{BufferId, Completion, Driver, Outgoing, PeerAddress, Shutdown, Socket, Token};
 use crore_engine::limits::RECEIVE_BUFFER_BYTES;
 
 use super::kernel::{Kernel, Request};
-use super::socket::{SEND, SHUTDOWN, WATCH};
+use super::socket::{PEER, SEND, SHUTDOWN, WATCH, address_of};
 use super::world::errno;
 
 impl Driver for Kernel {
@@ -18,6 +18,18 @@ impl Driver for Kernel {
 
     fn stop_accepting(&mut self) {
         self.push(Request::StopAccepting);
+    }
+
+    fn peer_address(&mut self, socket: Socket, token: Token) -> PeerAddress {
+        self.begin(socket, PEER, "peer");
+        if self.world.borrow().plan.direct {
+            self.push(Request::Peer(socket, token));
+            return PeerAddress::Follows;
+        }
+        let world = &mut *self.world.borrow_mut();
+        let peer = world.descriptors[socket.0 as usize].expect("open");
+        world.connections[peer].busy[PEER] = false;
+        PeerAddress::Known(Some(address_of(peer)))
     }
 
     fn poll(&mut self, socket: Socket, token: Token) {
@@ -76,7 +88,7 @@ impl Driver for Kernel {
             let connection = &mut world.connections[peer];
             assert!(!std::mem::replace(&mut connection.closing, true), "closed twice");
             // A ring that fails takes its requests with it.
-            let in_flight = connection.busy != [false; 3] || connection.posted > 0;
+            let in_flight = connection.busy != [false; 4] || connection.posted > 0;
             assert!(!in_flight || world.ring_failed, "closed under a request");
         }
         self.push(Request::Close(socket));

@@ -16,12 +16,13 @@ use crore_engine::driver::{Completion, Errno, Outgoing, Shutdown, Socket, Token}
 use crore_engine::limits::RECEIVE_BUFFER_BYTES;
 use crore_engine::simulation::Buffers;
 
-use super::socket::{PendingShutdown, SEND, SHUTDOWN, Sending, WATCH, Watch};
+use super::socket::{PEER, PendingShutdown, SEND, SHUTDOWN, Sending, WATCH, Watch, address_of};
 use super::world::{Accept, World, errno};
 
 pub(crate) enum Request {
     Accept,
     StopAccepting,
+    Peer(Socket, Token),
     Poll(Socket, Token),
     Receive(Socket, Token),
     ReceiveMultishot(Socket, Token),
@@ -136,6 +137,11 @@ impl Kernel {
                     world.connections[peer].refused = true;
                     world.connections[peer].closed = true;
                 }
+            }
+            Request::Peer(socket, token) => {
+                let peer = peer_of(world, socket);
+                let address = Some(address_of(peer));
+                self.post(world, Completion::Peer { token, address }, Some((peer, Some(PEER))));
             }
             Request::Poll(socket, token) => {
                 let peer = peer_of(world, socket);
@@ -377,6 +383,7 @@ impl Kernel {
             Completion::ReceiveEnded(_, errno) => ("receive ended", errno_number(*errno)),
             Completion::Sent { result, .. } => ("sent", result.map_or_else(|e| errno_number(Some(e)), u64::from)),
             Completion::ShutDown(_) => ("shut down", 0),
+            Completion::Peer { .. } => ("peer", 0),
             Completion::Tick => ("tick", 0),
         };
         let peer = posted.of.map_or(usize::MAX, |(peer, _)| peer);

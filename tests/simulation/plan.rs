@@ -108,6 +108,8 @@ pub(crate) struct Plan {
     pub(crate) never_readers: u8,
     /// Out of 256: how often other cores and threads speak, each step.
     pub(crate) outsiders: u8,
+    /// The application asks for the addresses of peers.
+    pub(crate) peer_addresses: bool,
 }
 
 /// Something in one world out of two.
@@ -184,7 +186,13 @@ impl Plan {
             slow_readers: sometimes(rng, |rng| rng.u8(..)),
             never_readers: sometimes(rng, |rng| rng.u8(..128)),
             outsiders: sometimes(rng, |rng| rng.u8(..100)),
+            peer_addresses: false,
         }
+    }
+
+    /// What a world may have besides since some seeds have found what they have found: those keep theirs.
+    pub(crate) fn add(&mut self, rng: &mut Rng) {
+        self.peer_addresses = rng.bool();
     }
 
     /// Whether messages may be dropped, and be counted instead of heard.

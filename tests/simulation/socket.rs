@@ -1,5 +1,7 @@
 //! One TCP connection: the server's socket as the kernel has it, and the wire to the peer.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use crore_engine::driver::{Errno, Outgoing, Shutdown, Token};
 
 /// Bytes in one direction, in the order in which they were written.
@@ -108,8 +110,8 @@ pub(crate) struct Connection {
     pub(crate) sending: Option<Sending>,
     /// A shutdown that a kernel thread is about to do.
     pub(crate) shutdown: Option<PendingShutdown>,
-    /// Requests of which the worker has not seen the last completion: a watch, a send, a shutdown.
-    pub(crate) busy: [bool; 3],
+    /// Requests of which the worker has not seen the last completion: a watch, a send, a shutdown, a question for the address.
+    pub(crate) busy: [bool; 4],
     /// Completions that the worker has not seen.
     pub(crate) posted: usize,
     /// The worker has asked for its end; the request is queued.
@@ -120,6 +122,12 @@ pub(crate) struct Connection {
 pub(crate) const WATCH: usize = 0;
 pub(crate) const SEND: usize = 1;
 pub(crate) const SHUTDOWN: usize = 2;
+pub(crate) const PEER: usize = 3;
+
+/// Where a peer comes from.
+pub(crate) fn address_of(peer: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), u16::try_from(peer).expect("few")))
+}
 
 impl Connection {
     pub(crate) fn new(window: usize, send_room: usize) -> Self {
@@ -139,7 +147,7 @@ impl Connection {
             watch: Watch::Nothing,
             sending: None,
             shutdown: None,
-            busy: [false; 3],
+            busy: [false; 4],
             posted: 0,
             closing: false,
         }

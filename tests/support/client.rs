@@ -453,6 +453,15 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Its own end of the connection.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
+    }
+
     /// Ends the connection by a reset.
     ///
     /// # Panics

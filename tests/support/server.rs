@@ -75,7 +75,21 @@ impl Setup {
         handler: impl Fn(CoreId) -> H + Send + Sync + 'static,
     ) -> Server {
         let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(cores).limits(limits);
-        let engine = engine.descriptors(self.descriptors).compression(self.compression);
+        self.start_engine(engine.compression(self.compression), events, handler)
+    }
+
+    /// An engine and a handler of the test's own.
+    ///
+    /// # Panics
+    /// If the engine does not start.
+    #[must_use]
+    pub fn start_engine<H: Handler>(
+        self,
+        engine: Engine,
+        events: Receiver<Event>,
+        handler: impl Fn(CoreId) -> H + Send + Sync + 'static,
+    ) -> Server {
+        let engine = engine.descriptors(self.descriptors);
         let running = engine.start(handler).expect("the engine starts");
         Server { address: running.address(), handle: running.handle().clone(), events, running: Some(running) }
     }

@@ -1,5 +1,6 @@
 //! What a handler can see and do: [`Context`].
 
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::id::{ConnectionId, TopicId};
 use crate::limits::Limits;
 use crate::memory::{Holds, Memory};
 use crate::message::Message;
+use crate::peers::Peers;
 use crate::topics::Topics;
 
 /// What a handler can see and do while it is called: everything concerns the connection at hand
@@ -21,6 +23,7 @@ pub struct Context<'a> {
     pub(crate) outbox_bytes: usize,
     pub(crate) held: Option<&'a dyn Holds>,
     pub(crate) limits: &'a Limits,
+    pub(crate) peers: &'a Peers,
 }
 
 impl<'a> Deref for Context<'a> {
@@ -42,6 +45,17 @@ impl Context<'_> {
     #[must_use]
     pub const fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// The peer's address, in [`Handler::on_request`](crate::Handler::on_request) and
+    /// [`Handler::on_open`](crate::Handler::on_open) where
+    /// [`Engine::peer_addresses`](crate::Engine::peer_addresses) is on. `None` elsewhere, for a million open
+    /// connections keep none (what is to be known later belongs into the connection's state), and where the peer had
+    /// gone before it could be asked for. On a listener that takes both families a peer of IPv4 has an IPv4-mapped
+    /// address (RFC 4291, section 2.5.5.2).
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peers.get(self.id.slot())
     }
 
     /// Bytes that wait for the connection to read, from earlier turns.

@@ -46,6 +46,10 @@ pub(super) fn decode(entry: &cqueue::Entry, buffers: &mut BufferPool, in_flight:
             let (token, outgoing) = in_flight.finish_send(token);
             Some(Completion::Sent { token, result, outgoing })
         }
+        Operation::Peer => {
+            let (token, address) = in_flight.finish_peer(token, result);
+            Some(Completion::Peer { token, address })
+        }
         Operation::Shutdown => Some(Completion::ShutDown(token)),
         Operation::Tick => Some(Completion::Tick),
         Operation::Wake => {

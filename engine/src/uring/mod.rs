@@ -16,6 +16,7 @@ mod descriptors;
 mod enter;
 mod listener;
 mod operation;
+mod peer;
 mod probe;
 mod ring;
 

@@ -18,6 +18,7 @@ pub(super) enum Operation {
     /// Requests whose success posts no completion and whose failure needs no answer: a close, the
     /// cancel of what has just ended.
     Unanswered = 9,
+    Peer = 10,
 }
 
 impl Operation {
@@ -37,6 +38,7 @@ impl Operation {
             6 => Self::Tick,
             7 => Self::Wake,
             8 => Self::Shutdown,
+            10 => Self::Peer,
             _ => Self::Unanswered,
         };
         (operation, Token::new(user_data))
@@ -60,6 +62,7 @@ mod tests {
             Operation::Wake,
             Operation::Shutdown,
             Operation::Unanswered,
+            Operation::Peer,
         ] {
             assert_eq!(Operation::split(operation.user_data(token)), (operation, token));
         }

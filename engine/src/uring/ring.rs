@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -16,8 +17,9 @@ use super::descriptors::DescriptorKind;
 use super::enter::{RingDescriptor, is_passing};
 use super::listener::Listener;
 use super::operation::Operation;
+use super::peer::{self, Asked};
 use super::probe::{Features, SetupError};
-use crate::driver::{BufferId, Completion, Driver, Outgoing, Shutdown, Socket, Token};
+use crate::driver::{BufferId, Completion, Driver, Errno, Outgoing, PeerAddress, Shutdown, Socket, Token};
 use crate::limits;
 
 /// What a ring is made of.
@@ -49,9 +51,11 @@ impl RingConfig {
     }
 }
 
-/// Sends that the kernel works on, with the memory that they send from, and the state of the accept.
+/// Sends that the kernel works on, with the memory that they send from, questions that it has not answered, and the
+/// state of the accept.
 pub(super) struct InFlight {
     sends: Slab<(Token, Outgoing)>,
+    peers: Slab<Asked>,
     accept_ended: bool,
     /// The poll of [`Ring::wait`] is armed.
     wake_armed: bool,
@@ -61,6 +65,11 @@ impl InFlight {
     pub(super) fn finish_send(&mut self, key: Token) -> (Token, Outgoing) {
         #[expect(clippy::cast_possible_truncation, reason = "the key was a usize when the send began")]
         self.sends.remove(key.value() as usize)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the key was a usize when it was asked")]
+    pub(super) fn finish_peer(&mut self, key: Token, result: Result<u32, Errno>) -> (Token, Option<SocketAddr>) {
+        self.peers.remove(key.value() as usize).answer(result)
     }
 
     pub(super) const fn note_woken(&mut self) {
@@ -129,7 +138,7 @@ impl Ring {
             uring,
             descriptor,
             collected: VecDeque::with_capacity(limits::TURN_COMPLETIONS_MAX),
-            in_flight: InFlight { sends: Slab::new(), accept_ended: false, wake_armed: false },
+            in_flight: InFlight { sends: Slab::new(), peers: Slab::new(), accept_ended: false, wake_armed: false },
             buffers: ManuallyDrop::new(buffers),
             tick: Box::new(types::Timespec::new()),
             kind: config.features.descriptors,
@@ -297,6 +306,21 @@ impl Driver for Ring {
         let entry = opcode::AsyncCancel::new(accept).build().user_data(Operation::Unanswered.user_data(Token::new(0)));
         self.push(&entry);
         self.listener = None;
+    }
+
+    fn peer_address(&mut self, socket: Socket, token: Token) -> PeerAddress {
+        match Target::new(self.kind, socket) {
+            Target::Regular(fd) => PeerAddress::Known(peer::of_descriptor(fd.0)),
+            Target::Direct(slot) => {
+                let v6 = self.listener.as_ref().is_some_and(|listener| listener.address().is_ipv6());
+                let vacant = self.in_flight.peers.vacant_entry();
+                let key = Token::new(vacant.key() as u64);
+                // The place stays where it is when the slab grows: it lies behind a pointer.
+                let entry = vacant.insert(Asked::new(token)).request(slot, v6);
+                self.push(&entry.user_data(Operation::Peer.user_data(key)));
+                PeerAddress::Follows
+            }
+        }
     }
 
     fn poll(&mut self, socket: Socket, token: Token) {
@@ -469,6 +493,9 @@ impl Driver for Ring {
         if sends.capacity() > limits::LIST_ENTRIES_KEPT_MAX.max(4 * sends.len()) {
             sends.shrink_to_fit();
         }
+        if self.in_flight.peers.is_empty() {
+            self.in_flight.peers.shrink_to_fit();
+        }
         self.collected.shrink_to(limits::TURN_COMPLETIONS_MAX);
     }
 }
@@ -503,6 +530,10 @@ impl Drop for Ring {
         // kernel has still to end finds none.
         let unregistered = self.uring.submitter().unregister_buf_ring(BUFFER_GROUP);
         self.descriptor.unregister();
+        if !self.in_flight.peers.is_empty() {
+            // As below: rather leak where an answer may still be written to.
+            std::mem::forget(std::mem::take(&mut self.in_flight.peers));
+        }
         if self.in_flight.sends.is_empty() && unregistered.is_ok() {
             // SAFETY: it is not used again: the ring is being dropped.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };

@@ -164,6 +164,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             if connection.phase == Phase::Ended && !connection.is_in_flight() {
                 self.driver.close(connection.socket);
                 self.connections.remove(slot).free_rare(&mut self.held);
+                self.peers.forget(slot);
                 self.stats.connections -= 1;
             }
         }

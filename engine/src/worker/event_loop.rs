@@ -8,7 +8,7 @@ use super::connection::{Phase, Watch};
 use super::connections::Connections;
 use super::held::owned_bytes;
 use super::outbox::{Cork, Parcel, Stored};
-use crate::driver::{Completion, Driver, Errno, Outgoing, Socket, Token};
+use crate::driver::{Completion, Driver, Errno, Outgoing, PeerAddress, Socket, Token};
 use crate::handler::{CloseCause, Handler};
 use crate::limits::{
     RECEIVE_BUFFER_BYTES, SEND_BUFFER_KEPT_BYTES_MAX, TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX,
@@ -97,6 +97,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Completion::Accepted(socket) => self.on_accepted(socket),
             Completion::AcceptEnded(errno) => self.on_accept_ended(errno),
             Completion::ShutDown(token) => self.on_shut_down(Connections::<H::Connection>::slot(token)),
+            Completion::Peer { token, address } => self.peers.set(Connections::<H::Connection>::slot(token), address),
             Completion::Tick => self.ticking = false,
         }
     }
@@ -114,6 +115,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         };
         self.stats.connections += 1;
         self.timers.set(slot, self.clock.now(), self.limits.handshake_timeout);
+        // Before the socket is watched, so that whoever has sent a request has an address.
+        if self.peer_addresses
+            && let PeerAddress::Known(address) = self.driver.peer_address(socket, Self::token(slot))
+        {
+            self.peers.set(slot, address);
+        }
         self.watch(slot);
     }
 

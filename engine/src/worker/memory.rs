@@ -59,7 +59,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let timers = self.timers.touched_bytes() + self.wakes.heap_bytes();
         let waiting = self.leaving.heap_bytes() + self.starved.heap_bytes();
         Memory {
-            slab: held.slab + (slots + timers + waiting) as u64,
+            slab: held.slab + (slots + timers + waiting + self.peers.heap_bytes()) as u64,
             receive_pool: self.driver.receive_pool_bytes() as u64,
             partial: held.partial + kept.partial as u64,
             outbox: held.outbox + self.corks.heap_bytes() as u64,
@@ -90,6 +90,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         self.leaving.trim();
         self.starved.trim();
+        self.peers.trim();
         self.expired.shrink_to(LIST_ENTRIES_KEPT_MAX);
         self.spawned.shrink_to(LIST_ENTRIES_KEPT_MAX);
         self.driver.trim();

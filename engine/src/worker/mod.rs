@@ -66,6 +66,7 @@ use crate::id::{ConnectionId, CoreId};
 use crate::limits::{Limits, SlowConsumer};
 use crate::memory::CoreMemory;
 use crate::mesh::Port;
+use crate::peers::Peers;
 use crate::protocol::deflate::{Compression, DeflateAgreement};
 use crate::protocol::{DecoderConfig, PartialPool, Role};
 use crate::stats::{CoreStats, Stats};
@@ -92,6 +93,7 @@ macro_rules! context {
             outbox_bytes: $outbox_bytes,
             held: $connection.rare.get().map(|rare| rare as &dyn crate::memory::Holds),
             limits: &$worker.limits,
+            peers: &$worker.peers,
         }
     };
 }
@@ -112,6 +114,8 @@ pub(crate) struct WorkerParts<D, H> {
     pub(crate) driver: D,
     pub(crate) handler: H,
     pub(crate) limits: Limits,
+    /// Handlers may ask for the addresses of peers.
+    pub(crate) peer_addresses: bool,
     pub(crate) compression: Option<Compression>,
     pub(crate) connections_max: u32,
     pub(crate) handle: EngineHandle,
@@ -141,6 +145,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     partials: PartialPool,
     timers: Timers,
     wakes: Wakes,
+    peer_addresses: bool,
+    peers: Peers,
     topics: Topics,
     interest: Arc<Interest>,
     interest_counts: InterestCounts,
@@ -191,6 +197,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             mut driver,
             handler,
             limits,
+            peer_addresses,
             compression,
             connections_max,
             handle,
@@ -228,6 +235,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             partials: PartialPool::new(),
             timers: Timers::new(connections_max),
             wakes: Wakes::new(connections_max),
+            peer_addresses,
+            peers: Peers::default(),
             topics: Topics::new(interest.topic_hash()),
             interest_counts: InterestCounts::new(Arc::clone(&interest), core),
             interest,

@@ -100,6 +100,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.connections.at(slot).announced = true;
         self.start_heartbeat(slot);
         self.call(slot, |handler, context, state| handler.on_open(context, state));
+        self.peers.forget(slot);
     }
 
     fn respond(&mut self, slot: u32, response: &Response, head_only: bool, out: &mut Vec<u8>) {

@@ -1,0 +1,68 @@
+//! The addresses of peers that a handler may still ask for.
+
+use std::net::SocketAddr;
+
+use hashbrown::HashMap;
+
+use crate::limits::LIST_ENTRIES_KEPT_MAX;
+
+/// Addresses by slot, from the accept to the end of `on_open`: what stays open has none. Where nobody wants them the
+/// table is empty.
+#[derive(Default)]
+pub(crate) struct Peers {
+    addresses: HashMap<u32, SocketAddr, foldhash::fast::RandomState>,
+}
+
+impl Peers {
+    /// The address of the peer in a slot, while it is known.
+    pub(crate) fn get(&self, slot: u32) -> Option<SocketAddr> {
+        self.addresses.get(&slot).copied()
+    }
+
+    /// Notes an address. A peer that had gone before it could be asked for has none.
+    pub(crate) fn set(&mut self, slot: u32, address: Option<SocketAddr>) {
+        match address {
+            Some(address) => {
+                self.addresses.insert(slot, address);
+            }
+            None => self.forget(slot),
+        }
+    }
+
+    /// The slot is another's now, or the connection is open.
+    #[inline]
+    pub(crate) fn forget(&mut self, slot: u32) {
+        if !self.addresses.is_empty() {
+            self.addresses.remove(&slot);
+        }
+    }
+
+    /// Bytes of the table.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.addresses.allocation_size()
+    }
+
+    /// Gives room back that a crowd at the door has needed.
+    pub(crate) fn trim(&mut self) {
+        if self.addresses.capacity() > LIST_ENTRIES_KEPT_MAX.max(4 * self.addresses.len()) {
+            self.addresses.shrink_to(LIST_ENTRIES_KEPT_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_at_the_door_leaves_no_room_behind() {
+        let address = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut peers = Peers::default();
+        (0..50_000).for_each(|port| peers.set(u32::from(port), address(port)));
+        assert_eq!(peers.get(7), address(7));
+        let crowded = peers.heap_bytes();
+        (0..50_000).for_each(|slot| peers.forget(slot));
+        peers.trim();
+        assert!(peers.heap_bytes() < crowded / 8 && peers.get(7).is_none());
+    }
+}

@@ -1,9 +1,9 @@
 //! The end of an engine: 1001 to everyone, patience for their answers, and nothing left.
 
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crore_engine::{CloseCause, Limits};
+use crore_engine::{CloseCause, Drain, Limits};
 use crore_tests::frame::{self, BINARY, TEXT, fragment, header, masked};
 use crore_tests::{Client, DEADLINE, Event, Server, limits, on_each_kind, system, wait_until};
 
@@ -213,5 +213,52 @@ fn an_engine_can_be_started_and_ended_again_and_again() {
         // Other tests of this process run at the same time, with engines of their own; 20 engines that left
         // their rings, doorbells and listeners behind would be more than all of them.
         wait_until("descriptors are given back", || system::descriptors() < 250);
+    });
+}
+
+// capability: 29
+#[test]
+fn closes_can_be_spread_over_a_time_with_a_code_and_a_reason_of_its_own() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(2, limits());
+        let mut clients: Vec<Client> = (0..40).map(|_| server.client()).collect();
+        let spread = Duration::from_secs(2);
+        let terms = Drain { code: 1012, reason: "restart".to_owned(), spread, patience: PATIENT };
+        let begun = Instant::now();
+        server.handle().drain_with(terms);
+        // Nobody comes in any more, and who has not been told to go is served.
+        wait_until("connections are refused", || TcpStream::connect_timeout(&server.address(), DEADLINE).is_err());
+        let mut ends = Vec::new();
+        let mut served = 0;
+        while !clients.is_empty() {
+            clients.retain_mut(|client| {
+                if client.try_send(masked(TEXT, b"hello")).is_err() {
+                    return false;
+                }
+                let frame = client.frame();
+                if frame.first != frame::CLOSE {
+                    assert_eq!(frame.payload, b"hello");
+                    served += 1;
+                    return true;
+                }
+                assert_eq!(frame.close(), (Some(1012), "restart".to_owned()));
+                ends.push(begun.elapsed());
+                client.send(frame::close(1012, ""));
+                client.drain();
+                false
+            });
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(ends.len(), 40, "everyone is told");
+        assert!(served > 40, "most are served for a while: {served}");
+        // How late the last one is depends on the machine; that none is much too early does not.
+        for (index, end) in ends.iter().enumerate() {
+            let earliest = spread * u32::try_from(index).expect("few") / 40;
+            assert!(*end + Duration::from_millis(300) >= earliest, "the {index}th is told after {end:?}");
+        }
+        for _ in 0..40 {
+            assert_eq!(server.closed().2, CloseCause::Drain);
+        }
+        server.join();
     });
 }

@@ -3,9 +3,11 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use crore_engine::limits::{RETRY_AFTER_SECONDS_MAX, RETRY_AFTER_SECONDS_MIN};
 use crore_engine::uring::descriptor_limit;
 use crore_engine::{Bound, CoreId, Engine, Error, Handler, Limits};
-use crore_tests::{Client, Heard, limits, on_each_kind};
+use crore_tests::client::REQUEST;
+use crore_tests::{Client, Heard, limits, on_each_kind, wait_until};
 
 struct Silent;
 
@@ -192,5 +194,52 @@ fn an_engine_listens_on_ipv6_too() {
         running.handle().drain(Duration::from_secs(3600));
         client.goes_away();
         running.join().expect("every worker ends in peace");
+    });
+}
+
+// capability: 27 28
+#[test]
+fn a_storm_of_upgrades_is_let_in_at_a_rate_and_the_rest_told_when_to_come_back() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, Limits { upgrades_per_second_max: Some(10), ..limits() });
+        let mut seconds = Vec::new();
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            let mut client = server.tcp();
+            client.send(REQUEST);
+            let response = client.response();
+            if response.status == 101 {
+                open.push(client);
+                continue;
+            }
+            assert_eq!(response.status, 503, "{response:?}");
+            assert!(response.body.contains("try again later"), "{response:?}");
+            seconds.push(response.header("Retry-After").and_then(|text| text.parse::<u32>().ok()).expect("seconds"));
+            client.ended();
+        }
+        assert!(open.len() >= 10, "a second's worth at once: {}", open.len());
+        assert_eq!(server.stats().refused_pace, seconds.len() as u64);
+        assert_eq!(server.stats().upgrades, open.len() as u64);
+        if seconds.len() > 10 {
+            assert!(
+                seconds.iter().all(|seconds| (RETRY_AFTER_SECONDS_MIN..=RETRY_AFTER_SECONDS_MAX).contains(seconds))
+            );
+            seconds.sort_unstable();
+            seconds.dedup();
+            assert!(seconds.len() > 3, "they would come back all at once: {seconds:?}");
+        }
+        // What is no upgrade is not counted among them.
+        for _ in 0..30 {
+            let mut page = server.tcp();
+            page.send("GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(page.response().status, 200);
+        }
+        assert_eq!(open[0].ask("still here"), "still here");
+        // Later there is room again.
+        wait_until("a place", || {
+            let mut client = server.tcp();
+            client.send(REQUEST);
+            client.response().status == 101
+        });
     });
 }

@@ -15,6 +15,7 @@ use crate::memory::{CoreMemory, Memory};
 use crate::mesh::Doorbell;
 use crate::message::OwnedMessage;
 use crate::protocol::Opcode;
+use crate::protocol::close::code;
 use crate::protocol::frame::append_frame;
 use crate::stats::{CoreStats, Stats};
 use crate::topics::Interest;
@@ -36,7 +37,33 @@ pub(crate) enum Command {
     /// Something for the handler.
     TellCore { notice: Notice },
     /// Stop accepting, close every connection, end the worker.
-    Drain { patience: Duration },
+    Drain(Arc<Drain>),
+}
+
+/// On what terms an engine ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The code of the close frames (RFC 6455, section 7.4). 1001, going away, if nothing else is set.
+    pub code: u16,
+    /// Their reason, of which 123 bytes are sent.
+    pub reason: String,
+    /// The time over which each core spreads its closes evenly, in ticks of
+    /// [`TICK_MS`](crate::limits::TICK_MS); who has not been closed yet goes on as before. Nobody is accepted from the
+    /// start, and handshakes are cut. Zero, the default: all are closed at once.
+    pub spread: Duration,
+    /// How long a client may take to answer its close frame; then it is cut. 10 s if nothing else is set.
+    pub patience: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            code: code::GOING_AWAY,
+            reason: "the server is going away".to_owned(),
+            spread: Duration::ZERO,
+            patience: Duration::from_secs(10),
+        }
+    }
 }
 
 /// A core has as many commands waiting as it may. Try again later, or slow down.
@@ -225,9 +252,18 @@ impl EngineHandle {
     /// for their answers, then the rest is cut. Returns at once;
     /// [`Engine::run`](crate::Engine::run) and [`Running::join`](crate::Running::join) return when it is done.
     pub fn drain(&self, patience: Duration) {
+        self.drain_with(Drain { patience, ..Drain::default() });
+    }
+
+    /// The same on other terms: with a code and a reason of the application's own, and closes that are spread over a
+    /// time, so that those who are closed do not all come back at once. A second drain changes nothing.
+    pub fn drain_with(&self, terms: Drain) {
+        let terms = Arc::new(terms);
         self.shared.draining.store(true, Ordering::Release);
         for core in (0..=u16::MAX).take(self.cores()).map(CoreId) {
-            let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain { patience }) else { continue };
+            let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain(Arc::clone(&terms))) else {
+                continue;
+            };
             // The one command that must arrive: it waits for room, but not on this thread, which may be
             // the one that makes it.
             let handle = self.clone();

@@ -90,7 +90,7 @@ mod worker;
 
 pub use capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
 pub use engine::{Engine, Error, HostKind, Running, cpus};
-pub use handle::{EngineHandle, Overloaded, Untold};
+pub use handle::{Drain, EngineHandle, Overloaded, Untold};
 pub use handler::{
     Answer, CloseCause, Closed, Context, CoreContext, Delivery, Handler, LocalFuture, Notice, Response, SubscribeError,
 };

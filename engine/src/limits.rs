@@ -134,10 +134,20 @@ pub const SHED_BYTES_MIN: usize = 4 * 1024;
 /// Slots that one turn looks at for connections to be closed for want of memory: some 50 µs.
 pub const SHED_SLOTS_MAX: usize = 4096;
 
-/// Seconds after which a client is asked to try again that was turned away for want of memory: from this many…
+/// Seconds after which a client is asked to try again that was turned away, for want of memory or because too many
+/// came at once: from this many…
 pub const RETRY_AFTER_SECONDS_MIN: u32 = 5;
 /// … to this many.
 pub const RETRY_AFTER_SECONDS_MAX: u32 = 30;
+
+/// When a client that is turned away is to try again, in seconds: different for each, so that they do not come back all
+/// at once.
+#[must_use]
+pub const fn retry_after_seconds(id: ConnectionId) -> u32 {
+    // Fibonacci hashing of a number that each connection has for itself.
+    let mixed = id.generation().wrapping_mul(2_654_435_769) >> 16;
+    RETRY_AFTER_SECONDS_MIN + mixed % (RETRY_AFTER_SECONDS_MAX - RETRY_AFTER_SECONDS_MIN + 1)
+}
 
 /// Milliseconds between two trims of a core's pools: what has not been needed for so long is freed.
 pub const TRIM_INTERVAL_MS: u64 = 1000;
@@ -185,6 +195,10 @@ pub struct Limits {
     /// [`SHED_BYTES_MIN`]. `None`: [`BUDGET_PERCENT`] of what the cgroup's memory limit leaves
     /// or of what the host has available at the start, whichever is less.
     pub memory_budget_bytes: Option<u64>,
+    /// Upgrades of the whole engine in a second, of which each core has an equal part, and a second's worth at once.
+    /// Beyond it: 503, to be tried again after some seconds ([`retry_after_seconds`]). After a restart all clients come
+    /// back at once, and each costs much more to let in than to keep. `None`, the default: as many as come.
+    pub upgrades_per_second_max: Option<u32>,
     /// Bytes of one message, all its fragments together, that is taken whole. Beyond it: close with 1009, as soon
     /// as a header announces it.
     ///
@@ -234,6 +248,7 @@ impl Default for Limits {
         Self {
             connections_per_core_max: None,
             memory_budget_bytes: None,
+            upgrades_per_second_max: None,
             message_bytes_max: 1024 * 1024,
             pieces_bytes_max: 0,
             fragments_max: 131_072,

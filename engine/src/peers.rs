@@ -37,6 +37,12 @@ impl Peers {
         }
     }
 
+    /// How many are known.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
     /// Bytes of the table.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.addresses.allocation_size()

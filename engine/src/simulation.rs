@@ -281,7 +281,7 @@ fn parcel(command: Command) -> Option<Parcel> {
         | Command::Terminate { .. }
         | Command::Tell { .. }
         | Command::TellCore { .. }
-        | Command::Drain { .. } => None,
+        | Command::Drain(_) => None,
     }
 }
 

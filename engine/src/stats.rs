@@ -60,6 +60,8 @@ counters! {
     refused_full,
     /// Upgrades answered with 503 because the core's share of `memory_budget_bytes` was used up.
     refused_memory,
+    /// Upgrades answered with 503 because the core's part of `upgrades_per_second_max` was used up.
+    refused_pace,
     /// Upgrades.
     upgrades,
     /// Requests that were answered with an error.

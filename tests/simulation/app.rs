@@ -217,7 +217,7 @@ impl Application {
             CloseCause::Memory => false,
             CloseCause::SlowConsumer => world.plan.disconnects(),
             // Who answers every ping is not cut, whatever the clock does.
-            CloseCause::PingTimeout => world.plan.pace != Pace::Still && !world.is_quiet(peer),
+            CloseCause::PingTimeout => reasons.deaf || (world.plan.pace != Pace::Still && !world.is_quiet(peer)),
         };
         assert!(justified, "peer {peer} is cut as {cause:?} without a reason: {reasons:?}");
         let only_by_its_own_word = match cause {

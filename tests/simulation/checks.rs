@@ -1,5 +1,8 @@
 //! What must be true when the world has come to rest, and when the worker has ended.
 
+use std::time::Duration;
+
+use crore_engine::limits::TICK_MS;
 use crore_engine::simulation::Census;
 use crore_engine::{CloseCause, CoreId, Memory};
 
@@ -10,7 +13,37 @@ use super::plan::{Pace, Room};
 use super::run::Run;
 use super::socket::Watch;
 
+/// What a drain at rest has begun with.
+pub(crate) struct Spread {
+    over: Duration,
+    begun: Duration,
+    open: usize,
+    ping_timeouts: u64,
+}
+
 impl Run {
+    /// A drain at rest is about to begin.
+    pub(crate) fn begin_spread(&mut self, over: Duration) -> Spread {
+        let begun = self.world.borrow().now.get();
+        let ping_timeouts = self.worker.handle().stats_by_core()[0].closed_ping_timeout;
+        Spread { over, begun, open: self.worker.census().open, ping_timeouts }
+    }
+
+    /// As many are closed as the time that has passed asks for: none too early, none later than two ticks.
+    pub(crate) fn check_spread(&mut self, spread: &Spread) {
+        let passed = self.world.borrow().now.get() - spread.begun;
+        let closed_after = |time: Duration| match spread.over.as_nanos() {
+            0 => spread.open,
+            over => spread.open * usize::try_from(time.as_nanos().min(over)).expect("seconds") / over as usize,
+        };
+        let late = passed.saturating_sub(2 * Duration::from_millis(TICK_MS));
+        let ping_timeouts = self.worker.handle().stats_by_core()[0].closed_ping_timeout - spread.ping_timeouts;
+        let closed = spread.open - self.worker.census().open;
+        assert!(closed >= closed_after(late), "{closed} of {} are closed after {passed:?}", spread.open);
+        let others = usize::try_from(ping_timeouts).expect("few");
+        assert!(closed <= closed_after(passed) + others, "{closed} of {} are closed after {passed:?}", spread.open);
+    }
+
     /// Nothing moves: all that was said has been heard, and nobody has gone without a reason.
     pub(crate) fn check_rest(&mut self) {
         for peer in 0..self.peers.len() {
@@ -57,6 +90,7 @@ impl Run {
         }
         let unknown = |peer: &&usize| world.oracle.connections[**peer].phase == Phase::Unknown;
         let heads = world.live.iter().filter(unknown).count();
+        assert!(census.peer_addresses <= heads, "an open connection keeps its peer's address: {census:?}");
         assert!(census.input_bytes <= heads * plan.limits.head_bytes_max, "input is held for nobody: {census:?}");
         let has_topics = |peer: &&usize| world.oracle.connections[**peer].topics != 0;
         let leaving = world.live.len() - census.open;

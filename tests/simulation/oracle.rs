@@ -30,6 +30,8 @@ pub(crate) struct Reasons {
     pub(crate) half_closed: bool,
     pub(crate) drain: bool,
     pub(crate) refused: bool,
+    /// It answers nothing any more, neither a close frame nor a ping.
+    pub(crate) deaf: bool,
 }
 
 impl Reasons {

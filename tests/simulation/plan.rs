@@ -110,6 +110,8 @@ pub(crate) struct Plan {
     pub(crate) outsiders: u8,
     /// The application asks for the addresses of peers.
     pub(crate) peer_addresses: bool,
+    /// The time over which a drain at rest spreads its closes.
+    pub(crate) spread: Duration,
 }
 
 /// Something in one world out of two.
@@ -187,12 +189,14 @@ impl Plan {
             never_readers: sometimes(rng, |rng| rng.u8(..128)),
             outsiders: sometimes(rng, |rng| rng.u8(..100)),
             peer_addresses: false,
+            spread: Duration::ZERO,
         }
     }
 
     /// What a world may have besides since some seeds have found what they have found: those keep theirs.
     pub(crate) fn add(&mut self, rng: &mut Rng) {
         self.peer_addresses = rng.bool();
+        self.spread = sometimes(rng, |rng| Duration::from_millis(rng.u64(1..20_000)));
     }
 
     /// Whether messages may be dropped, and be counted instead of heard.
@@ -232,6 +236,7 @@ fn limits(rng: &mut Rng, room: Room, long_bytes: usize, everyone_stays: bool) ->
     Limits {
         connections_per_core_max: None,
         memory_budget_bytes: None,
+        upgrades_per_second_max: None,
         message_bytes_max,
         pieces_bytes_max: if rng.bool() { message_bytes_max } else { 0 },
         fragments_max: rng.u32(4..12),

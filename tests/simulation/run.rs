@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crore_engine::LocalFuture;
 use crore_engine::limits::{TICK_MS, TRIM_INTERVAL_MS};
 use crore_engine::mesh::Capacity;
 use crore_engine::simulation::{Neighbour, Setup, Turn, Worker};
+use crore_engine::{Drain, LocalFuture};
 use fastrand::Rng;
 
 use super::FOUND;
@@ -99,7 +99,7 @@ impl Run {
                 Ending::RingFailsAt(at) if at == step => return self.lose_ring(),
                 _ => {}
             }
-            if drain.take_if(|patience| self.drain(*patience)).is_some() {
+            if drain.take_if(|patience| self.drain(*patience, Duration::ZERO)).is_some() {
                 self.world.borrow_mut().trace.note("drain", usize::MAX, 0);
             }
             self.step();
@@ -200,7 +200,7 @@ impl Run {
     }
 
     /// Asks for the drain, if the inbox has room for it.
-    fn drain(&mut self, patience: Duration) -> bool {
+    fn drain(&mut self, patience: Duration, spread: Duration) -> bool {
         // Where there is none, a thread would wait for it, and the outcome would depend on it.
         for neighbour in 0..self.neighbours.len() {
             self.neighbour_receives(neighbour);
@@ -209,7 +209,7 @@ impl Run {
         if !world.oracle.has_room() {
             return false;
         }
-        self.worker.handle().drain(patience);
+        self.worker.handle().drain_with(Drain { patience, spread, ..Drain::default() });
         world.oracle.inbox.push_back(Outside::Drain);
         for neighbour in &mut world.oracle.neighbours {
             neighbour.inbox += 1;
@@ -225,20 +225,28 @@ impl Run {
                 Duration::ZERO
             }
             Ending::Drain(patience) | Ending::DrainAt(_, patience) => {
-                for peer in &mut self.peers {
-                    peer.deaf |= self.world.borrow_mut().chance(30);
+                for (index, peer) in self.peers.iter_mut().enumerate() {
+                    let world = &mut *self.world.borrow_mut();
+                    peer.deaf |= world.chance(30);
+                    world.oracle.connections[index].reasons.deaf = peer.deaf;
                 }
                 patience
             }
             Ending::RingFailsAt(_) => unreachable!("that run has ended"),
         };
+        let mut spread = None;
         if !self.world.borrow().oracle.draining {
-            assert!(self.drain(patience), "at rest there is room");
+            let over = self.world.borrow().plan.spread;
+            spread = Some(self.begin_spread(over));
+            assert!(self.drain(patience, over), "at rest there is room");
         }
         for _ in 0..ROUNDS_MAX {
             self.move_all();
             if self.turn == Turn::Ended {
                 return;
+            }
+            if let Some(spread) = &spread {
+                self.check_spread(spread);
             }
             self.pass(Duration::from_millis(100));
         }

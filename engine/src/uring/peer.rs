@@ -20,15 +20,20 @@ const SO_PEERNAME: u32 = libc::SO_PEERNAME as u32;
 const GETSOCKOPT: u32 = 2;
 
 /// Bytes of an IPv4 address with its port and family (`ip(7)`).
-const V4_BYTES: u32 = size_of::<libc::sockaddr_in>() as u32;
+const V4_BYTES: u32 = 16;
 
 /// The same for IPv6 (`ipv6(7)`).
-const V6_BYTES: u32 = size_of::<libc::sockaddr_in6>() as u32;
+const V6_BYTES: u32 = 28;
 
 /// The offset of `cmd_op` in a submission entry (`struct io_uring_sqe`).
 const COMMAND_OFFSET: usize = 8;
 
-const _: () = assert!(size_of::<squeue::Entry>() == 64, "an entry is the kernel's own structure");
+const _: () = {
+    assert!(
+        size_of::<libc::sockaddr_in>() == V4_BYTES as usize && size_of::<libc::sockaddr_in6>() == V6_BYTES as usize
+    );
+    assert!(size_of::<squeue::Entry>() == 64, "an entry is the kernel's own structure");
+};
 
 /// Where the kernel writes an address to.
 #[repr(C, align(8))]

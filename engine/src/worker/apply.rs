@@ -177,7 +177,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 None => self.call_core(|handler, context| handler.on_untold(context, to, notice)),
             },
             Command::TellCore { notice } => self.call_core(|handler, context| handler.on_core_told(context, notice)),
-            Command::Drain { patience } => self.drain(patience),
+            Command::Drain(terms) => self.drain(terms),
         }
     }
 

@@ -16,9 +16,7 @@ use super::connection::{Connection, Phase};
 use crate::capacity::admission_bytes;
 use crate::driver::Driver;
 use crate::handler::{CloseCause, Handler};
-use crate::limits::{
-    CORK_BYTES_MAX, Limits, RETRY_AFTER_SECONDS_MAX, RETRY_AFTER_SECONDS_MIN, SHED_BYTES_MIN, SHED_SLOTS_MAX,
-};
+use crate::limits::{CORK_BYTES_MAX, Limits, SHED_BYTES_MIN, SHED_SLOTS_MAX, retry_after_seconds};
 use crate::protocol::close::code;
 use crate::protocol::handshake::append_response;
 
@@ -118,17 +116,28 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.budget.rest + self.counted_bytes() <= admission_bytes(self.budget.share)
     }
 
-    /// Answers an upgrade for which there is no memory. When to try again differs from one to the next, so that they
-    /// do not come back all at once.
-    pub(super) fn turn_away(&mut self, slot: u32, out: &mut Vec<u8>) {
-        self.stats.refused_memory += 1;
-        self.warn("connections are turned away");
-        let spread = RETRY_AFTER_SECONDS_MAX - RETRY_AFTER_SECONDS_MIN + 1;
-        // Fibonacci hashing of a number that each connection has for itself.
-        let mixed = self.connections.at(slot).generation.wrapping_mul(2_654_435_769) >> 16;
-        let seconds = (RETRY_AFTER_SECONDS_MIN + mixed % spread).to_string();
+    /// Turns an upgrade away for which there is no room: for want of memory, or because too many come at once.
+    pub(super) fn turned_away(&mut self, slot: u32, out: &mut Vec<u8>) -> bool {
+        if !self.has_room() {
+            self.stats.refused_memory += 1;
+            self.warn("connections are turned away");
+            self.turn_away(slot, out, b"out of memory: try again later\n");
+            return true;
+        }
+        let now = self.clock.now();
+        if self.pace.as_mut().is_some_and(|pace| !pace.take(now)) {
+            self.stats.refused_pace += 1;
+            self.turn_away(slot, out, b"too many connections at once: try again later\n");
+            return true;
+        }
+        false
+    }
+
+    /// When to try again differs from one to the next, so that they do not come back all at once.
+    fn turn_away(&mut self, slot: u32, out: &mut Vec<u8>, why: &[u8]) {
+        let seconds = retry_after_seconds(self.connections.id_at(slot)).to_string();
         let headers = [("Retry-After", seconds.as_str()), ("Cache-Control", "no-store")];
-        append_response(out, 503, "text/plain; charset=utf-8", &headers, b"out of memory: try again later\n");
+        append_response(out, 503, "text/plain; charset=utf-8", &headers, why);
         self.finish(slot, true);
     }
 

@@ -32,6 +32,8 @@ pub struct Census {
     pub walked: Memory,
     /// Topics that have a subscriber.
     pub topics: usize,
+    /// Addresses of peers that are kept for handlers to ask for.
+    pub peer_addresses: usize,
     /// Whether any deadline is set.
     pub deadlines: bool,
     /// Output, held input and ended connections that wait for the next turn: none if the worker is idle.
@@ -44,6 +46,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let mut census = Census {
             connections: self.connections.len(),
             topics: self.topics.len(),
+            peer_addresses: self.peers.len(),
             deadlines: !self.timers.is_empty(),
             left_behind: self.corks.list.len()
                 + self.too_slow.len()

@@ -59,13 +59,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
-        let left = !self.corks.list.is_empty() || !self.resumed.is_empty() || self.to_drain.len() > 0;
+        let now = self.clock.now();
+        let closes_due = self.draining.as_ref().is_some_and(|draining| draining.due(now) > 0);
+        let left = !self.corks.list.is_empty() || !self.resumed.is_empty() || closes_due;
         let left = left || !self.leaving.is_empty() || !self.batches[self.core.index()].is_empty();
         let left = left || self.wakes.is_due();
         let output = left || self.driver.has_queued() || self.budget.is_searching();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();
-        if self.draining && self.connections.len() == 0 && !kernel {
+        if self.draining.is_some() && self.connections.len() == 0 && !kernel {
             return Progress::Ended;
         }
         if kernel || !self.commands.is_empty() || self.port.has_work() { Progress::Busy } else { Progress::Idle }
@@ -104,7 +106,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     fn on_accepted(&mut self, socket: Socket) {
         self.stats.accepted += 1;
-        if self.draining {
+        if self.draining.is_some() {
             self.driver.close(socket);
             return;
         }
@@ -125,7 +127,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn on_accept_ended(&mut self, errno: Option<Errno>) {
-        if self.draining {
+        if self.draining.is_some() {
             return;
         }
         match errno {
@@ -435,8 +437,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Ticks while there is anything to wait for.
     pub(super) fn keep_ticking(&mut self) {
         let house = self.trims.are_due();
-        let wanted = !self.timers.is_empty() || self.wakes.is_waiting();
-        let wanted = wanted || self.accept_later || self.drain_deadline.is_some() || house;
+        let wanted = !self.timers.is_empty() || self.wakes.is_waiting() || self.accept_later || house;
+        let wanted = wanted || self.draining.as_ref().is_some_and(|draining| draining.deadline.is_some());
         if wanted && !self.ticking {
             self.ticking = true;
             self.driver.tick(Duration::from_millis(TICK_MS));

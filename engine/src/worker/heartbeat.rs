@@ -8,9 +8,8 @@ use super::inbound::HEARTBEAT_BYTES;
 use super::timers::Expired;
 use crate::driver::Driver;
 use crate::handler::{CloseCause, Handler};
-use crate::limits::{CANCELS_PER_SECOND_MAX, PING_TIMEOUT_DEFERRED_MS, QUIET_MESSAGES, TICK_MS, TURN_CLOSES_MAX};
+use crate::limits::{CANCELS_PER_SECOND_MAX, PING_TIMEOUT_DEFERRED_MS, QUIET_MESSAGES, TICK_MS};
 use crate::protocol::Opcode;
-use crate::protocol::close::code;
 use crate::protocol::frame::append_frame;
 
 /// How many cancels are left in the current second.
@@ -49,13 +48,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.expired = expired;
         self.wake_some();
         if !self.ticking {
-            if std::mem::take(&mut self.accept_later) && !self.draining {
+            if std::mem::take(&mut self.accept_later) && self.draining.is_none() {
                 self.driver.accept();
             }
             self.keep_house();
-            if self.drain_deadline.take_if(|deadline| *deadline <= now).is_some() {
-                self.cut_all();
-            }
+            self.end_drain();
         }
         self.keep_ticking();
     }
@@ -110,47 +107,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.stats.cancels_deferred += 1;
         }
     }
-
-    /// Stops accepting and closes every connection.
-    pub(super) fn drain(&mut self, patience: Duration) {
-        if self.draining {
-            return;
-        }
-        self.draining = true;
-        self.drain_deadline = Some(self.clock.now().saturating_add(patience));
-        self.driver.stop_accepting();
-        self.to_drain = self.connections.slots().into_iter();
-        self.drain_some();
-    }
-
-    /// Closes as many of the connections that a drain has found as one turn may: a million close frames at once
-    /// would need their memory at once.
-    pub(super) fn drain_some(&mut self) {
-        for _ in 0..TURN_CLOSES_MAX {
-            let Some(slot) = self.to_drain.next() else { break };
-            // Nothing is accepted any more: a slot that is in use is still the same connection's.
-            let Some(connection) = self.connections.in_use(slot) else { continue };
-            match connection.phase {
-                Phase::Open => {
-                    self.begin_close(slot, GOING_AWAY.0, GOING_AWAY.1, CloseCause::Drain);
-                    // The drain's own time limit holds, not the usual one.
-                    self.timers.forget(slot);
-                }
-                Phase::Handshake => self.cut(slot, CloseCause::Drain),
-                Phase::Closing | Phase::Finishing { .. } | Phase::Ended => {}
-            }
-        }
-    }
-
-    fn cut_all(&mut self) {
-        for slot in self.connections.slots() {
-            self.cut(slot, CloseCause::Drain);
-        }
-    }
 }
-
-/// What a draining server says (RFC 6455, section 7.4.1).
-const GOING_AWAY: (u16, &str) = (code::GOING_AWAY, "the server is going away");
 
 /// When a connection is pinged first: spread evenly over the interval by its slot, so that a million
 /// connections that came at once are not pinged at once.

@@ -11,7 +11,9 @@
 //!   starved      input that has to wait for a receive buffer
 //!   heartbeat    deadlines: handshake, ping, pong, close
 //!   wakes        times that the handler has asked for
+//!   pace         who is turned away when too many come at once
 //!   budget       who is turned away or closed when too much is held
+//!   drain        the end: everyone is closed, at once or spread over a time
 //!   memory       what is held, by class; what is given back when it is not needed
 //!   ending       every way in which a connection ends, and the one place where its slot is freed
 //! ```
@@ -25,6 +27,7 @@ mod budget;
 mod census;
 mod connection;
 mod connections;
+mod drain;
 mod ending;
 mod event_loop;
 mod heartbeat;
@@ -33,6 +36,7 @@ mod inbound;
 mod leaving;
 mod memory;
 mod outbox;
+mod pace;
 mod pause;
 mod starved;
 mod timers;
@@ -41,7 +45,6 @@ mod variants;
 mod wakes;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
@@ -49,11 +52,13 @@ use self::broadcast::Broadcasts;
 use self::budget::Budget;
 use self::connection::subscriptions;
 use self::connections::Connections;
+use self::drain::Draining;
 use self::heartbeat::CancelBudget;
 use self::held::Held;
 use self::leaving::Leaving;
 use self::memory::Trims;
 use self::outbox::Corks;
+use self::pace::Pace;
 use self::starved::Starved;
 use self::timers::{Expired, Timers};
 use self::variants::Deflating;
@@ -177,14 +182,12 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     cancels: CancelBudget,
     /// The accept has failed and is armed again with the next tick.
     accept_later: bool,
-    drain_deadline: Option<Duration>,
-    draining: bool,
-    /// Connections that the drain has still to close.
-    to_drain: std::vec::IntoIter<u32>,
+    draining: Option<Draining>,
     stats: Stats,
     shared_stats: Arc<CoreStats>,
     trims: Trims,
     budget: Budget,
+    pace: Option<Pace>,
     kernel_connection_bytes: u64,
     shared_memory: Arc<CoreMemory>,
 }
@@ -218,6 +221,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let server_context_takeover = compression.server_context_takeover && keeps_all;
             Deflating::new(Compression { server_context_takeover, ..compression })
         });
+        let pace = limits.upgrades_per_second_max.map(|most| Pace::new(most, handle.cores()));
         Self {
             core,
             driver,
@@ -259,13 +263,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             expired: Vec::new(),
             cancels: CancelBudget::default(),
             accept_later: false,
-            drain_deadline: None,
-            draining: false,
-            to_drain: Vec::new().into_iter(),
+            draining: None,
             stats: Stats::default(),
             shared_stats: stats,
             trims: Trims::default(),
             budget: Budget::new(memory_share),
+            pace,
             kernel_connection_bytes,
             shared_memory: memory,
         }

@@ -74,8 +74,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         } else {
             None
         };
-        if upgrade.is_some() && !self.has_room() {
-            return self.turn_away(slot, out);
+        if upgrade.is_some() && self.turned_away(slot, out) {
+            return;
         }
         let answer = self.ask(slot, |handler, context, state| handler.on_request(context, state, request));
         match (answer, upgrade) {

@@ -105,18 +105,19 @@ impl Server {
     /// low: the error says what to change.
     pub fn start(self) -> Result<Running, ServeError> {
         let Self { config, sources: _, router, on_trim } = self;
-        let cores = config.workers();
+        let (cores, peer_addresses) = (config.workers(), config.wants_addresses());
         config.check()?;
         let auth = Auth::open(&config.auth)?;
         let (jobs, control) = control::prepare(&config.api)?;
         let policy = Arc::new(Policy::new(&config));
-        let shared = Arc::new(Shared::new(router, on_trim, cores, auth, jobs, Arc::clone(&policy)));
+        let shared = Arc::new(Shared::new(&config, router, on_trim, cores, auth, jobs, Arc::clone(&policy)));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)
             .limits(config.engine.clone())
             .compression(config.compression.enabled.then_some(config.compression.settings))
             .descriptors(config.descriptors)
+            .peer_addresses(peer_addresses)
             .start(move |core| Session::new(Arc::clone(&shared), Arc::clone(&policy), core))?;
         known.room.get_or_init(|| running.room());
         if let Err(error) = control.start(running.handle().clone(), &known, &config) {
@@ -127,8 +128,8 @@ impl Server {
         Ok(running)
     }
 
-    /// Runs the server until SIGINT or SIGTERM, then drains it: a close frame (1001) to everyone, and
-    /// `shutdown_timeout` for their answers. A second signal ends the process at once. SIGHUP is for
+    /// Runs the server until SIGINT or SIGTERM, then drains it: a close frame to everyone (1001, or 1012 spread over
+    /// `shutdown_spread`), and `shutdown_timeout` for their answers. A second signal ends the process at once. SIGHUP is for
     /// [`Self::reload_from`], or another SIGTERM if it comes because the terminal has gone. As a service of systemd it
     /// says when it is ready and when it stops, and feeds the watchdog while every core works.
     ///

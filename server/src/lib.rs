@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod app;
 pub mod auth;
 mod call;

@@ -9,8 +9,10 @@ use crore_engine::{
     Response, Room,
 };
 
+use crate::address::{Addresses, Origin};
 use crate::auth::{Auth, Login};
 use crate::call::Call;
+use crate::config::Config;
 use crate::control::{Inspection, Jobs, Survey};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::policy::Policy;
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) users: Users,
     /// None where `auth.mode` is `off`.
     pub(crate) auth: Option<Auth>,
+    addresses: Addresses,
     router: Router,
     on_trim: fn(),
     started: Instant,
@@ -48,6 +51,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
+        config: &Config,
         router: Router,
         on_trim: fn(),
         cores: usize,
@@ -57,6 +61,7 @@ impl Shared {
     ) -> Self {
         Self {
             users: Users::new(cores),
+            addresses: Addresses::new(config),
             auth,
             router,
             on_trim,
@@ -93,6 +98,8 @@ pub(crate) struct Connection {
 #[derive(Debug, Default)]
 struct Extras {
     user: Option<User>,
+    /// Where it came from, if that is kept.
+    origin: Option<Box<Origin>>,
     rooms: Vec<Box<str>>,
     login: Login,
 }
@@ -154,6 +161,10 @@ impl Connection {
 
     fn user(&self) -> Option<&User> {
         self.extras.as_ref()?.user.as_ref()
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.extras.as_ref()?.origin.as_deref()
     }
 
     /// The user's name, if the connection has one besides its identifier.
@@ -233,9 +244,19 @@ impl Handler for Session {
         if let Some(response) = self.policy.site.answer(request, &self.shared.scrape(context.handle())) {
             return Answer::Respond(response);
         }
+        let peer = context.peer_address();
+        match self.shared.addresses.admit(context.id(), context.now(), peer, request) {
+            Ok(None) => {}
+            Ok(origin) => connection.extras.get_or_insert_default().origin = origin,
+            Err(response) => {
+                self.counters().refused_addresses.add(1);
+                return Answer::Respond(response);
+            }
+        }
         // Where tokens say who is who, nothing else does.
         if self.policy.trust_user_header
             && self.shared.auth.is_none()
+            && self.shared.addresses.vouches(peer)
             && let Some(name) = request.header(USER_HEADER)
         {
             if !is_user_name(name) {
@@ -247,7 +268,7 @@ impl Handler for Session {
     }
 
     fn on_open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
-        tracing::debug!(connection = %context.id(), user = connection.name(), "open");
+        self.shared.addresses.log_open(context.id(), connection.name(), connection.origin());
         self.shared.metrics.peak.enter();
         let Self { shared, policy, text, .. } = self;
         if let Some(auth) = &shared.auth {
@@ -341,8 +362,8 @@ impl Handler for Session {
     }
 
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Connection, closed: Closed<'_>) {
-        let Closed { code, reason, cause } = closed;
-        tracing::debug!(connection = %context.id(), user = connection.name(), code, reason, ?cause, "closed");
+        let (id, now) = (context.id(), context.now());
+        self.shared.addresses.log_close(id, connection.name(), connection.origin(), now, closed);
         self.shared.metrics.peak.leave();
         self.shared.users.leave(context.id(), connection.name());
         handlers::leave_all(context, connection, &mut self.text, unix_ms());

@@ -2,12 +2,24 @@
 
 use std::io::{IsTerminal, stdin};
 
-use crore_engine::EngineHandle;
+use crore_engine::{Drain, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::config::Config;
 use crate::reload::Reloader;
 use crate::service;
+
+/// Service restart (IANA's registry of WebSocket close codes).
+const CODE_RESTART: u16 = 1012;
+
+/// How the server ends. Where closes are spread, their reason says when to come back: see [`crate::wire`].
+fn terms(config: &Config) -> Drain {
+    let patience = config.shutdown_timeout;
+    let Some(spread) = config.shutdown_spread else { return Drain { patience, ..Drain::default() } };
+    let delay = config.shutdown_reconnect_delay.as_secs().max(1);
+    Drain { code: CODE_RESTART, reason: format!("restart; reconnect in 1-{delay} s"), spread, patience }
+}
 
 /// Receives the signals from now on, so that none finds the server at work without somebody to hear it.
 ///
@@ -41,11 +53,12 @@ impl Servant {
             std::process::exit(128 + signal);
         }
         self.draining = true;
-        let patience = self.reloader.config().shutdown_timeout;
+        let terms = terms(self.reloader.config());
+        let Drain { spread, patience, .. } = &terms;
         let connections = self.handle.connections();
-        tracing::info!(signal, connections, ?patience, "draining; the next signal stops at once");
+        tracing::info!(signal, connections, ?spread, ?patience, "draining; the next signal stops at once");
         service::say_stopping(&self.handle);
-        self.handle.drain(patience);
+        self.handle.drain_with(terms);
     }
 
     fn reload(&mut self) {

@@ -22,13 +22,16 @@ def free_port():
 
 
 class Server:
-    """A server program that listens on `port` of 127.0.0.1 while it is entered, with some variables set."""
+    """A server program that listens on `port` of 127.0.0.1 while it is entered, with some variables set.
+
+    Its standard error stream goes to the file `stderr`, if there is one.
+    """
 
     def __init__(self, program, *arguments, port=None, variables=None, stderr=None):
-        self.environment = {**os.environ, **(variables or {})}
-        self.stderr = stderr
         self.port = port or free_port()
         self.url = f"ws://127.0.0.1:{self.port}/"
+        self.environment = {**os.environ, **(variables or {})}
+        self.stderr = stderr
         self.command = [PROGRAMS / program, *(str(argument).format(port=self.port) for argument in arguments)]
 
     def __enter__(self):

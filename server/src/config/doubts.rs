@@ -19,10 +19,10 @@ impl Config {
             ));
         }
         let is_local = listen.ip().to_canonical().is_loopback();
-        if self.identity.trust_user_header && !is_local {
+        if self.identity.trust_user_header && self.trusted_proxies.is_empty() && !is_local {
             doubts.push(format!(
-                "`identity.trust_user_header`: whoever reaches {listen} without the proxy can be any user: listen on \
-                 127.0.0.1, or let a firewall admit the proxy alone"
+                "`identity.trust_user_header`: whoever reaches {listen} without the proxy can be any user: name \
+                 the proxy in `trusted_proxies`, or listen on 127.0.0.1"
             ));
         }
         if self.http.metrics && is_public(listen.ip()) {

@@ -32,6 +32,7 @@ pub use self::change::Change;
 pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::load::{Flag, Sources};
 
+use crate::address::{AddressHeader, Network};
 use crate::auth::{OriginPattern, OriginRejection};
 use crate::channel::ChannelRule;
 use crate::control::ApiKey;
@@ -41,12 +42,20 @@ use crate::control::ApiKey;
 pub struct Config {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+    /// Networks whose word about a client's address is taken, and about its user.
+    pub trusted_proxies: Vec<Network>,
+    /// The header in which they say it.
+    pub client_address_header: AddressHeader,
     /// Cores, each with one worker pinned to it; `None` for all that the process may run on.
     pub cores: Option<NonZeroU16>,
     /// Kind of descriptor for connections.
     pub descriptors: DescriptorSetting,
     /// From SIGINT or SIGTERM to the end.
     pub shutdown_timeout: Duration,
+    /// The time over which closes are spread; `None`: all at once.
+    pub shutdown_spread: Option<Duration>,
+    /// The longest delay that clients are asked to come back after.
+    pub shutdown_reconnect_delay: Duration,
     /// What HTTP requests find.
     pub http: HttpConfig,
     /// The second listener: server API, health and metrics.
@@ -142,6 +151,8 @@ pub struct CompressionConfig {
 pub struct ProtocolLimits {
     /// Open connections of one user.
     pub connections_per_user_max: usize,
+    /// Connections from one address, or from one /64 of IPv6.
+    pub connections_per_ip_max: Option<u32>,
     /// Levels of nested objects and lists in a message.
     pub json_depth_max: usize,
 }
@@ -153,6 +164,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// Least level, by module.
     pub level: Targets,
+    /// Whether each connection is logged when it opens and when it closes.
+    pub connections: bool,
 }
 
 /// How a log line is written.
@@ -165,6 +178,11 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// Whether anybody wants to know where connections come from.
+    pub(crate) const fn wants_addresses(&self) -> bool {
+        !self.trusted_proxies.is_empty() || self.limits.connections_per_ip_max.is_some() || self.log.connections
+    }
+
     /// Workers: as many as are set, or one for each CPU that the process may run on.
     pub(crate) fn workers(&self) -> usize {
         self.cores.map_or_else(|| cpus().len(), |cores| cores.get().into())
@@ -184,9 +202,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            trusted_proxies: Vec::new(),
+            client_address_header: AddressHeader::default(),
             cores: None,
             descriptors: DescriptorSetting::Auto,
             shutdown_timeout: Duration::from_secs(10),
+            shutdown_spread: None,
+            shutdown_reconnect_delay: Duration::from_secs(30),
             http: HttpConfig {
                 paths: vec!["/".to_owned(), "/ws".to_owned()],
                 page: true,
@@ -203,8 +225,12 @@ impl Default for Config {
             clients: ClientsConfig { broadcast: true, private: true },
             compression: CompressionConfig { enabled: true, settings: Compression::default() },
             engine: Limits::default(),
-            limits: ProtocolLimits { connections_per_user_max: 64, json_depth_max: 64 },
-            log: LogConfig { format: LogFormat::Text, level: Targets::new().with_default(LevelFilter::INFO) },
+            limits: ProtocolLimits { connections_per_user_max: 64, connections_per_ip_max: None, json_depth_max: 64 },
+            log: LogConfig {
+                format: LogFormat::Text,
+                level: Targets::new().with_default(LevelFilter::INFO),
+                connections: false,
+            },
             channels: Vec::new(),
         }
     }

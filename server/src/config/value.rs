@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use toml_writer::ToTomlValue as _;
 use tracing_subscriber::filter::Targets;
 
+use crate::address::{Network, NotANetwork};
 use crate::channel::{Pattern, PatternError};
 use crate::control::{ApiKey, KEY_BYTES_MIN, KeyError};
 
@@ -272,6 +273,20 @@ impl SettingValue for SocketAddr {
         let expected = Self::expected();
         let text = value.text(&expected)?;
         text.parse().map_err(|_| format!("expected {expected}, found `{text}`"))
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
+    }
+}
+
+impl SettingValue for Network {
+    fn expected() -> Cow<'static, str> {
+        "a network such as \"10.0.0.0/8\", or an address such as \"192.0.2.7\"".into()
+    }
+
+    fn from_value(value: Value<'_>) -> Result<Self, String> {
+        value.text(&Self::expected())?.parse().map_err(|error: NotANetwork| error.to_string())
     }
 
     fn to_toml(&self) -> Option<String> {

@@ -9,6 +9,7 @@ use jsonwebtoken::Algorithm;
 
 use super::value::{SettingValue, Value, quoted};
 use super::{AuthMode, LogFormat};
+use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
 
 /// Says once which word means which variant.
@@ -77,6 +78,12 @@ words!(Algorithm:
     "RS256" => Algorithm::RS256,
     "ES256" => Algorithm::ES256,
     "EdDSA" => Algorithm::EdDSA,
+);
+
+words!(AddressHeader:
+    "x-forwarded-for" => AddressHeader::XForwardedFor,
+    "x-real-ip" => AddressHeader::XRealIp,
+    "forwarded" => AddressHeader::Forwarded,
 );
 
 words!(LogFormat:

@@ -82,6 +82,7 @@ pub(crate) struct CoreCounters {
     pub(crate) message_bytes: Histogram<{ MESSAGE_BYTES.len() }>,
     pub(crate) round_trip_us: Histogram<{ ROUND_TRIP_US.len() }>,
     pub(crate) errors: Counter,
+    pub(crate) refused_addresses: Counter,
 }
 
 impl CoreCounters {

@@ -115,6 +115,9 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     text.gauge("crore_connections_open_peak", help, metrics.peak.read());
     let errors: u64 = metrics.cores.iter().map(|core| core.errors.read()).sum();
     text.counter("crore_errors_total", "Messages that were answered with an error.", errors);
+    let refused: u64 = metrics.cores.iter().map(|core| core.refused_addresses.read()).sum();
+    let help = "Requests answered with 429 because their address had as many connections as it may.";
+    text.counter("crore_refused_address_total", help, refused);
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
     let help = "Payloads of the messages received; the average is the sum by the count.";
     text.histogram("crore_message_received_bytes", help, &MESSAGE_BYTES, 1, &observed);
@@ -142,6 +145,7 @@ mod tests {
         cores(&mut text, &[Stats::default(); 2], &[Memory::default(); 2]);
         let metrics = Metrics::new(2);
         metrics.core(1).message(100);
+        metrics.core(1).refused_addresses.add(3);
         sessions(&mut text, &metrics);
         process::write(&mut text);
         text.finish()
@@ -179,6 +183,7 @@ mod tests {
             "crore_core_memory_bytes{core=\"1\"} 0",
             "crore_message_received_bytes_bucket{le=\"256\"} 1",
             "crore_message_received_bytes_sum 100",
+            "crore_refused_address_total 3",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");
         }

@@ -32,6 +32,11 @@
 //!
 //! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where
 //! there is more to say; the connection stays open. The codes are those of [`Refusal`].
+//!
+//! A server that stops closes with 1001. One that spreads its closes (`shutdown_spread`), because it comes back,
+//! closes with 1012 and the reason `restart; reconnect in 1-30 s`: a client waits a time of its own choice between the
+//! two numbers of seconds, at random, and then reconnects. `restart` may be followed by other words some day; the form
+//! `reconnect in A-B s` stays.
 
 mod decode;
 mod encode;

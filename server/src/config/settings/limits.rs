@@ -27,6 +27,22 @@ pub(super) const SECTION: Section = Section {
             "Open connections of one user; more are closed with 4029.",
         ),
         Setting::new(
+            "limits.connections_per_ip_max",
+            Restart,
+            place!(limits.connections_per_ip_max),
+            "Connections from one address, or from one /64 of IPv6, on all cores together; more are answered with 429. \
+             Behind proxies only with `trusted_proxies`, or all clients of a proxy are one. Without it: as many as come.",
+        )
+        .example("100"),
+        Setting::new(
+            "limits.upgrades_per_second_max",
+            Restart,
+            place!(engine.upgrades_per_second_max),
+            "Upgrades in a second, of which each core has an equal part; more are answered with 503 and a `Retry-After` \
+             of 5 to 30 seconds. Without it: as many as come.",
+        )
+        .example("5000"),
+        Setting::new(
             "limits.message_bytes_max",
             Restart,
             place!(engine.message_bytes_max),

@@ -48,6 +48,21 @@ const GENERAL: Section = Section {
             "Address and port. 0.0.0.0 or [::] listens on every interface; the default is reached from this machine alone.",
         ),
         Setting::new(
+            "trusted_proxies",
+            Restart,
+            place!(trusted_proxies),
+            "Networks of the proxies whose word is taken about where a client is (`client_address_header`) and, where \
+             `identity.trust_user_header` is on, who it is. Nobody else's is taken then. Without any: a client is where \
+             its connection comes from.",
+        ),
+        Setting::new(
+            "client_address_header",
+            Restart,
+            place!(client_address_header),
+            "The header in which trusted proxies say where a client is. A list is read from the right, as far as those \
+             who wrote it are trusted.",
+        ),
+        Setting::new(
             "cores",
             Restart,
             place!(cores),
@@ -82,6 +97,22 @@ const GENERAL: Section = Section {
             Live,
             place!(shutdown_timeout),
             "How long clients may take to answer the close frame (1001) when the server stops.",
+        ),
+        Setting::new(
+            "shutdown_spread",
+            Live,
+            place!(shutdown_spread),
+            "The time over which a server that stops spreads its closes, so that its clients do not all come back at \
+             once. With it they are closed with 1012, and the reason says when to come back: `restart; reconnect in \
+             1-30 s`. Without it: all at once, with 1001.",
+        )
+        .example("\"30s\""),
+        Setting::new(
+            "shutdown_reconnect_delay",
+            Live,
+            place!(shutdown_reconnect_delay),
+            "The longest delay, in whole seconds, after which clients are asked to come back with `shutdown_spread`; \
+             each takes one of its own between a second and this.",
         ),
     ],
 };
@@ -192,6 +223,13 @@ const LOG: &[Setting] = &[
         Live,
         place!(log.level),
         "Least level that is written: error, warn, info, debug or trace.",
+    ),
+    Setting::new(
+        "log.connections",
+        Restart,
+        place!(log.connections),
+        "Whether each connection is logged when it opens and when it closes: connection, user, address, code, reason, \
+         cause, duration. Without it only at the level debug.",
     ),
 ];
 

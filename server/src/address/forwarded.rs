@@ -1,0 +1,203 @@
+//! The headers in which proxies say where a request came from.
+//!
+//! Each proxy adds the address that it saw at the right of the list. So the list is believed from the right, and only
+//! as far as those who wrote it are trusted: what stands left of the first stranger is what that stranger says.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+/// A network, or a single address: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+/// Text that is no network: write it like `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no network: write it like \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"")]
+pub struct NotANetwork(String);
+
+impl FromStr for Network {
+    type Err = NotANetwork;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let single = || text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+        text.parse().or_else(|_| single()).map(Self).map_err(|_| NotANetwork(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Those whose word about addresses is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TrustedProxies(Vec<Network>);
+
+impl TrustedProxies {
+    pub(crate) fn new(networks: &[Network]) -> Self {
+        Self(networks.to_vec())
+    }
+
+    /// Whether nobody is trusted.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is one of them.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.0.contains(&address))
+    }
+}
+
+/// The header that is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressHeader {
+    /// `X-Forwarded-For`: a list.
+    #[default]
+    XForwardedFor,
+    /// `X-Real-IP`: one address, set by the nearest proxy.
+    XRealIp,
+    /// `Forwarded` (RFC 7239): a list with parameters, of which `for` counts.
+    Forwarded,
+}
+
+impl AddressHeader {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "X-Forwarded-For",
+            Self::XRealIp => "X-Real-IP",
+            Self::Forwarded => "Forwarded",
+        }
+    }
+
+    /// Where a request came from whose nearest peer is `peer`, by the values of this header in their order.
+    pub(super) fn client<'v>(
+        self,
+        peer: IpAddr,
+        values: impl Iterator<Item = &'v str>,
+        trusted: &TrustedProxies,
+    ) -> IpAddr {
+        if !trusted.contains(peer) {
+            return peer.to_canonical();
+        }
+        // From the left; a hop that is no address ends the walk where it stands.
+        let hops: Vec<Option<IpAddr>> = match self {
+            Self::XForwardedFor => values.flat_map(|value| value.split(',')).map(node).collect(),
+            Self::XRealIp => values.last().map(node).into_iter().collect(),
+            Self::Forwarded => values.flat_map(|value| split(value, ',')).map(forwarded_for).collect(),
+        };
+        let mut client = peer.to_canonical();
+        for hop in hops.into_iter().rev() {
+            let (true, Some(hop)) = (trusted.contains(client), hop) else { break };
+            client = hop.to_canonical();
+        }
+        client
+    }
+}
+
+/// An address, with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))
+}
+
+/// The `for` of one element of `Forwarded` (RFC 7239, section 5.2), if it is an address.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let value = split(element, ';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
+    })?;
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    node(quoted.unwrap_or(value))
+}
+
+/// The parts of a text between separators that do not stand in quotes.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        let ends = c == separator && !quoted;
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        ends
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trusted() -> TrustedProxies {
+        TrustedProxies::new(&["10.0.0.0/8", "2001:db8:aaaa::/48", "192.0.2.1"].map(|text| text.parse().unwrap()))
+    }
+
+    fn client(header: AddressHeader, peer: &str, values: &[&str]) -> String {
+        header.client(peer.parse().unwrap(), values.iter().copied(), &trusted()).to_string()
+    }
+
+    #[test]
+    fn a_list_is_believed_from_the_right_as_far_as_its_writers_are_trusted() {
+        let of = |peer: &str, values: &[&str]| client(AddressHeader::XForwardedFor, peer, values);
+        for (peer, values, expected) in [
+            ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
+            ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["6.6.6.6, 198.51.100.1, 10.2.3.4,192.0.2.1"], "198.51.100.1"),
+            ("10.0.0.1", &["6.6.6.6", "198.51.100.1", "10.9.9.9"], "198.51.100.1"),
+            ("10.0.0.1", &["10.0.0.2, 10.0.0.3"], "10.0.0.2"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &[""], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1, what?, 10.0.0.7"], "10.0.0.7"),
+            ("10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
+            ("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
+            ("2001:db8:aaaa::1", &["[2001:db8:bbbb::2]:80"], "2001:db8:bbbb::2"),
+            ("2001:db8:aaaa::1", &["2001:db8:bbbb::2"], "2001:db8:bbbb::2"),
+        ] {
+            assert_eq!(of(peer, values), expected, "{peer}: {values:?}");
+        }
+    }
+
+    #[test]
+    fn one_address_is_the_last_that_was_set() {
+        let of = |peer: &str, values: &[&str]| client(AddressHeader::XRealIp, peer, values);
+        assert_eq!(of("10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6", "198.51.100.1"]), "198.51.100.1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.1, 10.0.0.1"]), "10.0.0.1", "it is no list");
+        assert_eq!(of("203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
+    }
+
+    #[test]
+    fn parameters_quotes_and_hidden_hops_are_understood() {
+        let of = |values: &[&str]| client(AddressHeader::Forwarded, "10.0.0.1", values);
+        for (values, expected) in [
+            (&["for=198.51.100.1"][..], "198.51.100.1"),
+            (&["For=\"[2001:db8:bbbb::2]:4711\";proto=https;by=10.0.0.1"], "2001:db8:bbbb::2"),
+            (&["for=6.6.6.6, by=\"a,b;for=7.7.7.7\\\"\";for=198.51.100.1"], "198.51.100.1"),
+            (&["for=198.51.100.1", "proto=http; for=10.0.0.5"], "198.51.100.1"),
+            (&["for=198.51.100.1, for=_hidden, for=10.0.0.5"], "10.0.0.5"),
+            (&["for=198.51.100.1, for=unknown"], "10.0.0.1"),
+            (&["proto=https"], "10.0.0.1"),
+        ] {
+            assert_eq!(of(values), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn networks_are_read_and_refused() {
+        assert!(TrustedProxies::default().is_empty());
+        assert!(trusted().contains("::ffff:10.1.1.1".parse().unwrap()));
+        let problem = "10.0.0.0/33".parse::<Network>().unwrap_err().to_string();
+        assert!(problem.contains("10.0.0.0/33") && problem.contains("10.0.0.0/8"), "{problem}");
+        for text in ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+"""Where clients are, for Python's `websockets`: behind proxies, limited by address, logged, and sent away at the end."""
+
+import json
+import re
+import tempfile
+import time
+import unittest
+import urllib.request
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from support import PATIENCE_S, Server
+
+RETRY_AFTER_S = range(5, 31)
+
+
+class Address(unittest.TestCase):
+    def start(self, **settings):
+        """A server with settings as they are called in the environment, without their prefix."""
+        self.log = self.enterContext(tempfile.TemporaryFile("w+"))
+        environment = {f"CRORE_{name}": str(value) for name, value in settings.items()}
+        arguments = ("--listen", "127.0.0.1:{port}", "--cores", 2)
+        server = Server("crore", *arguments, variables={"CRORE_LOG_FORMAT": "json", **environment}, stderr=self.log)
+        self.server = self.enterContext(server)
+
+    def client(self, **headers):
+        """An open connection and its welcome. Names of headers have underscores for their dashes."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        socket = self.enterContext(connect(self.server.url + "ws", additional_headers=headers))
+        socket.welcome = json.loads(socket.recv(timeout=PATIENCE_S))
+        return socket
+
+    def refused(self, **headers):
+        """The answer to one that is not let in."""
+        with self.assertRaises(InvalidStatus) as refused:
+            self.client(**headers)
+        return refused.exception.response
+
+    def wait_until(self, done):
+        deadline = time.monotonic() + PATIENCE_S
+        while not done():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+
+    def metric(self, name):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}/metrics", timeout=PATIENCE_S) as answer:
+            return float(re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE).group(1))
+
+    def logged(self, event):
+        self.log.seek(0)
+        lines = [json.loads(line) for line in self.log.read().splitlines() if line.endswith("}")]
+        return [line for line in lines if line["message"] == event]
+
+    # capability: 27
+    def test_an_address_has_as_many_connections_as_it_may(self):
+        self.start(TRUSTED_PROXIES="127.0.0.0/8", LIMITS_CONNECTIONS_PER_IP_MAX=3, HTTP_METRICS="true")
+        sockets = [self.client(X_Forwarded_For="6.6.6.6, 198.51.100.1") for _ in range(3)]
+        answer = self.refused(X_Forwarded_For="7.7.7.7, 198.51.100.1, 127.0.0.2")
+        self.assertEqual(answer.status_code, 429)
+        self.assertIn(int(answer.headers["Retry-After"]), RETRY_AFTER_S)
+        self.assertEqual(self.metric("crore_refused_address_total"), 1)
+        self.client(X_Forwarded_For="198.51.100.2")
+        # Plain requests are not among them.
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}/healthz", timeout=PATIENCE_S) as health:
+            self.assertEqual(health.status, 200)
+        # Whoever goes makes room, in either way.
+        sockets[0].close()
+        sockets[1].socket.close()
+
+        def let_in():
+            try:
+                return self.client(X_Forwarded_For="198.51.100.1")
+            except InvalidStatus:
+                return None
+
+        self.wait_until(let_in)
+        self.wait_until(let_in)
+        self.assertEqual(self.refused(X_Forwarded_For="198.51.100.1").status_code, 429)
+
+    # capability: 27
+    def test_a_site_of_ipv6_is_one_address(self):
+        self.start(TRUSTED_PROXIES="127.0.0.1", LIMITS_CONNECTIONS_PER_IP_MAX=2, CLIENT_ADDRESS_HEADER="forwarded")
+        for host in (1, 2):
+            self.client(Forwarded=f'for="[2001:db8:0:1::{host}]:4711";proto=https')
+        self.assertEqual(self.refused(Forwarded='for="[2001:db8:0:1::3]"').status_code, 429)
+        self.client(Forwarded='for="[2001:db8:0:2::3]"')
+
+    # capability: 27
+    def test_nobody_untrusted_says_where_it_is(self):
+        self.start(TRUSTED_PROXIES="10.0.0.0/8", LIMITS_CONNECTIONS_PER_IP_MAX=1)
+        self.client(X_Forwarded_For="198.51.100.1")
+        self.assertEqual(self.refused(X_Forwarded_For="198.51.100.2").status_code, 429)
+
+    # capability: 9
+    def test_a_user_is_named_by_trusted_proxies_alone(self):
+        for proxies, named in (("10.0.0.0/8", False), ("127.0.0.1", True)):
+            self.start(TRUSTED_PROXIES=proxies, IDENTITY_TRUST_USER_HEADER="true")
+            welcome = self.client(X_User_ID="ann").welcome
+            expected = "ann" if named else welcome["connection_id"]
+            self.assertEqual(welcome["user_id"], expected)
+
+    # capability: 10 99
+    def test_connections_are_logged_with_user_address_and_end(self):
+        self.start(
+            TRUSTED_PROXIES="127.0.0.1",
+            CLIENT_ADDRESS_HEADER="x-real-ip",
+            IDENTITY_TRUST_USER_HEADER="true",
+            LOG_CONNECTIONS="true",
+        )
+        socket = self.client(X_User_ID="ann", X_Real_IP="198.51.100.1")
+        socket.close(4000, "enough")
+        self.wait_until(lambda: self.logged("closed"))
+        [opened], [closed] = self.logged("open"), self.logged("closed")
+        for event in (opened, closed):
+            self.assertEqual(event["connection"], socket.welcome["connection_id"])
+            self.assertEqual((event["user"], event["address"]), ("ann", "198.51.100.1"))
+        self.assertEqual((closed["code"], closed["reason"], closed["cause"]), (4000, "enough", "Peer"))
+        self.assertIsInstance(closed["duration_ms"], int)
+
+    def test_connections_are_not_logged_unless_somebody_wants_that(self):
+        self.start()
+        self.client().close()
+        self.server.stop()
+        self.assertEqual((self.logged("open"), self.logged("closed")), ([], []))
+        self.assertTrue(self.logged("stopped"))
+
+    # capability: 27 28
+    def test_a_storm_is_told_when_to_come_back(self):
+        self.start(LIMITS_UPGRADES_PER_SECOND_MAX=2, HTTP_METRICS="true")
+        answers = []
+        for _ in range(60):
+            try:
+                self.client()
+            except InvalidStatus as refused:
+                answers.append(refused.response)
+        self.assertTrue(answers)
+        for answer in answers:
+            self.assertEqual(answer.status_code, 503)
+            self.assertIn(int(answer.headers["Retry-After"]), RETRY_AFTER_S)
+        self.assertEqual(self.metric("crore_refused_pace_total"), len(answers))
+
+    # capability: 29
+    def test_a_restart_is_spread_and_says_when_to_come_back(self):
+        self.start(SHUTDOWN_SPREAD="2s", SHUTDOWN_RECONNECT_DELAY="20s")
+        sockets = [self.client() for _ in range(20)]
+        begun = time.monotonic()
+        self.server.process.terminate()
+        ends = []
+        for socket in sockets:
+            with self.assertRaises(ConnectionClosed) as closed:
+                socket.recv(timeout=PATIENCE_S)
+            ends.append(time.monotonic() - begun)
+            self.assertEqual(closed.exception.rcvd.code, 1012)
+            self.assertEqual(re.search(r"reconnect in (\d+)-(\d+) s", closed.exception.rcvd.reason).groups(), ("1", "20"))
+        self.assertGreater(max(ends), 1.5, "the last of them goes at the end of the time")
+        self.server.stopped = True
+        self.assertEqual(self.server.process.wait(PATIENCE_S), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

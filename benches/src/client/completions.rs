@@ -86,7 +86,11 @@ impl Client {
                     state => *state = State::Closing,
                 }
             }
-            Completion::Accepted(_) | Completion::AcceptEnded(_) | Completion::Readable { .. } | Completion::Tick => {}
+            Completion::Accepted(_)
+            | Completion::AcceptEnded(_)
+            | Completion::Readable { .. }
+            | Completion::Peer { .. }
+            | Completion::Tick => {}
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crore_engine::limits::{HOT_MESSAGES, Limits, RECEIVE_BUFFER_BYTES, RECEIVE_B
 use crore_engine::mesh::Capacity;
 use crore_engine::protocol::deflate::Compression;
 use crore_engine::simulation::{Buffers, Setup, Worker};
-use crore_engine::{Context, Handler, Message};
+use crore_engine::{Context, Handler, Message, ProxyProtocol};
 
 /// What happens on the one connection.
 enum Step {
@@ -160,6 +160,7 @@ impl Scene {
         let setup = Setup {
             limits: Limits { outbox_messages_max: OUTBOX_MESSAGES_MAX, ..Limits::default() },
             peer_addresses: false,
+            proxy_protocol: ProxyProtocol::Off,
             compression: Some(Compression::default()),
             connections_max: 1,
             cores: 1,

@@ -18,6 +18,7 @@ use crate::id::CoreId;
 use crate::limits::{self, Limits};
 use crate::memory::CoreMemory;
 use crate::mesh::{self, Capacity, MeshError};
+use crate::peers::ProxyProtocol;
 use crate::protocol::deflate::{Compression, CompressionError};
 use crate::stats::CoreStats;
 use crate::topics::Interest;
@@ -113,6 +114,7 @@ pub struct Engine {
     compression: Option<Compression>,
     descriptors: DescriptorSetting,
     peer_addresses: bool,
+    proxy_protocol: ProxyProtocol,
     host: HostKind,
     reap: u32,
 }
@@ -135,6 +137,7 @@ impl Engine {
             compression: None,
             descriptors: DescriptorSetting::default(),
             peer_addresses: false,
+            proxy_protocol: ProxyProtocol::Off,
             host: HostKind::default(),
             reap: 0,
         })
@@ -182,6 +185,15 @@ impl Engine {
     #[must_use]
     pub const fn peer_addresses(mut self, wanted: bool) -> Self {
         self.peer_addresses = wanted;
+        self
+    }
+
+    /// Whether connections come from proxies that say whose they are. What a header says is then the peer's address
+    /// ([`Context::peer_address`](crate::Context::peer_address)); it has to come within
+    /// [`Limits::handshake_timeout`], with the request.
+    #[must_use]
+    pub fn proxy_protocol(mut self, proxy_protocol: ProxyProtocol) -> Self {
+        self.proxy_protocol = proxy_protocol;
         self
     }
 
@@ -259,6 +271,7 @@ impl Engine {
             let (handler, ring, limits) = (Arc::clone(&handler), ring.clone(), self.limits.clone());
             let (handle, interest, ready) = (handle.clone(), Arc::clone(&interest), ready.clone());
             let (kind, compression, peer_addresses) = (self.host, self.compression, self.peer_addresses);
+            let proxy_protocol = self.proxy_protocol.clone();
             let work = move || {
                 pin(core, cpu);
                 let mut driver = match Ring::new(&ring, port.doorbell().fd()) {
@@ -280,6 +293,7 @@ impl Engine {
                     handler,
                     limits,
                     peer_addresses,
+                    proxy_protocol,
                     compression,
                     connections_max,
                     handle,

@@ -149,6 +149,10 @@ pub const fn retry_after_seconds(id: ConnectionId) -> u32 {
     RETRY_AFTER_SECONDS_MIN + mixed % (RETRY_AFTER_SECONDS_MAX - RETRY_AFTER_SECONDS_MIN + 1)
 }
 
+/// Bytes of the header in which a proxy says whose a connection is. Addresses take 52 of them at most; proxies that
+/// speak TLS add names of certificates.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
 /// Milliseconds between two trims of a core's pools: what has not been needed for so long is freed.
 pub const TRIM_INTERVAL_MS: u64 = 1000;
 

@@ -1,10 +1,45 @@
-//! The addresses of peers that a handler may still ask for.
+//! The addresses of peers that a handler may still ask for, and who may say that a connection is another's.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use crate::limits::LIST_ENTRIES_KEPT_MAX;
+
+/// Whether connections come from proxies that say whose they are, in a header of the PROXY protocol, version 2.
+#[derive(Clone, Debug, Default)]
+pub enum ProxyProtocol {
+    /// They come from clients, or from proxies that don't: such a header is no request, and is refused.
+    #[default]
+    Off,
+    /// Every connection begins with a header, and is cut if it does not, or comes from somebody who is not trusted.
+    Required(TrustedPeers),
+}
+
+impl ProxyProtocol {
+    /// Requires a header from peers with these addresses, and cuts all others: whoever may write one can be anybody.
+    pub fn required(from: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self::Required(TrustedPeers(Arc::new(from)))
+    }
+}
+
+/// Those who may say whose a connection is.
+#[derive(Clone)]
+pub struct TrustedPeers(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl TrustedPeers {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        (self.0)(address.to_canonical())
+    }
+}
+
+impl fmt::Debug for TrustedPeers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrustedPeers")
+    }
+}
 
 /// Addresses by slot, from the accept to the end of `on_open`: what stays open has none. Where nobody wants them the
 /// table is empty.

@@ -25,6 +25,7 @@ use crate::limits::{Limits, RECEIVE_BUFFER_BYTES};
 use crate::memory::CoreMemory;
 use crate::mesh::{self, Capacity, MeshError, Port};
 use crate::message::Message;
+use crate::peers::ProxyProtocol;
 use crate::protocol::Opcode;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::append_frame;
@@ -44,6 +45,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Whether handlers may ask for the addresses of peers.
     pub peer_addresses: bool,
+    /// Whether connections begin with a proxy's header.
+    pub proxy_protocol: ProxyProtocol,
     /// Whether and how messages are compressed.
     pub compression: Option<Compression>,
     /// Connections that the worker may hold.
@@ -98,8 +101,16 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         handler: H,
         time: &Rc<Cell<Duration>>,
     ) -> Result<(Self, Vec<Neighbour>), MeshError> {
-        let Setup { limits, peer_addresses, compression, connections_max, cores, inbox_commands, mesh: capacity } =
-            setup;
+        let Setup {
+            limits,
+            peer_addresses,
+            proxy_protocol,
+            compression,
+            connections_max,
+            cores,
+            inbox_commands,
+            mesh: capacity,
+        } = setup;
         let ports = mesh::build::<Batch>(cores, capacity)?;
         let interest = Arc::new(Interest::with_hash(cores, TopicHash::fixed()));
         let mut links = Vec::new();
@@ -127,6 +138,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             handler,
             limits,
             peer_addresses,
+            proxy_protocol,
             compression,
             connections_max,
             handle: handle.clone(),

@@ -62,6 +62,8 @@ counters! {
     refused_memory,
     /// Upgrades answered with 503 because the core's part of `upgrades_per_second_max` was used up.
     refused_pace,
+    /// Connections cut because they began without a proxy's header, or came from no trusted proxy.
+    refused_proxy,
     /// Upgrades.
     upgrades,
     /// Requests that were answered with an error.

@@ -5,11 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use crore_engine::uring::descriptor_limit;
-use crore_engine::{Engine, Error, Running};
+use crore_engine::{Engine, Error, ProxyProtocol, Running};
 
+use crate::address::TrustedProxies;
 use crate::auth::{Auth, KeyError};
 use crate::call::Call;
-use crate::config::{Config, ConfigError, Sources};
+use crate::config::{Config, ConfigError, ProxySetting, Sources};
 use crate::control::{self, ControlError};
 use crate::policy::Policy;
 use crate::reload::Reloader;
@@ -105,6 +106,7 @@ impl Server {
     /// low: the error says what to change.
     pub fn start(self) -> Result<Running, ServeError> {
         let Self { config, sources: _, router, on_trim } = self;
+        let proxy_protocol = proxy_protocol(&config);
         let (cores, peer_addresses) = (config.workers(), config.wants_addresses());
         config.check()?;
         let auth = Auth::open(&config.auth)?;
@@ -118,6 +120,7 @@ impl Server {
             .compression(config.compression.enabled.then_some(config.compression.settings))
             .descriptors(config.descriptors)
             .peer_addresses(peer_addresses)
+            .proxy_protocol(proxy_protocol)
             .start(move |core| Session::new(Arc::clone(&shared), Arc::clone(&policy), core))?;
         known.room.get_or_init(|| running.room());
         if let Err(error) = control.start(running.handle().clone(), &known, &config) {
@@ -184,4 +187,15 @@ fn announce(running: &Running) {
     };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     tracing::info!("to try it, open http://{host}:{}/ in a browser", address.port());
+}
+
+/// Who may say whose a connection is: the proxies that are trusted.
+fn proxy_protocol(config: &Config) -> ProxyProtocol {
+    match config.proxy_protocol {
+        ProxySetting::Off => ProxyProtocol::Off,
+        ProxySetting::Required => {
+            let trusted = TrustedProxies::new(&config.trusted_proxies);
+            ProxyProtocol::required(move |address| trusted.contains(address))
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import struct
 import tempfile
 import time
 import unittest
@@ -27,9 +29,9 @@ class Address(unittest.TestCase):
     def client(self, **headers):
         """An open connection and its welcome. Names of headers have underscores for their dashes."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        socket = self.enterContext(connect(self.server.url + "ws", additional_headers=headers))
-        socket.welcome = json.loads(socket.recv(timeout=PATIENCE_S))
-        return socket
+        client = self.enterContext(connect(self.server.url + "ws", additional_headers=headers))
+        client.welcome = json.loads(client.recv(timeout=PATIENCE_S))
+        return client
 
     def refused(self, **headers):
         """The answer to one that is not let in."""
@@ -108,12 +110,12 @@ class Address(unittest.TestCase):
             IDENTITY_TRUST_USER_HEADER="true",
             LOG_CONNECTIONS="true",
         )
-        socket = self.client(X_User_ID="ann", X_Real_IP="198.51.100.1")
-        socket.close(4000, "enough")
+        client = self.client(X_User_ID="ann", X_Real_IP="198.51.100.1")
+        client.close(4000, "enough")
         self.wait_until(lambda: self.logged("closed"))
         [opened], [closed] = self.logged("open"), self.logged("closed")
         for event in (opened, closed):
-            self.assertEqual(event["connection"], socket.welcome["connection_id"])
+            self.assertEqual(event["connection"], client.welcome["connection_id"])
             self.assertEqual((event["user"], event["address"]), ("ann", "198.51.100.1"))
         self.assertEqual((closed["code"], closed["reason"], closed["cause"]), (4000, "enough", "Peer"))
         self.assertIsInstance(closed["duration_ms"], int)
@@ -140,6 +142,30 @@ class Address(unittest.TestCase):
             self.assertIn(int(answer.headers["Retry-After"]), RETRY_AFTER_S)
         self.assertEqual(self.metric("crore_refused_pace_total"), len(answers))
 
+    # capability: 10 27
+    def test_a_proxy_on_the_way_says_whose_a_connection_is(self):
+        self.start(PROXY_PROTOCOL="required", TRUSTED_PROXIES="127.0.0.1", LIMITS_CONNECTIONS_PER_IP_MAX=1)
+
+        def connect_for(address):
+            """Through HAProxy, as far as the server can tell: its header, then the client's own bytes."""
+            raw = socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE_S)
+            header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack("!H4s4sHH", 12, address, bytes(4), 4711, 80)
+            raw.sendall(header)
+            return self.enterContext(connect(self.server.url + "ws", sock=raw))
+
+        connect_for(bytes([192, 0, 2, 1]))
+        connect_for(bytes([192, 0, 2, 2]))
+        with self.assertRaises(InvalidStatus) as refused:
+            connect_for(bytes([192, 0, 2, 1]))
+        self.assertEqual(refused.exception.response.status_code, 429)
+        # Whoever has no header gets no answer.
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE_S) as plain:
+            plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            try:
+                self.assertEqual(plain.recv(1), b"")
+            except ConnectionResetError:
+                pass
+
     # capability: 29
     def test_a_restart_is_spread_and_says_when_to_come_back(self):
         self.start(SHUTDOWN_SPREAD="2s", SHUTDOWN_RECONNECT_DELAY="20s")
@@ -147,9 +173,9 @@ class Address(unittest.TestCase):
         begun = time.monotonic()
         self.server.process.terminate()
         ends = []
-        for socket in sockets:
+        for client in sockets:
             with self.assertRaises(ConnectionClosed) as closed:
-                socket.recv(timeout=PATIENCE_S)
+                client.recv(timeout=PATIENCE_S)
             ends.append(time.monotonic() - begun)
             self.assertEqual(closed.exception.rcvd.code, 1012)
             self.assertEqual(re.search(r"reconnect in (\d+)-(\d+) s", closed.exception.rcvd.reason).groups(), ("1", "20"))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crore_engine::limits::{TICK_MS, TURN_COMPLETIONS_MAX};
 use crore_engine::mesh::Capacity;
 use crore_engine::simulation::{Census, Setup, Turn, Worker};
-use crore_engine::{Context, Handler, Limits, Message};
+use crore_engine::{Context, Handler, Limits, Message, ProxyProtocol};
 use crore_tests::system::{allocated_bytes, thread_time};
 
 use super::client::Says;
@@ -65,6 +65,7 @@ impl Scene {
         let setup = Setup {
             limits: Limits { ping_interval, ..Limits::default() },
             peer_addresses: false,
+            proxy_protocol: ProxyProtocol::Off,
             compression: None,
             connections_max: connections,
             cores: 1,

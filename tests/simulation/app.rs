@@ -1,6 +1,7 @@
 //! The application: it does what messages ask for, and writes down for the oracle what must come of it.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use crore_engine::{
 use super::message::{DIRECT, EMPTY, HEAD_BYTES, Label, Wish, empty_stream, stream, topic_stream};
 use super::oracle::{Outside, Phase};
 use super::peer::kind_of;
-use super::plan::{Pace, Room};
-use super::socket::address_of;
+use super::plan::{Pace, Plan, Room};
+use super::socket::{address_behind_proxy, address_of};
 use super::world::World;
 
 /// Names of topics, by their numbers: longer and longer, so that some are too long.
@@ -235,6 +236,14 @@ impl Application {
     }
 }
 
+/// The address that the application is to be told.
+fn address_told(plan: &Plan, peer: usize) -> Option<SocketAddr> {
+    match plan.proxied {
+        true => Some(address_behind_proxy(peer)),
+        false => plan.peer_addresses.then(|| address_of(peer)),
+    }
+}
+
 impl Handler for Application {
     type Connection = Guest;
 
@@ -242,7 +251,7 @@ impl Handler for Application {
         let peer: usize = request.path.trim_start_matches('/').parse().expect("the number of a peer");
         let world = &mut *self.world.borrow_mut();
         world.trace.note("on_request", peer, context.id().as_u64());
-        let address = world.plan.peer_addresses.then(|| address_of(peer));
+        let address = address_told(&world.plan, peer);
         assert_eq!(context.peer_address(), address, "peer {peer}");
         guest.peer = Some(peer);
         if request.query.is_some() {
@@ -271,7 +280,7 @@ impl Handler for Application {
         {
             let world = &mut *self.world.borrow_mut();
             world.trace.note("on_open", peer, 0);
-            let address = world.plan.peer_addresses.then(|| address_of(peer));
+            let address = address_told(&world.plan, peer);
             assert_eq!(context.peer_address(), address, "peer {peer}");
             world.oracle.sums.opened += 1;
             let connection = &mut world.oracle.connections[peer];

@@ -7,6 +7,7 @@ use super::oracle::Outside;
 use super::peer::{Heard, Kind, Peer, Reading, kind_of, write_breach, write_control, write_message};
 use super::plan::Room;
 use super::run::Run;
+use super::socket::proxy_header;
 
 /// A peer does not write on while so much of its own is on its way.
 const UNREAD_BYTES_MAX: usize = 200_000;
@@ -73,6 +74,9 @@ impl Run {
         let number = world.connect();
         world.trace.note("connects", number, 0);
         let mut peer = Peer::new(&mut world.rng, number, world.plan.limits.head_bytes_max);
+        if world.plan.proxied {
+            peer.request.splice(..0, proxy_header(number));
+        }
         let (slow, never) = (world.plan.slow_readers, world.plan.never_readers);
         if world.chance(slow) {
             peer.reading = Reading::Slowly;

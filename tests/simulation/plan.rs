@@ -110,6 +110,8 @@ pub(crate) struct Plan {
     pub(crate) outsiders: u8,
     /// The application asks for the addresses of peers.
     pub(crate) peer_addresses: bool,
+    /// Connections come from a proxy, which says whose they are.
+    pub(crate) proxied: bool,
     /// The time over which a drain at rest spreads its closes.
     pub(crate) spread: Duration,
 }
@@ -189,6 +191,7 @@ impl Plan {
             never_readers: sometimes(rng, |rng| rng.u8(..128)),
             outsiders: sometimes(rng, |rng| rng.u8(..100)),
             peer_addresses: false,
+            proxied: false,
             spread: Duration::ZERO,
         }
     }
@@ -196,6 +199,7 @@ impl Plan {
     /// What a world may have besides since some seeds have found what they have found: those keep theirs.
     pub(crate) fn add(&mut self, rng: &mut Rng) {
         self.peer_addresses = rng.bool();
+        self.proxied = rng.u8(..4) == 0;
         self.spread = sometimes(rng, |rng| Duration::from_millis(rng.u64(1..20_000)));
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crore_engine::limits::{TICK_MS, TRIM_INTERVAL_MS};
 use crore_engine::mesh::Capacity;
 use crore_engine::simulation::{Neighbour, Setup, Turn, Worker};
-use crore_engine::{Drain, LocalFuture};
+use crore_engine::{Drain, LocalFuture, ProxyProtocol};
 use fastrand::Rng;
 
 use super::FOUND;
@@ -66,6 +66,11 @@ pub(crate) fn run(seed: u64, shown: bool) -> Outcome {
     let setup = Setup {
         limits: plan.limits.clone(),
         peer_addresses: plan.peer_addresses,
+        proxy_protocol: if plan.proxied {
+            ProxyProtocol::required(|address| address.is_ipv4())
+        } else {
+            ProxyProtocol::Off
+        },
         compression: plan.compression,
         connections_max: plan.connections_max,
         cores: plan.cores,

@@ -124,6 +124,18 @@ pub(crate) const SEND: usize = 1;
 pub(crate) const SHUTDOWN: usize = 2;
 pub(crate) const PEER: usize = 3;
 
+/// Where a peer comes from by the word of the proxy.
+pub(crate) fn address_behind_proxy(peer: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), u16::try_from(peer).expect("few")))
+}
+
+/// The proxy's header for a peer (`doc/proxy-protocol.txt` of HAProxy, section 2.2), with a field of no meaning.
+pub(crate) fn proxy_header(peer: usize) -> Vec<u8> {
+    let [high, low] = u16::try_from(peer).expect("few").to_be_bytes();
+    let fixed = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11";
+    [&fixed[..], &[192, 0, 2, 1, 10, 0, 0, 9, high, low, 0, 80], &[0xee, 0, 2, 1, 2]].concat()
+}
+
 /// Where a peer comes from.
 pub(crate) fn address_of(peer: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), u16::try_from(peer).expect("few")))

@@ -51,7 +51,8 @@ impl Context<'_> {
     /// [`Handler::on_open`](crate::Handler::on_open) where
     /// [`Engine::peer_addresses`](crate::Engine::peer_addresses) is on. `None` elsewhere, for a million open
     /// connections keep none (what is to be known later belongs into the connection's state), and where the peer had
-    /// gone before it could be asked for. On a listener that takes both families a peer of IPv4 has an IPv4-mapped
+    /// gone before it could be asked for. Behind a proxy ([`Engine::proxy_protocol`](crate::Engine::proxy_protocol))
+    /// it is the one that the proxy names, and the proxy's own where it names none. On a listener that takes both families a peer of IPv4 has an IPv4-mapped
     /// address (RFC 4291, section 2.5.5.2).
     #[must_use]
     pub fn peer_address(&self) -> Option<SocketAddr> {

@@ -1,6 +1,7 @@
 //! The WebSocket protocol (RFC 6455) as a function of bytes: no socket, no clock, no unsafe code.
 //!
-//! A connection starts with a request head: [`http::parse_request`] reads it,
+//! Where a proxy forwards connections, each begins with its header: [`proxy::parse_proxy`]. Then, or else at once, a
+//! connection starts with a request head: [`http::parse_request`] reads it,
 //! [`handshake::validate`] says whether it is a proper upgrade, and [`handshake::append_accept`] or
 //! [`handshake::append_refusal`] writes the answer. From then on every received buffer goes through
 //! a [`Decoder`], which unmasks and validates whole frames where they lie and hands them out as
@@ -20,6 +21,7 @@ pub mod handshake;
 pub mod http;
 pub mod mask;
 mod partial;
+pub mod proxy;
 #[cfg(test)]
 mod random;
 pub mod utf8;

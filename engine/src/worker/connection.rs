@@ -19,6 +19,8 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Where a connection is between its accept and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// The header of a proxy has not come in full.
+    Proxied,
     /// The request head has not come in full.
     Handshake,
     /// Messages flow.

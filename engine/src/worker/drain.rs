@@ -59,7 +59,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let (mut in_handshake, mut open) = (Vec::new(), Vec::new());
         for slot in self.connections.slots() {
             match self.connections.at(slot).phase {
-                Phase::Handshake => in_handshake.push(slot),
+                Phase::Proxied | Phase::Handshake => in_handshake.push(slot),
                 Phase::Open => open.push(slot),
                 Phase::Closing | Phase::Finishing { .. } | Phase::Ended => {}
             }
@@ -89,7 +89,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                         self.timers.set(slot, now, terms.patience);
                     }
                 }
-                Phase::Handshake => self.cut(slot, CloseCause::Drain),
+                Phase::Proxied | Phase::Handshake => self.cut(slot, CloseCause::Drain),
                 Phase::Closing | Phase::Finishing { .. } | Phase::Ended => {}
             }
         }

@@ -93,7 +93,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         match connection.phase {
             Phase::Finishing { linger: false } => self.end(slot),
             Phase::Finishing { linger: true } => self.shut_down(slot, Shutdown::Write),
-            Phase::Handshake | Phase::Open | Phase::Closing | Phase::Ended => {}
+            Phase::Proxied | Phase::Handshake | Phase::Open | Phase::Closing | Phase::Ended => {}
         }
     }
 

@@ -13,6 +13,7 @@ use crate::handler::{CloseCause, Handler};
 use crate::limits::{
     RECEIVE_BUFFER_BYTES, SEND_BUFFER_KEPT_BYTES_MAX, TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX,
 };
+use crate::peers::ProxyProtocol;
 use crate::protocol::close::code;
 use crate::protocol::deflate::Decompressed;
 
@@ -122,6 +123,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             && let PeerAddress::Known(address) = self.driver.peer_address(socket, Self::token(slot))
         {
             self.peers.set(slot, address);
+        }
+        if let ProxyProtocol::Required(_) = self.proxy_protocol {
+            self.connections.at(slot).phase = Phase::Proxied;
         }
         self.watch(slot);
     }

@@ -38,7 +38,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         for Expired { connection: slot, ticks_late } in expired.drain(..) {
             match self.connections.at(slot).phase {
                 Phase::Open => self.heartbeat(slot, ticks_late),
-                Phase::Handshake | Phase::Closing | Phase::Finishing { .. } => {
+                Phase::Proxied | Phase::Handshake | Phase::Closing | Phase::Finishing { .. } => {
                     self.stats.closed_timeout += 1;
                     self.cut(slot, CloseCause::Lost);
                 }

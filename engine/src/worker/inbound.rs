@@ -62,7 +62,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         match phase {
             Phase::Open | Phase::Closing if self.is_behind(slot) => self.hold(slot, buffer, bytes),
             Phase::Open | Phase::Closing => self.on_bytes(slot, Source::Buffer(buffer), 0..bytes, false),
-            Phase::Handshake => self.on_head(slot, buffer, bytes),
+            Phase::Proxied | Phase::Handshake => self.on_head(slot, buffer, bytes),
             Phase::Finishing { .. } => self.driver.release(buffer),
             Phase::Ended => {
                 self.driver.release(buffer);

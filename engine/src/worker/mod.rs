@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! event_loop   one turn, in data-flow order
+//!   proxied      the header of a proxy, where there is one, before all else
 //!   inbound      completions of receives ─► upgrade (the handshake) or messages ─► Handler
 //!   apply        the actions of a handler, the commands of other cores and threads
 //!   broadcast    what a turn publishes to a topic, joined, one send for each subscriber
@@ -38,6 +39,7 @@ mod memory;
 mod outbox;
 mod pace;
 mod pause;
+mod proxied;
 mod starved;
 mod timers;
 mod upgrade;
@@ -71,7 +73,7 @@ use crate::id::{ConnectionId, CoreId};
 use crate::limits::{Limits, SlowConsumer};
 use crate::memory::CoreMemory;
 use crate::mesh::Port;
-use crate::peers::Peers;
+use crate::peers::{Peers, ProxyProtocol};
 use crate::protocol::deflate::{Compression, DeflateAgreement};
 use crate::protocol::{DecoderConfig, PartialPool, Role};
 use crate::stats::{CoreStats, Stats};
@@ -121,6 +123,8 @@ pub(crate) struct WorkerParts<D, H> {
     pub(crate) limits: Limits,
     /// Handlers may ask for the addresses of peers.
     pub(crate) peer_addresses: bool,
+    /// Whether connections begin with a proxy's header; then addresses are asked for in any case.
+    pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) compression: Option<Compression>,
     pub(crate) connections_max: u32,
     pub(crate) handle: EngineHandle,
@@ -151,6 +155,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     timers: Timers,
     wakes: Wakes,
     peer_addresses: bool,
+    proxy_protocol: ProxyProtocol,
     peers: Peers,
     topics: Topics,
     interest: Arc<Interest>,
@@ -201,6 +206,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             handler,
             limits,
             peer_addresses,
+            proxy_protocol,
             compression,
             connections_max,
             handle,
@@ -239,7 +245,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             partials: PartialPool::new(),
             timers: Timers::new(connections_max),
             wakes: Wakes::new(connections_max),
-            peer_addresses,
+            peer_addresses: peer_addresses || matches!(proxy_protocol, ProxyProtocol::Required(_)),
+            proxy_protocol,
             peers: Peers::default(),
             topics: Topics::new(interest.topic_hash()),
             interest_counts: InterestCounts::new(Arc::clone(&interest), core),

@@ -19,9 +19,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if head.capacity() == 0 {
             head = self.corks.buffer();
         }
-        let before = head.len();
+        let mut before = head.len();
         head.extend_from_slice(&self.driver.bytes(&buffer)[..length]);
         self.driver.release(buffer);
+        if self.connections.at(slot).phase == Phase::Proxied {
+            let Some(behind) = self.take_proxy_header(slot, head) else { return };
+            (head, before) = (behind, 0);
+            if head.is_empty() {
+                self.corks.recycle(head);
+                self.connections.at(slot).tidy(&mut self.held);
+                return;
+            }
+        }
 
         let limits = HeadLimits { head_bytes_max: self.limits.head_bytes_max, headers_max: HEADERS_MAX };
         // Read again only once the end has come or never will, or a head sent byte by byte would cost its square.

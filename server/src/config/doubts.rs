@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crore_engine::limits::SlowConsumer;
 
-use super::Config;
+use super::{Config, ProxySetting};
 
 impl Config {
     /// What an operator should look at twice: a sentence for each, with what to do about it.
@@ -24,6 +24,13 @@ impl Config {
                 "`identity.trust_user_header`: whoever reaches {listen} without the proxy can be any user: name \
                  the proxy in `trusted_proxies`, or listen on 127.0.0.1"
             ));
+        }
+        if self.proxy_protocol == ProxySetting::Required && self.trusted_proxies.is_empty() {
+            doubts.push(
+                "`proxy_protocol`: without `trusted_proxies` nobody may send the header that is required, and everyone \
+                 is cut: name the proxy there"
+                    .to_owned(),
+            );
         }
         if self.http.metrics && is_public(listen.ip()) {
             doubts.push(format!(
@@ -91,6 +98,14 @@ mod tests {
         config.listen = "0.0.0.0:80".parse().unwrap();
         config.http.metrics = true;
         assert_eq!(config.doubts().len(), 3);
+    }
+
+    #[test]
+    fn to_require_what_nobody_may_send_is_doubtful() {
+        let mut config = Config { proxy_protocol: ProxySetting::Required, ..Config::default() };
+        assert!(config.doubts()[0].starts_with("`proxy_protocol`"));
+        config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        assert_eq!(config.doubts(), [""; 0]);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// The header in which they say it.
     pub client_address_header: AddressHeader,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: ProxySetting,
     /// Cores, each with one worker pinned to it; `None` for all that the process may run on.
     pub cores: Option<NonZeroU16>,
     /// Kind of descriptor for connections.
@@ -78,6 +80,15 @@ pub struct Config {
     pub log: LogConfig,
     /// Options by channel; the first rule that matches a name counts.
     pub channels: Vec<ChannelRule>,
+}
+
+/// Whether connections begin with a header of the PROXY protocol, version 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxySetting {
+    /// They do not.
+    Off,
+    /// All of them do.
+    Required,
 }
 
 /// Section `http`.
@@ -204,6 +215,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             trusted_proxies: Vec::new(),
             client_address_header: AddressHeader::default(),
+            proxy_protocol: ProxySetting::Off,
             cores: None,
             descriptors: DescriptorSetting::Auto,
             shutdown_timeout: Duration::from_secs(10),

@@ -8,7 +8,7 @@ use crore_engine::uring::DescriptorSetting;
 use jsonwebtoken::Algorithm;
 
 use super::value::{SettingValue, Value, quoted};
-use super::{AuthMode, LogFormat};
+use super::{AuthMode, LogFormat, ProxySetting};
 use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
 
@@ -84,6 +84,11 @@ words!(AddressHeader:
     "x-forwarded-for" => AddressHeader::XForwardedFor,
     "x-real-ip" => AddressHeader::XRealIp,
     "forwarded" => AddressHeader::Forwarded,
+);
+
+words!(ProxySetting:
+    "off" => ProxySetting::Off,
+    "required" => ProxySetting::Required,
 );
 
 words!(LogFormat:

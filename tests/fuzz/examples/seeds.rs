@@ -18,6 +18,7 @@ fn main() -> std::io::Result<()> {
         ("assembler", streams(&[0, 5, 7, 9, 14, 15])),
         ("deflate", deflate()),
         ("json", json()),
+        ("proxy", proxy()),
     ] {
         let directory = directory.join(target);
         fs::create_dir_all(&directory)?;
@@ -26,6 +27,21 @@ fn main() -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Headers of proxies: of every family, with and without fields, and some that are none.
+fn proxy() -> Vec<Vec<u8>> {
+    let header = |command: u8, family: u8, block: &[u8]| {
+        let length = u16::try_from(block.len()).expect("short").to_be_bytes();
+        [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family], &length, block, b"GET / HTTP/1.1\r\n"].concat()
+    };
+    let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
+    let v6 = [[0x20; 32].as_slice(), &[0x12, 0x34, 0, 80]].concat();
+    let fields = [&v4[..], &[3, 0, 4, 1, 2, 3, 4]].concat();
+    let mut seeds: Vec<_> = [0x11, 0x12, 0x21, 0x31, 0x00].iter().map(|family| header(0x21, *family, &v4)).collect();
+    seeds.extend([header(0x21, 0x21, &v6), header(0x21, 0x11, &fields), header(0x20, 0x00, &[])]);
+    seeds.extend([header(0x22, 0x11, &v4), header(0x11, 0x11, &v4), b"PROXY TCP4 192.0.2.7 10.0.0.1 1 80\r\n".to_vec()]);
+    seeds
 }
 
 /// Requests, proper and not, and answers to them.

@@ -10,4 +10,5 @@ pub mod deflate;
 pub mod frames;
 pub mod handshake;
 pub mod json;
+pub mod proxy;
 pub mod stream;

@@ -63,6 +63,14 @@ const GENERAL: Section = Section {
              who wrote it are trusted.",
         ),
         Setting::new(
+            "proxy_protocol",
+            Restart,
+            place!(proxy_protocol),
+            "Whether every connection begins with a header of the PROXY protocol, version 2, in which a proxy says \
+             whose it is (HAProxy: `send-proxy-v2`). One that does not, or comes from outside of `trusted_proxies`, is \
+             cut.",
+        ),
+        Setting::new(
             "cores",
             Restart,
             place!(cores),

@@ -66,6 +66,50 @@ fn each_connection_has_its_own_state() {
     });
 }
 
+/// Does what the words of a message say, and then publishes what it is subscribed to and whether it closes.
+struct Obedient;
+
+impl Handler for Obedient {
+    type Connection = ();
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        for word in message.as_text().expect("the test sends text").split(' ') {
+            match word.split_at(1) {
+                ("+", topic) => context.subscribe(topic).expect("a few are within the limits"),
+                ("-", topic) => context.unsubscribe(topic),
+                ("!", _) => context.close(1000, "asked to"),
+                _ => context.close_connection(ConnectionId::new(CoreId(0), 1000, 0), 1000, "somebody else"),
+            }
+        }
+        let mut topics: Vec<&str> = context.subscriptions().collect();
+        topics.sort_unstable();
+        let seen = format!("{} {}", topics.join(","), context.is_closing());
+        context.publish("seen", &seen);
+    }
+}
+
+#[test]
+fn a_handler_sees_what_it_has_asked_for() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Obedient);
+        let (mut watcher, mut client) = (server.client(), server.client());
+        watcher.say("+seen");
+        assert_eq!(watcher.text(), "seen false");
+        for (words, seen) in [
+            ("+a", "a false"),
+            ("+b +a +c", "a,b,c false"),
+            ("-b -d +e -e ?", "a,c false"),
+            ("-a +a -c +d", "a,d false"),
+            ("-a -d", " false"),
+            ("+z ! -z", " true"),
+        ] {
+            client.say(words);
+            assert_eq!(watcher.text(), seen, "{words}");
+        }
+        assert_eq!(client.frame().close().0, Some(1000));
+    });
+}
+
 /// Subscribes while the request is handled, and refuses some.
 struct Early;
 

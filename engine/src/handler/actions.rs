@@ -98,6 +98,8 @@ pub(crate) struct Actions {
     /// Topics that the list subscribes to (true) or unsubscribes from, each as it stands at its end. A peer
     /// may fill a message with them: to search the list for each would cost its square.
     pub(super) subscribed: HashMap<Box<str>, bool, foldhash::fast::RandomState>,
+    /// Connections that the list ends: mostly none.
+    pub(super) closed: Vec<ConnectionId>,
     /// The message at hand, if it can be echoed in place: kind, address and length.
     current: Option<(MessageKind, usize, usize)>,
 }
@@ -123,6 +125,7 @@ impl Actions {
         self.list.clear();
         self.bytes.clear();
         self.bytes.shrink_to(crate::limits::CORK_BYTES_MAX);
+        self.closed.clear();
         if !self.subscribed.is_empty() {
             self.subscribed.clear();
             self.subscribed.shrink_to(SUBSCRIBED_KEPT_MAX);

@@ -112,9 +112,12 @@ impl Context<'_> {
         asked.unwrap_or_else(|| self.subscriptions.contains(topic))
     }
 
-    /// The topics that the connection was subscribed to before this call, in no order.
+    /// The topics that the connection is subscribed to, in no order.
     pub fn subscriptions(&self) -> impl Iterator<Item = &str> {
-        self.subscriptions.names()
+        let asked = &self.actions.subscribed;
+        let before = self.subscriptions.names().filter(|topic| asked.get(*topic) != Some(&false));
+        let added = asked.iter().filter(|(topic, on)| **on && !self.subscriptions.contains(topic));
+        before.chain(added.map(|(topic, _)| &**topic))
     }
 
     /// Ends a subscription. What is published from now on does not reach the connection.
@@ -157,6 +160,12 @@ impl Context<'_> {
     /// it is should not.
     pub fn hear_broadcasts(&mut self, hears: bool) {
         self.actions.list.push(Action::HearBroadcasts { hears });
+    }
+
+    /// Whether this call has asked for the end of the connection, so that no more messages will come from it.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.actions.closed.contains(&self.id)
     }
 
     /// Asks for a call of [`Handler::on_wake`](super::Handler::on_wake) after so much time, rounded up to

@@ -100,11 +100,13 @@ impl CoreContext<'_> {
     pub fn close_connection(&mut self, to: ConnectionId, code: u16, reason: &str) {
         let reason = self.actions.keep(reason.as_bytes());
         self.actions.list.push(Action::Close { to, code, reason });
+        self.actions.closed.push(to);
     }
 
     /// Ends a connection as [`Context::terminate`](super::Context::terminate) does.
     pub fn terminate_connection(&mut self, to: ConnectionId) {
         self.actions.list.push(Action::Terminate { to });
+        self.actions.closed.push(to);
     }
 
     /// Tells a connection something: [`Handler::on_told`](super::Handler::on_told) on its core, or

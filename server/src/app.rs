@@ -112,7 +112,7 @@ impl Server {
         let auth = Auth::open(&config.auth)?;
         let (jobs, control) = control::prepare(&config.api)?;
         let policy = Arc::new(Policy::new(&config));
-        let shared = Arc::new(Shared::new(&config, router, on_trim, cores, auth, jobs, Arc::clone(&policy)));
+        let shared = Arc::new(Shared::new(&config, router, on_trim, auth, jobs, Arc::clone(&policy)));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)

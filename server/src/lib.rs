@@ -1,9 +1,9 @@
 //! Crore's server: publish and subscribe in JSON over WebSocket, on the Crore engine.
 //!
 //! ```text
-//! cli ─► config ─► app ─► engine ─► session (one per core) ─► wire ─► router ─► handlers ─► call
-//!                  │                  ├─► http (page, health, metrics) policy, users ◄──────┤
-//!                  │                  └─► auth (origin, subprotocol, token) ◄───────────────┘
+//! cli ─► config ─► app ─► engine ─► session (one per core) ─► inbound ─► wire, rate_limit, router ─► handlers ─► call
+//!                  │                  ├─► http (page, health, metrics)           policy, users ◄──────┤
+//!                  │                  └─► auth (origin, subprotocol, token) ◄─────────────────────────┘
 //!                  └─► signals ─► reload ─► policy (another one for each session)
 //!                  control (one thread: server API, health, metrics) ───────────────┘
 //! ```
@@ -25,9 +25,11 @@ mod doctor;
 mod handlers;
 mod health;
 mod http;
+mod inbound;
 pub mod log;
 mod metrics;
 mod policy;
+pub mod rate_limit;
 mod reload;
 mod router;
 mod service;

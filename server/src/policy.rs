@@ -28,6 +28,7 @@ impl Policy {
             decoder: Decoder {
                 json_depth_max: config.limits.json_depth_max,
                 channel_bytes_max: config.engine.topic_bytes_max,
+                batch_messages_max: config.limits.batch_messages_max,
             },
             site: Site::new(&config.http),
             door: Door::new(&config.http),

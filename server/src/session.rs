@@ -11,11 +11,12 @@ use crore_engine::{
 
 use crate::address::{Addresses, Origin};
 use crate::auth::{Auth, Login};
-use crate::call::Call;
 use crate::config::Config;
 use crate::control::{Inspection, Jobs, Survey};
+use crate::inbound::{Inbound, refuse};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::policy::Policy;
+use crate::rate_limit::{self, RateLimiter};
 use crate::reload::NewPolicy;
 use crate::router::Router;
 use crate::users::{TooManyConnections, Users, is_user_name};
@@ -37,7 +38,8 @@ pub(crate) struct Shared {
     /// None where `auth.mode` is `off`.
     pub(crate) auth: Option<Auth>,
     addresses: Addresses,
-    router: Router,
+    pub(crate) rate_limiter: Option<RateLimiter>,
+    pub(crate) router: Router,
     on_trim: fn(),
     started: Instant,
     metrics: Metrics,
@@ -54,15 +56,16 @@ impl Shared {
         config: &Config,
         router: Router,
         on_trim: fn(),
-        cores: usize,
         auth: Option<Auth>,
         jobs: Jobs,
         policy: Arc<Policy>,
     ) -> Self {
+        let cores = config.workers();
         Self {
             users: Users::new(cores),
             addresses: Addresses::new(config),
             auth,
+            rate_limiter: RateLimiter::new(&config.rate_limit),
             router,
             on_trim,
             started: Instant::now(),
@@ -102,6 +105,8 @@ struct Extras {
     origin: Option<Box<Origin>>,
     rooms: Vec<Box<str>>,
     login: Login,
+    /// Where there is a limit for each connection, and it has sent something.
+    rate_state: Option<Box<rate_limit::State>>,
 }
 
 /// Who speaks. A million users are idle, so that a name is kept once where that will do.
@@ -159,6 +164,17 @@ impl Connection {
         self.extras.as_mut().map(|extras| std::mem::take(&mut extras.rooms)).unwrap_or_default()
     }
 
+    /// What the limit of the connection goes by.
+    pub(crate) fn rate_state(&mut self) -> &mut rate_limit::State {
+        self.extras.get_or_insert_default().rate_state.get_or_insert_default()
+    }
+
+    fn reset_rate_state(&mut self) {
+        if let Some(extras) = &mut self.extras {
+            extras.rate_state = None;
+        }
+    }
+
     fn user(&self) -> Option<&User> {
         self.extras.as_ref()?.user.as_ref()
     }
@@ -207,6 +223,17 @@ impl Session {
 
     fn counters(&self) -> &CoreCounters {
         self.shared.metrics.core(self.core.index())
+    }
+
+    /// Lets a user, or a connection that is named by its identifier, begin anew.
+    fn reset_rate_limit(&mut self, context: &mut CoreContext<'_>, user: &str) {
+        let Some(limiter) = &self.shared.rate_limiter else { return };
+        limiter.forget_user(user);
+        self.recipients.clear();
+        self.shared.users.find(user, &mut self.recipients);
+        for connection in &self.recipients {
+            context.tell(*connection, Box::new(rate_limit::Reset));
+        }
     }
 }
 
@@ -308,45 +335,26 @@ impl Handler for Session {
         let counters = shared.metrics.core(core.index());
         counters.message(message.payload().len());
         let now_ms = unix_ms();
-        let Some(json) = message.as_text() else {
-            counters.errors.add(1);
-            return refuse(context, text, None, &Refusal::BinaryUnsupported, now_ms);
-        };
-        let gate = shared.auth.as_ref().filter(|auth| connection.is_gated(auth.required));
-        if gate.is_some_and(|auth| json.len() > auth.message_bytes_max()) {
-            counters.errors.add(1);
-            return refuse(context, text, None, &Refusal::Unauthenticated, now_ms);
-        }
-        let message = match policy.decoder.decode(json) {
-            Ok(message) => message,
-            Err(rejected) => {
-                counters.errors.add(1);
-                return refuse(context, text, rejected.id, &rejected.refusal, now_ms);
-            }
-        };
-        let outcome = match shared.router.find(message.kind()) {
-            _ if gate.is_some() && message.kind() != auth::LOGIN_TYPE => Err(Refusal::Unauthenticated),
-            Some(handler) => {
-                handler(&mut Call { message: &message, context, connection, shared, policy, text, recipients, now_ms })
-            }
-            None => Err(Refusal::UnknownType(message.kind().to_owned())),
-        };
-        if let Err(refusal) = outcome {
-            counters.errors.add(1);
-            refuse(context, text, message.id(), &refusal, now_ms);
+        let mut inbound =
+            Inbound { context, connection, shared, policy, counters, text, recipients, now_ms, in_batch: false };
+        match message.as_text() {
+            Some(json) => inbound.text(json),
+            None => inbound.binary(),
         }
         text.clear();
         text.shrink_to(TEXT_KEPT_BYTES_MAX);
     }
 
-    /// The control thread asks for what is known of the connection.
+    /// The control thread asks for what is known of the connection, or it may begin anew.
     fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
-        if let Ok(inspection) = notice.downcast::<Inspection>() {
+        if notice.is::<rate_limit::Reset>() {
+            connection.reset_rate_state();
+        } else if let Ok(inspection) = notice.downcast::<Inspection>() {
             inspection.answer(context, connection.name());
         }
     }
 
-    /// The configuration has been read again, or the control thread asks who subscribes to what.
+    /// The configuration has been read again, the control thread asks who subscribes to what, or a user may begin anew.
     fn on_core_told(&mut self, context: &mut CoreContext<'_>, notice: Notice) {
         let notice = match notice.downcast::<NewPolicy>() {
             Ok(another) => {
@@ -354,6 +362,10 @@ impl Handler for Session {
                 *self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&self.policy);
                 return;
             }
+            Err(notice) => notice,
+        };
+        let notice = match notice.downcast::<rate_limit::ResetUser>() {
+            Ok(reset) => return self.reset_rate_limit(context, &reset.0),
             Err(notice) => notice,
         };
         if let Ok(survey) = notice.downcast::<Survey>() {
@@ -365,14 +377,11 @@ impl Handler for Session {
         let (id, now) = (context.id(), context.now());
         self.shared.addresses.log_close(id, connection.name(), connection.origin(), now, closed);
         self.shared.metrics.peak.leave();
-        self.shared.users.leave(context.id(), connection.name());
+        if self.shared.users.leave(context.id(), connection.name())
+            && let (Some(limiter), Some(user)) = (&self.shared.rate_limiter, connection.name())
+        {
+            limiter.forget_user(user);
+        }
         handlers::leave_all(context, connection, &mut self.text, unix_ms());
     }
-}
-
-/// Answers with an error; the connection stays open.
-#[cold]
-fn refuse(context: &mut Context<'_>, text: &mut String, id: Option<&str>, refusal: &Refusal, now_ms: u64) {
-    tracing::debug!(connection = %context.id(), code = refusal.code(), detail = ?refusal.detail(), "message refused");
-    context.send(Envelope::error(text, id, refusal).finish(now_ms));
 }

@@ -75,17 +75,18 @@ impl Users {
         Ok(())
     }
 
-    /// A connection has closed. One that never entered may leave.
-    pub(crate) fn leave(&self, id: ConnectionId, user: Option<&str>) {
+    /// A connection has closed. One that never entered may leave. Returns whether its user has no more.
+    pub(crate) fn leave(&self, id: ConnectionId, user: Option<&str>) -> bool {
         self.slots(id.core()).set(id, false);
-        let Some(user) = user else { return };
+        let Some(user) = user else { return true };
         let mut shard = self.shard(user);
-        if let Some(connections) = shard.get_mut(user) {
-            connections.retain(|connection| *connection != id);
-            if connections.is_empty() {
-                shard.remove(user);
-            }
+        let Some(connections) = shard.get_mut(user) else { return true };
+        connections.retain(|connection| *connection != id);
+        let has_gone = connections.is_empty();
+        if has_gone {
+            shard.remove(user);
         }
+        has_gone
     }
 
     /// Adds the open connections of a user to a list. A connection's identifier, as text, is a user too:
@@ -201,10 +202,11 @@ mod tests {
         assert_eq!(users.enter(connections[2], Some("ann"), 2), Err(TooManyConnections(2)));
         assert_eq!(find(&users, "ann"), connections[..2]);
         assert_eq!(find(&users, &connections[1].to_string()), [connections[1]]);
-        users.leave(connections[2], Some("ann"));
-        users.leave(connections[0], Some("ann"));
+        assert!(!users.leave(connections[2], Some("ann")));
+        assert!(!users.leave(connections[0], Some("ann")));
         assert_eq!(find(&users, "ann"), [connections[1]]);
-        users.leave(connections[1], Some("ann"));
+        assert!(users.leave(connections[1], Some("ann")));
+        assert!(users.leave(connections[2], Some("ann")), "one that never entered");
         assert!(find(&users, "ann").is_empty());
         assert!(users.named.iter().all(|shard| shard.lock().unwrap().is_empty()), "nothing is left of her");
     }

@@ -11,6 +11,7 @@ mod doubts;
 mod error;
 mod file;
 mod load;
+mod rate_limit;
 mod reference;
 mod sample;
 mod setting;
@@ -31,6 +32,7 @@ pub use self::auth::{AuthConfig, AuthMode, Secret};
 pub use self::change::Change;
 pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::load::{Flag, Sources};
+pub use self::rate_limit::{OnExceed, RateLimitAlgorithm, RateLimitConfig, RateLimitKey};
 
 use crate::address::{AddressHeader, Network};
 use crate::auth::{OriginPattern, OriginRejection};
@@ -76,6 +78,8 @@ pub struct Config {
     pub engine: Limits,
     /// Bounds of the JSON protocol; section `limits` as well.
     pub limits: ProtocolLimits,
+    /// How many messages a sender may send.
+    pub rate_limit: RateLimitConfig,
     /// Logs, on the standard error stream.
     pub log: LogConfig,
     /// Options by channel; the first rule that matches a name counts.
@@ -166,6 +170,8 @@ pub struct ProtocolLimits {
     pub connections_per_ip_max: Option<u32>,
     /// Levels of nested objects and lists in a message.
     pub json_depth_max: usize,
+    /// Messages of one batch.
+    pub batch_messages_max: usize,
 }
 
 /// Section `log`.
@@ -237,7 +243,13 @@ impl Default for Config {
             clients: ClientsConfig { broadcast: true, private: true },
             compression: CompressionConfig { enabled: true, settings: Compression::default() },
             engine: Limits::default(),
-            limits: ProtocolLimits { connections_per_user_max: 64, connections_per_ip_max: None, json_depth_max: 64 },
+            limits: ProtocolLimits {
+                connections_per_user_max: 64,
+                connections_per_ip_max: None,
+                json_depth_max: 64,
+                batch_messages_max: 100,
+            },
+            rate_limit: RateLimitConfig::default(),
             log: LogConfig {
                 format: LogFormat::Text,
                 level: Targets::new().with_default(LevelFilter::INFO),

@@ -195,7 +195,7 @@ macro_rules! bounds {
     )+ };
 }
 
-bounds!(u8, u32, usize);
+bounds!(u8, u16, u32, usize);
 
 /// A number of cores.
 impl SettingValue for NonZeroU16 {

@@ -8,7 +8,7 @@ use crore_engine::uring::DescriptorSetting;
 use jsonwebtoken::Algorithm;
 
 use super::value::{SettingValue, Value, quoted};
-use super::{AuthMode, LogFormat, ProxySetting};
+use super::{AuthMode, LogFormat, OnExceed, ProxySetting, RateLimitAlgorithm, RateLimitKey};
 use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
 
@@ -94,6 +94,22 @@ words!(ProxySetting:
 words!(LogFormat:
     "text" => LogFormat::Text,
     "json" => LogFormat::Json,
+);
+
+words!(RateLimitAlgorithm:
+    "token_bucket" => RateLimitAlgorithm::TokenBucket,
+    "sliding_window" => RateLimitAlgorithm::SlidingWindow,
+    "fixed_window" => RateLimitAlgorithm::FixedWindow,
+);
+
+words!(RateLimitKey:
+    "connection" => RateLimitKey::Connection,
+    "user" => RateLimitKey::User,
+);
+
+words!(OnExceed:
+    "error" => OnExceed::Error,
+    "close" => OnExceed::Close,
 );
 
 /// "a, b or c".

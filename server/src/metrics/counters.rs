@@ -82,6 +82,9 @@ pub(crate) struct CoreCounters {
     pub(crate) message_bytes: Histogram<{ MESSAGE_BYTES.len() }>,
     pub(crate) round_trip_us: Histogram<{ ROUND_TRIP_US.len() }>,
     pub(crate) errors: Counter,
+    /// Of these, because their sender had sent too much.
+    pub(crate) rate_limited: Counter,
+    /// Requests answered with 429.
     pub(crate) refused_addresses: Counter,
 }
 

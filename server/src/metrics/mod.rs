@@ -118,6 +118,9 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let refused: u64 = metrics.cores.iter().map(|core| core.refused_addresses.read()).sum();
     let help = "Requests answered with 429 because their address had as many connections as it may.";
     text.counter("crore_refused_address_total", help, refused);
+    let rate_limited: u64 = metrics.cores.iter().map(|core| core.rate_limited.read()).sum();
+    let help = "Messages refused because their sender had sent too much.";
+    text.counter("crore_messages_rate_limited_total", help, rate_limited);
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
     let help = "Payloads of the messages received; the average is the sum by the count.";
     text.histogram("crore_message_received_bytes", help, &MESSAGE_BYTES, 1, &observed);
@@ -146,6 +149,8 @@ mod tests {
         let metrics = Metrics::new(2);
         metrics.core(1).message(100);
         metrics.core(1).refused_addresses.add(3);
+        metrics.core(0).rate_limited.add(3);
+        metrics.core(1).rate_limited.add(4);
         sessions(&mut text, &metrics);
         process::write(&mut text);
         text.finish()
@@ -184,6 +189,7 @@ mod tests {
             "crore_message_received_bytes_bucket{le=\"256\"} 1",
             "crore_message_received_bytes_sum 100",
             "crore_refused_address_total 3",
+            "crore_messages_rate_limited_total 7",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");
         }

@@ -1,9 +1,10 @@
 //! From the text of a message to its parts, which still lie in that text.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -17,6 +18,8 @@ pub struct Decoder {
     pub json_depth_max: usize,
     /// Bytes of a channel's name.
     pub channel_bytes_max: usize,
+    /// Messages of one batch.
+    pub batch_messages_max: usize,
 }
 
 /// A message of a client. What its type does not need is not looked at.
@@ -25,7 +28,7 @@ pub struct Incoming<'a> {
     kind: Cow<'a, str>,
     id: Option<&'a str>,
     fields: Fields<'a>,
-    channel_bytes_max: usize,
+    bounds: Decoder,
 }
 
 /// A message that can't be read, with its `id` if that much could be.
@@ -58,6 +61,8 @@ struct Fields<'a> {
     token: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
 }
 
 impl Decoder {
@@ -87,7 +92,7 @@ impl Decoder {
             id => id,
         };
         match fields.kind.and_then(|kind| short_text(kind.get())) {
-            Some(kind) => Ok(Incoming { kind, id, fields, channel_bytes_max: self.channel_bytes_max }),
+            Some(kind) => Ok(Incoming { kind, id, fields, bounds: *self }),
             None => Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes"))),
         }
     }
@@ -118,7 +123,7 @@ impl<'a> Incoming<'a> {
     /// There is neither, or it is no name.
     pub fn channel(&self) -> Result<ChannelName<'a>, Refusal> {
         let json = self.fields.channel.or(self.fields.room).ok_or(Refusal::InvalidMessage("`channel` is missing"))?;
-        Ok(ChannelName::parse(json.get(), self.channel_bytes_max)?)
+        Ok(ChannelName::parse(json.get(), self.bounds.channel_bytes_max)?)
     }
 
     /// `to`: the name of a user.
@@ -160,6 +165,46 @@ impl<'a> Incoming<'a> {
             Some("false") => Ok(Some(false)),
             Some(_) => Err(Refusal::InvalidMessage("`echo` is true or false")),
         }
+    }
+
+    /// `messages` of a batch, each as the client wrote it; never none.
+    ///
+    /// # Errors
+    /// It is missing, not a list, empty, or too long.
+    pub fn messages(&self) -> Result<Vec<&'a RawValue>, Refusal> {
+        let most = self.bounds.batch_messages_max;
+        let json = self.fields.messages.ok_or(Refusal::InvalidMessage("`messages` is missing"))?;
+        let mut reader = serde_json::Deserializer::from_str(json.get());
+        match reader.deserialize_seq(AtMost(most)) {
+            Err(_) => Err(Refusal::InvalidMessage("`messages` is a list")),
+            Ok(None) => Err(Refusal::BatchTooLong(most)),
+            Ok(Some(messages)) if messages.is_empty() => Err(Refusal::InvalidMessage("`messages` is empty")),
+            Ok(Some(messages)) => Ok(messages),
+        }
+    }
+}
+
+/// Takes a list apart that has no more items than that; `None` if it has.
+struct AtMost(usize);
+
+impl<'de> Visitor<'de> for AtMost {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if items.len() == self.0 {
+                // Read to its end, as the parser wants it, and kept no more.
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(None);
+            }
+            items.push(item);
+        }
+        Ok(Some(items))
     }
 }
 
@@ -215,7 +260,7 @@ mod tests {
     use super::*;
     use crate::channel::ChannelError;
 
-    const DECODER: Decoder = Decoder { json_depth_max: 8, channel_bytes_max: 16 };
+    const DECODER: Decoder = Decoder { json_depth_max: 8, channel_bytes_max: 16, batch_messages_max: 3 };
 
     fn decode(text: &str) -> Incoming<'_> {
         DECODER.decode(text).unwrap()
@@ -283,6 +328,28 @@ mod tests {
         assert!(matches!(decode(r#"{"type":"ping"}"#).channel(), Err(Refusal::InvalidMessage(_))));
         let long = format!(r#"{{"type":"ping","channel":"{}"}}"#, "c".repeat(17));
         assert_eq!(decode(&long).channel(), Err(Refusal::InvalidChannel(ChannelError::TooLong(16))));
+    }
+
+    // capability: 47
+    #[test]
+    fn a_batch_is_taken_apart_where_it_lies() {
+        let text = r#"{"type":"batch","messages":[{"type":"ping"}, 7 ,"x"]}"#;
+        let messages = decode(text).messages().unwrap();
+        let parts: Vec<&str> = messages.iter().map(|message| message.get()).collect();
+        assert_eq!(parts, [r#"{"type":"ping"}"#, "7", "\"x\""]);
+        assert!(parts.iter().all(|part| text.as_bytes().as_ptr_range().contains(&part.as_ptr())));
+        let refusal = |messages: &str| decode(&format!(r#"{{"type":"batch"{messages}}}"#)).messages().unwrap_err();
+        for (messages, detail) in [
+            ("", "`messages` is missing"),
+            (r#","messages":null"#, "`messages` is missing"),
+            (r#","messages":{}"#, "`messages` is a list"),
+            (r#","messages":"[]""#, "`messages` is a list"),
+            (r#","messages":[ ]"#, "`messages` is empty"),
+        ] {
+            assert_eq!(refusal(messages), Refusal::InvalidMessage(detail), "{messages}");
+        }
+        assert_eq!(refusal(r#","messages":[1,2,3,4]"#), Refusal::BatchTooLong(3));
+        assert_eq!(refusal(r#","messages":[1,2,3,4,{"a":[]}]"#), Refusal::BatchTooLong(3));
     }
 
     #[test]

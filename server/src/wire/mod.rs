@@ -20,6 +20,7 @@
 //! | `disconnect` | a close frame, 1000 | |
 //! | `request`, `method` | `response`, `data` as the method has it | |
 //! | `pong`, `response`, `error` | nothing | |
+//! | `batch`, `messages` | what each of `messages`, in order, would receive alone | |
 //!
 //! `send_to_user` is another name of `private`. Every message of the server carries `timestamp`, in
 //! milliseconds since the Unix epoch. `echo`, true or false, on `message`, `publish` or `broadcast`
@@ -30,8 +31,13 @@
 //! `invalid_token`, `token_expired`, `auth_timeout`) and ends the connection with the close code 4001; so does the end
 //! of a token, unless another one of the same user has come before.
 //!
+//! A batch holds 1 to `limits.batch_messages_max` messages, and no other batch; one that does not is refused as a whole.
+//! What comes behind a `disconnect` in it is not done. It has no answer of its own: give `id`s to its messages.
+//!
 //! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where
 //! there is more to say; the connection stays open. The codes are those of [`Refusal`].
+//! With `rate_limit.on_exceed = "close"` an error with the code `rate_limited` is the last message before a close frame
+//! with `rate_limit.close_code` (4008 by default) and the reason "Rate limit exceeded". A `ping` is never limited.
 //!
 //! A server that stops closes with 1001. One that spreads its closes (`shutdown_spread`), because it comes back,
 //! closes with 1012 and the reason `restart; reconnect in 1-30 s`: a client waits a time of its own choice between the

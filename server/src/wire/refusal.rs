@@ -20,6 +20,9 @@ pub enum Refusal {
     /// `invalid_channel`: the channel's name can't be used.
     #[error("Invalid message")]
     InvalidChannel(ChannelError),
+    /// `batch_too_long`: the batch has more messages than it may; none of them is done.
+    #[error("Invalid message")]
+    BatchTooLong(usize),
     /// `binary_unsupported`: the message is binary.
     #[error("Invalid message")]
     BinaryUnsupported,
@@ -44,6 +47,9 @@ pub enum Refusal {
     /// `invalid_token`: the token is good, and another user's than the one whom the connection belongs to.
     #[error("Invalid token")]
     AnotherUser,
+    /// `rate_limited`: the sender has sent too much of late; the connection may be closed with 4008.
+    #[error("Rate limit exceeded")]
+    RateLimited,
     /// `not_online`: the user has no open connection.
     #[error("User is not online")]
     NotOnline,
@@ -71,6 +77,7 @@ impl Refusal {
             Self::InvalidJson => "invalid_json",
             Self::InvalidMessage(_) => "invalid_message",
             Self::InvalidChannel(_) => "invalid_channel",
+            Self::BatchTooLong(_) => "batch_too_long",
             Self::BinaryUnsupported => "binary_unsupported",
             Self::UnknownType(_) => "unknown_type",
             Self::UnknownMethod(_) => "unknown_method",
@@ -79,6 +86,7 @@ impl Refusal {
             Self::Unauthenticated => "unauthenticated",
             Self::Authentication(failure) => failure.code(),
             Self::AnotherUser => "invalid_token",
+            Self::RateLimited => "rate_limited",
             Self::NotOnline => "not_online",
             Self::Forbidden(_) => "forbidden",
             Self::Busy => "busy",
@@ -93,6 +101,9 @@ impl Refusal {
             Self::InvalidMessage(detail) | Self::Forbidden(detail) => Cow::Borrowed(detail),
             Self::InvalidChannel(error) => Cow::Owned(error.to_string()),
             Self::BinaryUnsupported => Cow::Borrowed("send JSON in a text message"),
+            Self::BatchTooLong(most) => {
+                Cow::Owned(format!("a batch may have {most} messages (`limits.batch_messages_max`)"))
+            }
             Self::TooManySubscriptions(most) => {
                 Cow::Owned(format!("a connection may have {most} (`limits.subscriptions_max`)"))
             }

@@ -5,10 +5,10 @@ use crore_server::channel::ChannelName;
 use crore_server::wire::{Decoder, Envelope, ID_BYTES_MAX, Incoming, NAME_BYTES_MAX, Refusal, Sender};
 use serde_json::Value;
 
-const DECODER: Decoder = Decoder { json_depth_max: 8, channel_bytes_max: 16 };
+const DECODER: Decoder = Decoder { json_depth_max: 8, channel_bytes_max: 16, batch_messages_max: 4 };
 
 /// The fields that the server reads.
-const FIELDS: [&str; 8] = ["type", "id", "channel", "room", "to", "method", "echo", "data"];
+const FIELDS: [&str; 9] = ["type", "id", "channel", "room", "to", "method", "echo", "data", "messages"];
 
 /// The input is the text of a message; what is not UTF-8 is never handed to the decoder.
 ///
@@ -85,7 +85,15 @@ fn check_message(text: &str, message: &Incoming<'_>) {
     if let (Ok(method), Some(expected)) = (message.method(), field("method")) {
         assert_eq!(expected, method.as_ref());
     }
-    let refusals = [message.to().err(), message.method().err(), message.echo().err()];
+    let messages = message.messages();
+    for part in messages.iter().flatten() {
+        assert!(Json::check(part.get()).is_some_and(|depth| depth + 2 <= DECODER.json_depth_max));
+    }
+    if let (Ok(parts), Some(expected)) = (&messages, field("messages")) {
+        let expected = expected.as_array().expect("a list");
+        assert!(!parts.is_empty() && parts.len() <= DECODER.batch_messages_max && parts.len() == expected.len());
+    }
+    let refusals = [message.to().err(), message.method().err(), message.echo().err(), messages.err()];
     for refusal in refusals.iter().flatten() {
         check_error(message.id(), refusal);
     }

@@ -61,6 +61,12 @@ pub(super) const SECTION: Section = Section {
             "Levels of nested objects and lists in a message; deeper ones are refused.",
         ),
         Setting::new(
+            "limits.batch_messages_max",
+            Live,
+            place!(limits.batch_messages_max),
+            "Messages of one batch ({\"type\":\"batch\",\"messages\":[…]}); one of more is refused as a whole.",
+        ),
+        Setting::new(
             "limits.head_bytes_max",
             Restart,
             place!(engine.head_bytes_max),

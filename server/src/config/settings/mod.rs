@@ -8,6 +8,7 @@ mod auth;
 mod channels;
 mod compression;
 mod limits;
+mod rate_limit;
 
 pub(super) use self::channels::CHANNEL_SETTINGS;
 
@@ -29,6 +30,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "clients", about: "What clients may do.", settings: CLIENTS },
     compression::SECTION,
     limits::SECTION,
+    rate_limit::SECTION,
     Section { name: "log", about: "Logs go to the standard error stream.", settings: LOG },
 ];
 

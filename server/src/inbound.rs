@@ -1,0 +1,131 @@
+//! What becomes of a message that has come: it is read, counted, and handed to whoever answers its type.
+
+use crore_engine::{ConnectionId, Context};
+
+use crate::auth::{self, Auth};
+use crate::call::Call;
+use crate::metrics::CoreCounters;
+use crate::policy::Policy;
+use crate::session::{Connection, Shared};
+use crate::wire::{Envelope, Incoming, Refusal};
+
+/// The type that is answered always, whatever the limit.
+const PING: &str = "ping";
+
+/// The type of several messages in one, unless another handler answers it.
+const BATCH: &str = "batch";
+
+/// The reason in the close frame of a connection that has sent too much.
+const REASON_RATE_LIMITED: &str = "Rate limit exceeded";
+
+/// A message of the engine on its way in, and what its answers take.
+pub(crate) struct Inbound<'a, 'c> {
+    pub(crate) context: &'a mut Context<'c>,
+    pub(crate) connection: &'a mut Connection,
+    pub(crate) shared: &'a Shared,
+    pub(crate) policy: &'a Policy,
+    pub(crate) counters: &'a CoreCounters,
+    pub(crate) text: &'a mut String,
+    pub(crate) recipients: &'a mut Vec<ConnectionId>,
+    pub(crate) now_ms: u64,
+    pub(crate) in_batch: bool,
+}
+
+impl Inbound<'_, '_> {
+    /// A binary message, which nobody answers.
+    pub(crate) fn binary(&mut self) {
+        let outcome = self.count().and(Err(Refusal::BinaryUnsupported));
+        self.answer(None, outcome);
+    }
+
+    /// A text: the message of the engine, or one of a batch.
+    pub(crate) fn text(&mut self, json: &str) {
+        if self.gate().is_some_and(|auth| json.len() > auth.message_bytes_max()) {
+            let outcome = self.count().and(Err(Refusal::Unauthenticated));
+            return self.answer(None, outcome);
+        }
+        match self.policy.decoder.decode(json) {
+            Ok(message) => {
+                let outcome = self.message(&message);
+                self.answer(message.id(), outcome);
+            }
+            Err(rejected) => {
+                let outcome = self.count().and(Err(rejected.refusal));
+                self.answer(rejected.id, outcome);
+            }
+        }
+    }
+
+    fn message(&mut self, message: &Incoming<'_>) -> Result<(), Refusal> {
+        let kind = message.kind();
+        let is_refused = kind != auth::LOGIN_TYPE && self.gate().is_some();
+        let handler = self.shared.router.find(kind);
+        if kind == BATCH && handler.is_none() && !is_refused {
+            return self.batch(message);
+        }
+        if kind != PING {
+            self.count()?;
+        }
+        if is_refused {
+            return Err(Refusal::Unauthenticated);
+        }
+        let Some(handler) = handler else { return Err(Refusal::UnknownType(kind.to_owned())) };
+        let Self { context, connection, shared, policy, text, recipients, now_ms, .. } = self;
+        handler(&mut Call { message, context, connection, shared, policy, text, recipients, now_ms: *now_ms })
+    }
+
+    /// What keeps the connection from all but showing who it is.
+    fn gate(&self) -> Option<&Auth> {
+        self.shared.auth.as_ref().filter(|auth| self.connection.is_gated(auth.required))
+    }
+
+    /// Each of its messages is answered as if it had come alone.
+    fn batch(&mut self, batch: &Incoming<'_>) -> Result<(), Refusal> {
+        let messages = match batch.messages() {
+            _ if self.in_batch => Err(Refusal::InvalidMessage("a batch can't be part of a batch")),
+            messages => messages,
+        };
+        let messages = messages.or_else(|refusal| self.count().and(Err(refusal)))?;
+        self.in_batch = true;
+        for message in messages {
+            // What comes behind the end of a connection is not read from a stream either.
+            if self.context.is_closing() {
+                break;
+            }
+            self.text(message.get());
+        }
+        self.in_batch = false;
+        Ok(())
+    }
+
+    /// Counts a message against the limit of its sender.
+    fn count(&mut self) -> Result<(), Refusal> {
+        let Some(limiter) = &self.shared.rate_limiter else { return Ok(()) };
+        let now = self.context.now();
+        let admitted = limiter.admit_user(self.connection.name());
+        if admitted.unwrap_or_else(|| limiter.admit_connection(self.connection.rate_state(), now)) {
+            return Ok(());
+        }
+        self.counters.rate_limited.add(1);
+        Err(Refusal::RateLimited)
+    }
+
+    /// What can't be done is answered with an error.
+    fn answer(&mut self, id: Option<&str>, outcome: Result<(), Refusal>) {
+        let Err(refusal) = outcome else { return };
+        self.counters.errors.add(1);
+        refuse(self.context, self.text, id, &refusal, self.now_ms);
+        if refusal == Refusal::RateLimited
+            && let Some(code) = self.shared.rate_limiter.as_ref().and_then(|limiter| limiter.close_code())
+        {
+            self.context.close(code, REASON_RATE_LIMITED);
+        }
+    }
+}
+
+/// Answers with an error; the connection stays open.
+#[cold]
+pub(crate) fn refuse(context: &mut Context<'_>, text: &mut String, id: Option<&str>, refusal: &Refusal, now_ms: u64) {
+    tracing::debug!(connection = %context.id(), code = refusal.code(), detail = ?refusal.detail(), "message refused");
+    context.send(Envelope::error(text, id, refusal).finish(now_ms));
+}

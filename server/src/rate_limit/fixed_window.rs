@@ -1,0 +1,29 @@
+//! So many messages in each window; a window begins with the first message after the end of the one before.
+
+use std::time::Duration;
+
+use super::{State, nanos};
+
+/// The parameters of a fixed window.
+///
+/// Around the end of a window twice as many messages may come in a shorter time: a window's at its end, and the next
+/// one's at its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedWindow {
+    /// Messages in a window.
+    pub messages: u32,
+    /// Its length.
+    pub length: Duration,
+}
+
+impl FixedWindow {
+    pub(super) fn admit(self, state: &mut State, now_ns: u64) -> bool {
+        let [start_ns, count] = &mut state.0;
+        if *count == 0 || now_ns.saturating_sub(*start_ns) >= nanos(self.length) {
+            (*start_ns, *count) = (now_ns, 0);
+        }
+        let admitted = *count < u64::from(self.messages);
+        *count += u64::from(admitted);
+        admitted
+    }
+}

@@ -40,7 +40,11 @@ fn proxy() -> Vec<Vec<u8>> {
     let fields = [&v4[..], &[3, 0, 4, 1, 2, 3, 4]].concat();
     let mut seeds: Vec<_> = [0x11, 0x12, 0x21, 0x31, 0x00].iter().map(|family| header(0x21, *family, &v4)).collect();
     seeds.extend([header(0x21, 0x21, &v6), header(0x21, 0x11, &fields), header(0x20, 0x00, &[])]);
-    seeds.extend([header(0x22, 0x11, &v4), header(0x11, 0x11, &v4), b"PROXY TCP4 192.0.2.7 10.0.0.1 1 80\r\n".to_vec()]);
+    seeds.extend([
+        header(0x22, 0x11, &v4),
+        header(0x11, 0x11, &v4),
+        b"PROXY TCP4 192.0.2.7 10.0.0.1 1 80\r\n".to_vec(),
+    ]);
     seeds
 }
 

@@ -25,47 +25,30 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.actions.list.push(Action::Echo);
         }
         if !self.actions.is_empty() {
-            self.apply_all(slot, at_hand);
+            self.apply_all(Some(slot), at_hand);
         }
     }
 
-    fn apply_all(&mut self, slot: u32, mut at_hand: Option<InPlace<'_>>) {
+    /// Applies all of it, whether the handler was called for a connection or without one.
+    fn apply_all(&mut self, slot: Option<u32>, mut at_hand: Option<InPlace<'_>>) {
         let mut actions = std::mem::take(&mut self.actions);
         let mut list = std::mem::take(&mut actions.list);
         for action in list.drain(..) {
             if let Action::Echo = action {
-                if let Some(in_place) = &mut at_hand
+                if let (Some(slot), Some(in_place)) = (slot, &mut at_hand)
                     && self.connections.at(slot).phase == Phase::Open
                 {
                     self.echo(in_place);
                 }
                 continue;
             }
-            if let Some(in_place) = &mut at_hand {
+            if let (Some(slot), Some(in_place)) = (slot, &mut at_hand) {
                 // Something else may follow the echoes so far: they keep their place.
                 self.flush_echo(slot, in_place.source, in_place.echo);
             }
-            self.apply_one(Some(slot), action, &actions);
+            self.apply_one(slot, action, &actions);
         }
         actions.list = list;
-        self.take_back(actions);
-    }
-
-    /// Applies what a handler has asked for while it was called without a connection.
-    fn apply_to_core(&mut self) {
-        if self.actions.is_empty() {
-            return;
-        }
-        let mut actions = std::mem::take(&mut self.actions);
-        let mut list = std::mem::take(&mut actions.list);
-        for action in list.drain(..) {
-            self.apply_one(None, action, &actions);
-        }
-        actions.list = list;
-        self.take_back(actions);
-    }
-
-    fn take_back(&mut self, mut actions: Actions) {
         self.spawned.append(&mut actions.spawned);
         actions.clear();
         self.actions = actions;
@@ -82,7 +65,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             actions: &mut self.actions,
         };
         call(&mut self.handler, &mut context);
-        self.apply_to_core();
+        if !self.actions.is_empty() {
+            self.apply_all(None, None);
+        }
     }
 
     /// Applies an action. Only a [`Context`](crate::Context), which has a connection, has those that need a slot.

@@ -29,6 +29,8 @@ mod inbound;
 pub mod log;
 mod metrics;
 mod policy;
+#[cfg(test)]
+mod random;
 pub mod rate_limit;
 mod reload;
 mod router;

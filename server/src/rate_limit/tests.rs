@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 
 use super::*;
+use crate::random::below;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,20 +13,6 @@ const FIXED: Algorithm = Algorithm::FixedWindow(FixedWindow { messages: 10, leng
 /// How many of so many messages are admitted at a time.
 fn admitted(algorithm: Algorithm, state: &mut State, tries: u32, now: Duration) -> u32 {
     (0..tries).map(|_| u32::from(algorithm.admit(state, now))).sum()
-}
-
-/// Numbers below a bound, from a seed that is printed.
-fn random() -> impl FnMut(u64) -> u64 {
-    let seed = std::env::var("CRORE_TEST_SEED")
-        .map_or_else(|_| RandomState::new().hash_one(0), |seed| seed.parse().expect("a number"));
-    println!("CRORE_TEST_SEED={seed}");
-    let mut state = seed | 1;
-    move |bound| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % bound
-    }
 }
 
 // capability: 60
@@ -96,7 +82,7 @@ fn a_message_counts_in_a_sliding_window_for_fifty_to_sixty_seconds() {
 /// five sixths of one.
 #[test]
 fn a_sliding_window_lies_between_two_exact_ones() {
-    let mut below = random();
+    let mut below = below();
     let (mut refused, mut laxer) = (0, 0);
     for _ in 0..200 {
         let messages = u16::try_from(1 + below(40)).unwrap();

@@ -255,10 +255,9 @@ pub(crate) fn is_deeper(text: &[u8], most: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::{BuildHasher, RandomState};
-
     use super::*;
     use crate::channel::ChannelError;
+    use crate::random::index_below;
 
     const DECODER: Decoder = Decoder { json_depth_max: 8, channel_bytes_max: 16, batch_messages_max: 3 };
 
@@ -375,16 +374,7 @@ mod tests {
     /// Whatever a peer sends, what is handed on is JSON.
     #[test]
     fn damaged_messages_never_get_through() {
-        let seed = std::env::var("CRORE_TEST_SEED")
-            .map_or_else(|_| RandomState::new().hash_one(0), |seed| seed.parse().expect("a number"));
-        println!("CRORE_TEST_SEED={seed}");
-        let mut state = seed | 1;
-        let mut below = |bound: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % bound as u64).unwrap()
-        };
+        let mut below = index_below();
         let whole =
             r#"{"type":"publish","id":"a\u00e9","channel":"c\"x","echo":true,"to":"é","data":{"k":[1,-2.5e3,"\n"]}}"#;
         let pieces = ["{", "}", "[", "]", "\"", "\\", ",", ":", "null", "\\ud800", "\n", "1e", "é", "\"data\":1,"];

@@ -36,6 +36,7 @@ mod reload;
 mod router;
 mod service;
 mod session;
+mod sharded;
 mod signals;
 mod users;
 pub mod wire;

@@ -3,13 +3,12 @@
 //! Shared by the cores, so that it is touched only when a connection opens or closes and when
 //! something is sent to a user; never when something is published.
 
-use std::hash::BuildHasher;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crore_engine::{ConnectionId, CoreId};
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+
+use crate::sharded::{self, Sharded};
 
 /// Bytes of a user's name.
 pub(crate) const USER_BYTES_MAX: usize = 128;
@@ -19,23 +18,16 @@ pub(crate) fn is_user_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= USER_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
-/// Parts of the table of users, each behind its own lock: far more than cores, so that two of them
-/// seldom meet.
-const SHARDS: usize = 256;
-
 /// Connections whose state lies in one block of memory.
 const BLOCK_SLOTS: usize = 4096;
 
 /// Blocks that the slots of one core fill.
 const BLOCKS: usize = (1 << ConnectionId::FIELD_BITS) / BLOCK_SLOTS;
 
-type Shard = HashMap<Box<str>, Vec<ConnectionId>, RandomState>;
-
 /// Everyone with an open connection.
 pub(crate) struct Users {
     open: Box<[OpenSlots]>,
-    named: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    named: Sharded<Box<str>, Vec<ConnectionId>>,
 }
 
 /// The user has as many connections as it may: the number.
@@ -46,11 +38,7 @@ impl Users {
     /// Nobody yet, on so many cores.
     #[must_use]
     pub(crate) fn new(cores: usize) -> Self {
-        Self {
-            open: (0..cores).map(|_| OpenSlots::new()).collect(),
-            named: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::default(),
-        }
+        Self { open: (0..cores).map(|_| OpenSlots::new()).collect(), named: Sharded::new() }
     }
 
     /// A connection has opened; `user` is its name if it has one besides its identifier. It is refused if that user has
@@ -60,7 +48,7 @@ impl Users {
     /// The user has too many. Nothing is changed then.
     pub(crate) fn enter(&self, id: ConnectionId, user: Option<&str>, most: usize) -> Result<(), TooManyConnections> {
         if let Some(user) = user {
-            let mut shard = self.shard(user);
+            let mut shard = self.named.shard(user);
             match shard.get_mut(user) {
                 Some(connections) if connections.len() >= most => {
                     return Err(TooManyConnections(most));
@@ -79,12 +67,12 @@ impl Users {
     pub(crate) fn leave(&self, id: ConnectionId, user: Option<&str>) -> bool {
         self.slots(id.core()).set(id, false);
         let Some(user) = user else { return true };
-        let mut shard = self.shard(user);
+        let mut shard = self.named.shard(user);
         let Some(connections) = shard.get_mut(user) else { return true };
         connections.retain(|connection| *connection != id);
         let has_gone = connections.is_empty();
         if has_gone {
-            shard.remove(user);
+            sharded::remove(&mut shard, user);
         }
         has_gone
     }
@@ -92,7 +80,7 @@ impl Users {
     /// Adds the open connections of a user to a list. A connection's identifier, as text, is a user too:
     /// the one who has this connection.
     pub(crate) fn find(&self, user: &str, connections: &mut Vec<ConnectionId>) {
-        if let Some(named) = self.shard(user).get(user) {
+        if let Some(named) = self.named.shard(user).get(user) {
             connections.extend_from_slice(named);
         }
         if let Some(id) = connection_id(user)
@@ -106,13 +94,6 @@ impl Users {
     /// Whether a connection is open.
     pub(crate) fn is_open(&self, id: ConnectionId) -> bool {
         self.open.get(id.core().index()).is_some_and(|slots| slots.is_open(id))
-    }
-
-    fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
-        #[expect(clippy::cast_possible_truncation, reason = "a hash, and any part of it will do")]
-        let index = self.hasher.hash_one(user) as usize % SHARDS;
-        // Whoever panicked has left a list of connections, which is good at every moment.
-        self.named[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self, core: CoreId) -> &OpenSlots {
@@ -159,6 +140,7 @@ pub(crate) fn connection_id(text: &str) -> Option<ConnectionId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sharded::Shard;
 
     fn find(users: &Users, user: &str) -> Vec<ConnectionId> {
         let mut connections = Vec::new();
@@ -208,6 +190,6 @@ mod tests {
         assert!(users.leave(connections[1], Some("ann")));
         assert!(users.leave(connections[2], Some("ann")), "one that never entered");
         assert!(find(&users, "ann").is_empty());
-        assert!(users.named.iter().all(|shard| shard.lock().unwrap().is_empty()), "nothing is left of her");
+        assert_eq!(users.named.sum(Shard::len), 0, "nothing is left of her");
     }
 }

@@ -28,7 +28,9 @@
 //! # What is checked
 //!
 //! - Each peer hears each stream of messages in order, once each, and whole; who has not been given a reason to
-//!   go is there at the end and has heard all. Where the policy drops messages, as many are missing as are counted.
+//!   go is there at the end and has heard all. Where a policy drops messages, of a topic or of all, as many are missing as
+//!   are counted and announced, and of a topic none is missing that was not announced before. Where messages of one key
+//!   replace each other, those of each key are heard in order. Nothing else is ever dropped for a topic's sake.
 //! - What a peer has said comes to the application in order and once, also what comes just before it leaves.
 //! - Before a close frame comes everything that was sent before it; behind it comes nothing. A close handshake
 //!   ends, and a breach of the protocol is answered by its code.

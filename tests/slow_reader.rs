@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crore_engine::{CloseCause, Limits, OwnedMessage, SlowConsumer};
+use crore_engine::{CloseCause, Limits, Overflow, OwnedMessage, Publication, SlowConsumer};
 use crore_tests::frame::{self, BINARY, CLOSE, PING, PONG, TEXT, masked};
 use crore_tests::{Client, Event, Frame, Server, limits, on_each_kind};
 
@@ -41,6 +41,60 @@ fn publish(server: &Server, reader: &mut Client, numbers: std::ops::Range<u32>) 
         server.handle().publish("news", OwnedMessage::binary(numbered(n))).expect("room for a command");
         assert_eq!(number(&reader.frame()), n, "a subscriber that reads gets everything");
     }
+}
+
+/// The same with a policy for each message.
+fn publish_with(
+    server: &Server,
+    reader: &mut Client,
+    topic: &str,
+    numbers: std::ops::Range<u32>,
+    overflow: impl Fn(u32) -> Overflow,
+) {
+    for n in numbers {
+        let publication = Publication { overflow: overflow(n), ..Publication::default() };
+        let message = OwnedMessage::binary(numbered(n));
+        server.handle().publish_with(topic, message, publication).expect("room for a command");
+        assert_eq!(number(&reader.frame()), n, "a subscriber that reads gets everything");
+    }
+}
+
+/// What a client hears until an answer: numbers, and gaps of the topic `news`.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Number(u32),
+    Gap(u32),
+}
+
+fn heard(client: &mut Client) -> Vec<Heard> {
+    client.say("no more");
+    let mut heard = Vec::new();
+    loop {
+        let frame = client.frame();
+        match (frame.first, std::str::from_utf8(&frame.payload)) {
+            (TEXT, Ok("no more")) => return heard,
+            (TEXT, Ok(text)) => {
+                let dropped = text.strip_prefix("gap news ").expect("a gap").parse().expect("a number");
+                heard.push(Heard::Gap(dropped));
+            }
+            _ => heard.push(Heard::Number(number(&frame))),
+        }
+    }
+}
+
+/// Everything that was published is there or announced, in its place.
+fn assert_all_accounted(heard: &[Heard], count: u32) {
+    let mut next = 0;
+    for one in heard {
+        match one {
+            Heard::Number(number) => {
+                assert_eq!(*number, next, "what is missing before it is announced");
+                next += 1;
+            }
+            Heard::Gap(dropped) => next += dropped,
+        }
+    }
+    assert_eq!(next, count, "also what is missing at the end");
 }
 
 fn reader(server: &Server) -> Client {
@@ -332,5 +386,99 @@ fn a_slow_reader_may_vanish() {
             server.wait_for("it has gone", |stats| stats.connections == 1);
         }
         assert_eq!(reader.ask("still here"), "still here");
+    });
+}
+
+#[test]
+fn what_a_topic_drops_is_announced_in_its_place() {
+    on_each_kind(|setup| {
+        for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+            // A topic's policy counts, whatever holds for the rest.
+            let server = setup.start_with(1, policy(SlowConsumer::Disconnect));
+            let (mut slow, mut reader) = (slow_subscriber(&server), reader(&server));
+            publish_with(&server, &mut reader, "news", 0..MESSAGES, |_| overflow);
+            let before = heard(&mut slow);
+            assert_all_accounted(&before, MESSAGES);
+            let gaps = before.iter().filter(|one| matches!(one, Heard::Gap(_))).count();
+            assert_eq!(gaps, 1, "what is missing in one place is announced once: {overflow:?}");
+            match overflow {
+                Overflow::DropNewest => assert!(matches!(before.last(), Some(Heard::Gap(_)))),
+                _ => assert_eq!(before.last(), Some(&Heard::Number(MESSAGES - 1))),
+            }
+            publish_with(&server, &mut reader, "news", 0..3, |_| overflow);
+            assert_eq!(heard(&mut slow), [Heard::Number(0), Heard::Number(1), Heard::Number(2)], "all is well again");
+            let stats = server.stats();
+            assert_eq!((stats.closed_slow, stats.gaps_announced), (0, 1));
+            assert!(stats.messages_dropped > 0);
+        }
+    });
+}
+
+#[test]
+fn of_each_key_the_newest_arrives() {
+    const KEYS: u32 = 7;
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::Disconnect));
+        let (mut slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish_with(&server, &mut reader, "news", 0..MESSAGES, |n| Overflow::Conflate(u64::from(n % KEYS)));
+        let heard: Vec<u32> = heard(&mut slow)
+            .into_iter()
+            .map(|heard| match heard {
+                Heard::Number(number) => number,
+                Heard::Gap(_) => panic!("what a newer one has replaced is not missing"),
+            })
+            .collect();
+        for key in 0..KEYS {
+            let of_key: Vec<u32> = heard.iter().copied().filter(|number| number % KEYS == key).collect();
+            assert!(of_key.is_sorted_by(|earlier, later| earlier < later), "one key keeps its order");
+            let newest = (0..MESSAGES).rev().find(|number| number % KEYS == key);
+            assert_eq!(of_key.last().copied(), newest, "and ends with what is newest");
+        }
+        let stats = server.stats();
+        assert_eq!((stats.closed_slow, stats.messages_dropped), (0, 0));
+        assert_eq!(stats.messages_conflated, u64::from(MESSAGES) - heard.len() as u64);
+        assert!(stats.messages_conflated > 0);
+    });
+}
+
+#[test]
+fn a_topic_that_drops_costs_nobody_a_reply_and_is_not_read_from_less() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::Disconnect));
+        let (mut slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish_with(&server, &mut reader, "news", 0..MESSAGES, |_| Overflow::DropNewest);
+        // Its outbox is full of what may be dropped: it is heard nevertheless, and answered.
+        for n in 0..20 {
+            slow.say(&format!("say reply {n}"));
+        }
+        slow.say("unsubscribe news");
+        slow.send(masked(PING, b"still there?"));
+        server.wait_for("it has been heard", |stats| stats.topics == 1 && stats.messages_received >= 23);
+        let mut replies = 0;
+        let mut pongs = 0;
+        slow.answers_pings = false;
+        while pongs == 0 {
+            let frame = slow.frame();
+            match frame.first {
+                PONG => pongs += 1,
+                TEXT if frame.payload.starts_with(b"reply ") => {
+                    assert_eq!(frame.payload, format!("reply {replies}").as_bytes());
+                    replies += 1;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((replies, server.stats().closed_slow), (20, 0));
+    });
+}
+
+#[test]
+fn a_topic_may_want_slow_consumers_to_be_disconnected() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(1, policy(SlowConsumer::DropNewest));
+        let (slow, mut reader) = (slow_subscriber(&server), reader(&server));
+        publish_with(&server, &mut reader, "news", 0..MESSAGES, |_| Overflow::Disconnect);
+        server.wait_for("it is given up", |stats| stats.closed_slow == 1);
+        drop(slow);
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::handler::Notice;
+use crate::handler::{Notice, Publication};
 use crate::id::{ConnectionId, CoreId};
 use crate::memory::{CoreMemory, Memory};
 use crate::mesh::Doorbell;
@@ -23,7 +23,7 @@ use crate::topics::Interest;
 /// What one core, or another thread, asks of a core.
 pub(crate) enum Command {
     /// An encoded frame for the subscribers of a topic.
-    Publish { topic: Arc<str>, hash: u64, frame: Bytes, except: Option<ConnectionId> },
+    Publish { topic: Arc<str>, hash: u64, frame: Bytes, publication: Publication },
     /// An encoded frame for every open connection.
     Broadcast { frame: Bytes, except: Option<ConnectionId> },
     /// An encoded frame for one connection.
@@ -130,7 +130,7 @@ impl EngineHandle {
     /// # Errors
     /// A core with subscribers takes no more commands; the others have got the message.
     pub fn publish(&self, topic: &str, message: impl Into<OwnedMessage>) -> Result<(), Overloaded> {
-        self.publish_but(topic, &message.into(), None)
+        self.publish_with(topic, message, Publication::default())
     }
 
     /// Like [`Self::publish`], but not to one of the subscribers.
@@ -143,17 +143,26 @@ impl EngineHandle {
         topic: &str,
         message: impl Into<OwnedMessage>,
     ) -> Result<(), Overloaded> {
-        self.publish_but(topic, &message.into(), Some(except))
+        self.publish_with(topic, message, Publication { except: Some(except), ..Publication::default() })
     }
 
-    fn publish_but(&self, topic: &str, message: &OwnedMessage, except: Option<ConnectionId>) -> Result<(), Overloaded> {
+    /// Like [`Self::publish`], with a say in who gets the message and what becomes of it where subscribers are behind.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_with(
+        &self,
+        topic: &str,
+        message: impl Into<OwnedMessage>,
+        publication: Publication,
+    ) -> Result<(), Overloaded> {
         let hash = self.shared.interest.hash(topic);
         let mut interested = self.shared.interest.cores_interested(hash).peekable();
         if interested.peek().is_none() {
             return Ok(());
         }
-        let (topic, frame) = (Arc::<str>::from(topic), encode(message));
-        let publish = || Command::Publish { topic: Arc::clone(&topic), hash, frame: frame.clone(), except };
+        let (topic, frame) = (Arc::<str>::from(topic), encode(&message.into()));
+        let publish = || Command::Publish { topic: Arc::clone(&topic), hash, frame: frame.clone(), publication };
         self.to_cores(interested, publish)
     }
 

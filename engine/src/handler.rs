@@ -7,6 +7,7 @@
 mod actions;
 mod context;
 mod core_context;
+mod publication;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,8 +17,9 @@ pub use self::actions::{LocalFuture, Notice};
 pub use self::context::Context;
 pub(crate) use self::context::Subscriptions;
 pub use self::core_context::CoreContext;
+pub use self::publication::{Gap, Overflow, Publication};
 use crate::id::ConnectionId;
-use crate::message::{Message, MessageStart, Piece};
+use crate::message::{Message, MessageStart, OwnedMessage, Piece};
 use crate::protocol::http::Request;
 
 /// An application on one core. Each worker has its own, so that `&mut self` needs no lock.
@@ -86,7 +88,16 @@ pub trait Handler: 'static {
         let _ = (context, connection, round_trip);
     }
 
-    /// Everything that waited in the outbox of a slow connection has left.
+    /// Messages were dropped, because the connection reads more slowly than it is sent to. What is returned is sent in
+    /// their place: behind what was published before them, and before what was published after them. It is asked for
+    /// when that place is about to leave, so that many that were dropped there are one gap.
+    fn on_gap(&mut self, connection: &mut Self::Connection, gap: Gap<'_>) -> Option<OwnedMessage> {
+        let _ = (connection, gap);
+        None
+    }
+
+    /// Everything that waited in the outbox of a slow connection has left, but for messages that may be dropped by
+    /// the policy of their topic ([`Overflow`]); or it was read from all the time, and nothing is said.
     fn on_writable(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection) {
         let _ = (context, connection);
     }

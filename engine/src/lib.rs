@@ -42,6 +42,8 @@
 //! | topic | a name that connections subscribe to, and messages are published to |
 //! | cork | what one turn has for one connection, joined into one send |
 //! | outbox | what waits for a connection that is still sending |
+//! | gap | a place in what a connection is sent where messages were dropped |
+//! | to conflate | to let a newer message of the same key take the place of one that waits |
 //! | lane | a bounded queue from one core to another |
 //! | doorbell | an eventfd that wakes a parked core |
 //! | context takeover | a compressed message may refer to earlier ones of its connection |
@@ -92,7 +94,8 @@ pub use capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
 pub use engine::{Engine, Error, HostKind, Running, cpus};
 pub use handle::{Drain, EngineHandle, Overloaded, Untold};
 pub use handler::{
-    Answer, CloseCause, Closed, Context, CoreContext, Delivery, Handler, LocalFuture, Notice, Response, SubscribeError,
+    Answer, CloseCause, Closed, Context, CoreContext, Delivery, Gap, Handler, LocalFuture, Notice, Overflow,
+    Publication, Response, SubscribeError,
 };
 pub use id::{ConnectionId, CoreId};
 pub use limits::{Limits, SlowConsumer};

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::clock::Clock;
 use crate::driver::{BufferId, Driver};
 use crate::handle::{Command, CoreLink, EngineHandle};
-use crate::handler::{Handler, LocalFuture};
+use crate::handler::{Handler, LocalFuture, Publication};
 use crate::id::{ConnectionId, CoreId};
 use crate::limits::{Limits, RECEIVE_BUFFER_BYTES};
 use crate::memory::CoreMemory;
@@ -240,9 +240,9 @@ impl Neighbour {
 
     /// Publishes to the worker's subscribers of a topic, when [`Self::end_turn`] is called. Whether there are
     /// any is not asked for: a core that looked may have seen some that have gone since.
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>, publication: Publication) {
         let hash = self.counts.interest().hash(topic);
-        self.batch.push(Command::Publish { topic: topic.into(), hash, frame: encode(message.into()), except: None });
+        self.batch.push(Command::Publish { topic: topic.into(), hash, frame: encode(message.into()), publication });
     }
 
     /// Sends to every open connection of the worker, when [`Self::end_turn`] is called.

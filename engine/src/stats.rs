@@ -90,6 +90,10 @@ counters! {
     bytes_sent,
     /// Messages dropped at the bound of an outbox.
     messages_dropped,
+    /// Messages replaced by newer ones of the same key while they waited in an outbox.
+    messages_conflated,
+    /// Gaps announced: places where messages were dropped of what a connection is sent.
+    gaps_announced,
     /// Connections closed as slow consumers.
     closed_slow,
     /// Connections closed because they held the most when the core's share of `memory_budget_bytes` was used up.

@@ -73,7 +73,10 @@ impl Run {
         assert!(!room || world.backlog.is_empty(), "connections wait to be accepted");
         if self.all_stay() {
             let missed = oracle.sums.missed + self.outstanding();
-            assert_eq!(stats.messages_dropped, missed, "what is missing is what was dropped, and counted");
+            let (dropped, conflated) = (stats.messages_dropped, stats.messages_conflated);
+            assert_eq!(dropped + conflated, missed, "what is missing is what was dropped or replaced, and counted");
+            assert_eq!(oracle.sums.announced, dropped, "what was dropped is announced");
+            assert!(conflated == 0 || oracle.conflating != 0, "only what is of a key is replaced");
         }
         if plan.room != Room::Scarce {
             assert_eq!(stats.closed_slow, 0, "someone is too slow for what it has caused itself");
@@ -142,7 +145,7 @@ impl Run {
             Phase::Open if peer.ended.is_none() && peer.heard_close.is_none() => {
                 assert!(connection.announced, "peer {number} is open, and the application does not know");
                 assert!(connection.spoken.is_empty(), "peer {number}: {:?} is lost on its way in", connection.spoken);
-                let lost = connection.outstanding();
+                let lost = connection.outstanding_for_certain(world.oracle.lossy);
                 assert!(
                     lost == 0 || world.oracle.drops,
                     "peer {number}: {lost} messages are lost: {:?}",

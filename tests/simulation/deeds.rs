@@ -2,7 +2,7 @@
 
 use crore_engine::protocol::Opcode;
 
-use super::message::{BROADCAST, DIRECT, EMPTY, HEAD_BYTES, Label, Wish, stream, topic_stream};
+use super::message::{BROADCAST, DIRECT, EMPTY, HEAD_BYTES, Label, Wish, gaps_of, stream, topic_stream};
 use super::oracle::Outside;
 use super::peer::{Heard, Kind, Peer, Reading, kind_of, write_breach, write_control, write_message};
 use super::plan::Room;
@@ -304,7 +304,10 @@ impl Run {
             Heard::Message { stream, number } => {
                 let world = &mut *self.world.borrow_mut();
                 world.trace.note("hears", peer, u64::from(number));
-                world.oracle.hears(peer, stream, number);
+                match gaps_of(stream) {
+                    Some(topic) => world.oracle.hears_gap(peer, topic, number),
+                    None => world.oracle.hears(peer, stream, number),
+                }
             }
             Heard::Ping(payload) => {
                 let answers = !self.peers[peer].has_closed && !self.peers[peer].deaf && !self.has_ended(peer);
@@ -329,7 +332,8 @@ impl Run {
         {
             let world = self.world.borrow();
             let connection = &world.oracle.connections[peer];
-            let all = connection.outstanding() == 0 || world.oracle.drops || (world.plan.disconnects() && code == 1013);
+            let certain = connection.outstanding_for_certain(world.oracle.lossy);
+            let all = certain == 0 || world.oracle.drops || (world.plan.disconnects() && code == 1013);
             assert!(all, "peer {peer}: {:?} is not heard before the close frame {code}", connection.expected);
         }
         let (breach, open) = (self.peers[peer].breach, !self.has_ended(peer));

@@ -18,6 +18,10 @@ pub(crate) const EMPTY: u32 = u32::MAX;
 pub(crate) const DIRECT: u8 = 0;
 pub(crate) const BROADCAST: u8 = 1;
 pub(crate) const TOPICS_FROM: u8 = 2;
+pub(crate) const GAPS_FROM: u8 = 8;
+
+/// What stands for the topic of messages that are missing by the connection's own policy.
+pub(crate) const NO_TOPIC: u8 = 7;
 
 /// Streams of one source.
 const CHANNELS: u8 = 16;
@@ -37,6 +41,23 @@ pub(crate) const fn stream(source: usize, channel: u8) -> u8 {
 /// The stream of what one source publishes to a topic.
 pub(crate) const fn topic_stream(source: usize, topic: u8) -> u8 {
     stream(source, TOPICS_FROM + topic)
+}
+
+/// The topic of a stream of what is published.
+pub(crate) const fn topic_of(stream: u8) -> Option<u8> {
+    let channel = stream % CHANNELS;
+    if channel >= TOPICS_FROM && channel < GAPS_FROM { Some(channel - TOPICS_FROM) } else { None }
+}
+
+/// The stream of what announces gaps in a topic. The numbers of its messages say how many are missing.
+pub(crate) const fn gap_stream(topic: u8) -> u8 {
+    stream(0, GAPS_FROM + topic)
+}
+
+/// The topic whose gaps a stream announces.
+pub(crate) const fn gaps_of(stream: u8) -> Option<u8> {
+    let channel = stream % CHANNELS;
+    if channel >= GAPS_FROM { Some(channel - GAPS_FROM) } else { None }
 }
 
 /// The stream of an echo of nothing.

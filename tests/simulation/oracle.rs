@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use crore_engine::{CloseCause, ConnectionId};
 
-use super::message::{BROADCAST, STREAMS, TOPICS_FROM, stream};
+use super::message::{BROADCAST, NO_TOPIC, STREAMS, TOPICS_FROM, stream, topic_of};
+use super::plan::key_of;
 
 /// What a connection is to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,9 @@ pub(crate) struct Connection {
     pub(crate) expected: Vec<VecDeque<u32>>,
     /// Numbers of the messages that it has said and the application has not been given.
     pub(crate) spoken: VecDeque<u32>,
+    /// By topic: messages of which it has heard that they were dropped, and those that it has found missing.
+    gaps: [u64; NO_TOPIC as usize + 1],
+    missing: [u64; NO_TOPIC as usize + 1],
     pub(crate) reasons: Reasons,
     pub(crate) cause: Option<CloseCause>,
 }
@@ -64,6 +68,8 @@ impl Connection {
             topics: 0,
             expected,
             spoken: VecDeque::new(),
+            gaps: Default::default(),
+            missing: Default::default(),
             reasons: Reasons::default(),
             cause: None,
         }
@@ -72,6 +78,12 @@ impl Connection {
     /// Messages that it has been sent and has not heard.
     pub(crate) fn outstanding(&self) -> usize {
         self.expected.iter().map(VecDeque::len).sum()
+    }
+
+    /// The same without what may be missing.
+    pub(crate) fn outstanding_for_certain(&self, lossy: u32) -> usize {
+        let certain = |stream: &usize| topic_of(stream.to_le_bytes()[0]).is_none_or(|topic| lossy & 1 << topic == 0);
+        (0..STREAMS).filter(certain).map(|stream| self.expected[stream].len()).sum()
     }
 }
 
@@ -110,6 +122,7 @@ pub(crate) struct Sums {
     pub(crate) sent: u64,
     pub(crate) heard: u64,
     pub(crate) missed: u64,
+    pub(crate) announced: u64,
     pub(crate) received: u64,
     pub(crate) opened: u64,
 }
@@ -124,6 +137,9 @@ pub(crate) struct Oracle {
     pub(crate) inbox_commands: usize,
     /// Messages may be missing where the policy drops them.
     pub(crate) drops: bool,
+    /// Topics, as bits, whose own policy may drop messages, and those whose messages replace others.
+    pub(crate) lossy: u32,
+    pub(crate) conflating: u32,
     pub(crate) draining: bool,
     numbers: u32,
 }
@@ -273,18 +289,44 @@ impl Oracle {
     /// The peer has heard a message.
     pub(crate) fn hears(&mut self, peer: usize, stream: u8, number: u32) {
         self.sums.heard += 1;
-        let expected = &mut self.connections[peer].expected[usize::from(stream)];
-        let place = expected.iter().position(|other| *other == number);
-        match place {
-            Some(0) => {}
-            Some(missed) if self.drops => self.sums.missed += missed as u64,
-            Some(missed) => panic!(
-                "peer {peer}, stream {stream}: {missed} messages are lost or overtaken: heard {number}, expected {:?}",
-                expected.front()
-            ),
-            None => panic!("peer {peer}, stream {stream}: heard {number}, which it was not sent, or heard before"),
+        let topic = topic_of(stream);
+        let lossy = topic.is_some_and(|topic| self.lossy & 1 << topic != 0);
+        let conflates = topic.is_some_and(|topic| self.conflating & 1 << topic != 0);
+        let connection = &mut self.connections[peer];
+        let expected = &mut connection.expected[usize::from(stream)];
+        let Some(place) = expected.iter().position(|other| *other == number) else {
+            panic!("peer {peer}, stream {stream}: heard {number}, which it was not sent, or heard before")
+        };
+        let older = expected.len();
+        if conflates {
+            // Those of other keys may still come.
+            let later = expected.split_off(place + 1);
+            expected.retain(|other| key_of(*other) != key_of(number));
+            expected.extend(later);
+        } else {
+            expected.drain(..=place);
         }
-        expected.drain(..=place.unwrap_or(0));
+        let missed = (older - expected.len() - 1) as u64;
+        assert!(
+            missed == 0 || self.drops || lossy,
+            "peer {peer}, stream {stream}: {missed} messages are lost or overtaken before {number}"
+        );
+        self.sums.missed += missed;
+        if let Some(topic) = topic.filter(|_| lossy && !conflates) {
+            let topic = usize::from(topic);
+            connection.missing[topic] += missed;
+            let (missing, announced) = (connection.missing[topic], connection.gaps[topic]);
+            assert!(missing <= announced, "peer {peer}, topic {topic}: {missing} are missing, {announced} announced");
+        }
+    }
+
+    /// The peer has heard that messages of a topic, or of none, were dropped.
+    pub(crate) fn hears_gap(&mut self, peer: usize, topic: u8, dropped: u32) {
+        assert!(dropped > 0, "a gap of nothing");
+        assert!(topic == NO_TOPIC || self.lossy & 1 << topic != 0, "topic {topic} loses nothing");
+        assert!(topic != NO_TOPIC || self.drops, "nothing is lost by the connection's own policy");
+        self.sums.announced += u64::from(dropped);
+        self.connections[peer].gaps[usize::from(topic)] += u64::from(dropped);
     }
 
     /// The neighbour has heard a message: batches that were refused are missing.

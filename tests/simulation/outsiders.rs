@@ -46,7 +46,9 @@ impl Run {
                 let name = TOPIC_NAMES[usize::from(topic)];
                 let (number, message) = self.message(topic_stream(0, topic));
                 let interested: Vec<bool> = (0..=2).map(|core| self.worker.is_interested(CoreId(core), name)).collect();
-                let outcome = self.worker.handle().publish(name, OwnedMessage::binary(message));
+                let publication = self.world.borrow().plan.publication(topic, number);
+                let handle = self.worker.handle();
+                let outcome = handle.publish_with(name, OwnedMessage::binary(message), publication);
                 let here = Outside::Publish { stream: topic_stream(0, topic), topic, number };
                 let all = self.given(here, number, &interested);
                 assert_eq!(outcome.is_ok(), all, "inboxes take what they have room for");
@@ -108,7 +110,8 @@ impl Run {
             _ if !says => return,
             1 => {
                 let (number, message) = self.message(topic_stream(source, topic));
-                self.neighbours[index].publish(name, &message);
+                let publication = self.world.borrow().plan.publication(topic, number);
+                self.neighbours[index].publish(name, &message, publication);
                 Outside::Publish { stream: topic_stream(source, topic), topic, number }
             }
             2 => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crore_engine::limits::RECEIVE_BUFFER_BYTES;
-use crore_engine::{Compression, Limits, SlowConsumer};
+use crore_engine::{Compression, Limits, Overflow, Publication, SlowConsumer};
 use fastrand::Rng;
 
 use super::message::MESSAGE_BYTES_MAX;
@@ -92,6 +92,8 @@ pub(crate) struct Plan {
     pub(crate) lane_entries: usize,
     pub(crate) backlog_entries_max: usize,
     pub(crate) topics: u8,
+    /// What happens to messages of each topic where they have to wait.
+    pub(crate) overflows: [Overflow; 6],
     pub(crate) pace: Pace,
     pub(crate) faults: Faults,
     pub(crate) losses: Losses,
@@ -179,6 +181,7 @@ impl Plan {
             lane_entries: scaled(rng, 1, 8),
             backlog_entries_max: rng.usize(..4),
             topics: rng.u8(1..=6),
+            overflows: sometimes(rng, |rng| std::array::from_fn(|_| overflow(rng))),
             pace,
             faults,
             losses: if everyone_stays { Losses::default() } else { losses },
@@ -212,6 +215,38 @@ impl Plan {
     pub(crate) fn disconnects(&self) -> bool {
         self.room == Room::Scarce && self.limits.slow_consumer == SlowConsumer::Disconnect
     }
+
+    /// How a message with this number is published to a topic.
+    pub(crate) fn publication(&self, topic: u8, number: u32) -> Publication {
+        let overflow = match self.overflows[usize::from(topic)] {
+            Overflow::Conflate(_) => Overflow::Conflate(key_of(number)),
+            overflow => overflow,
+        };
+        Publication { overflow, ..Publication::default() }
+    }
+
+    /// Whether messages of a topic may be missing.
+    pub(crate) fn is_lossy(&self, topic: u8) -> bool {
+        match self.overflows[usize::from(topic)] {
+            Overflow::Limits | Overflow::Disconnect => false,
+            Overflow::DropNewest | Overflow::DropOldest => self.room == Room::Scarce,
+            Overflow::Conflate(_) => true,
+        }
+    }
+
+    /// Whether messages of a topic take the places of older ones.
+    pub(crate) fn conflates(&self, topic: u8) -> bool {
+        matches!(self.overflows[usize::from(topic)], Overflow::Conflate(_))
+    }
+}
+
+/// The key of a message that is conflated.
+pub(crate) fn key_of(number: u32) -> u64 {
+    u64::from(number % 3)
+}
+
+fn overflow(rng: &mut Rng) -> Overflow {
+    [Overflow::Limits, Overflow::DropNewest, Overflow::DropOldest, Overflow::Conflate(0)][rng.usize(..4)]
 }
 
 fn compression(rng: &mut Rng) -> Option<Compression> {

@@ -50,7 +50,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(mut rng: Rng, plan: Plan, trace: Trace) -> Self {
-        let oracle = Oracle::new(plan.cores - 1, plan.inbox_commands, plan.drops());
+        let topics = |are: fn(&Plan, u8) -> bool| {
+            (0..6).filter(|topic| are(&plan, *topic)).fold(0, |all, topic| all | 1 << topic)
+        };
+        let mut oracle = Oracle::new(plan.cores - 1, plan.inbox_commands, plan.drops());
+        oracle.lossy = topics(Plan::is_lossy);
+        oracle.conflating = topics(Plan::conflates);
         Self {
             rng: rng.fork(),
             faults: plan.faults,

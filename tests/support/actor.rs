@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crore_engine::{
-    Answer, CloseCause, Closed, ConnectionId, Context, Handler, Message, MessageKind, Request, Response,
+    Answer, CloseCause, Closed, ConnectionId, Context, Gap, Handler, Message, MessageKind, OwnedMessage, Request,
+    Response,
 };
 
 use crate::server::Reports;
@@ -21,6 +22,8 @@ pub enum Event {
     Pong(Duration),
     /// `on_writable`.
     Writable,
+    /// `on_gap`, with the topic and how many messages were dropped.
+    Gap(Option<String>, u32),
     /// `on_close`.
     Closed {
         /// The connection that has ended.
@@ -136,6 +139,12 @@ impl Handler for Actor {
 
     fn on_writable(&mut self, _: &mut Context<'_>, _: &mut ()) {
         self.report(Event::Writable);
+    }
+
+    /// The gaps of topics are announced.
+    fn on_gap(&mut self, _: &mut (), gap: Gap<'_>) -> Option<OwnedMessage> {
+        self.report(Event::Gap(gap.topic.map(str::to_owned), gap.dropped));
+        Some(format!("gap {} {}", gap.topic?, gap.dropped).into())
     }
 
     fn on_close(&mut self, context: &mut Context<'_>, _: &mut (), closed: Closed<'_>) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::publication::Publication;
 use crate::id::{ConnectionId, CoreId};
 use crate::message::{Message, MessageKind};
 use crate::protocol::Opcode;
@@ -47,7 +48,7 @@ pub(crate) enum Action {
     Publish {
         topic: Span,
         frame: Span,
-        except: Option<ConnectionId>,
+        publication: Publication,
     },
     Broadcast {
         frame: Span,

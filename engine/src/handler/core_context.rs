@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::actions::{Action, Actions, Notice};
+use super::publication::Publication;
 use crate::handle::EngineHandle;
 use crate::id::{ConnectionId, CoreId};
 use crate::message::Message;
@@ -72,18 +73,21 @@ impl CoreContext<'_> {
     /// Sends a message to every subscriber of a topic, on all cores. It leaves at the end of the turn, joined with
     /// whatever else the turn publishes there.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
-        self.publish_but(topic, message.into(), None);
+        self.publish_with(topic, message, Publication::default());
     }
 
     /// Like [`Self::publish`], but not to one of the subscribers.
     pub fn publish_to_all_but<'m>(&mut self, except: ConnectionId, topic: &str, message: impl Into<Message<'m>>) {
-        self.publish_but(topic, message.into(), Some(except));
+        self.publish_with(topic, message, Publication { except: Some(except), ..Publication::default() });
     }
 
-    fn publish_but(&mut self, topic: &str, message: Message<'_>, except: Option<ConnectionId>) {
+    /// Like [`Self::publish`], with a say in what becomes of the message at subscribers that are behind. The policy is
+    /// a publication's own: a topic may have several, though its messages keep their order only if none is
+    /// [`Overflow::Conflate`](super::Overflow::Conflate).
+    pub fn publish_with<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>, publication: Publication) {
         let topic = self.actions.keep(topic.as_bytes());
-        let frame = self.actions.encode(message);
-        self.actions.list.push(Action::Publish { topic, frame, except });
+        let frame = self.actions.encode(message.into());
+        self.actions.list.push(Action::Publish { topic, frame, publication });
     }
 
     /// Sends a message to every open connection, on all cores.

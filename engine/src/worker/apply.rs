@@ -9,7 +9,7 @@ use super::connection::Phase;
 use super::inbound::InPlace;
 use crate::driver::{Driver, FrameBytes, SharedBytes};
 use crate::handle::Command;
-use crate::handler::{Action, Actions, CloseCause, CoreContext, Handler};
+use crate::handler::{Action, Actions, CloseCause, CoreContext, Handler, Publication};
 use crate::id::{ConnectionId, CoreId, TopicId};
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -74,8 +74,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn apply_one(&mut self, slot: Option<u32>, action: Action, actions: &Actions) {
         match (action, slot) {
             (Action::Send { to, frame }, _) => self.send_to(to, actions.slice(&frame)),
-            (Action::Publish { topic, frame, except }, _) => {
-                self.publish(text(actions.slice(&topic)), actions.slice(&frame), except);
+            (Action::Publish { topic, frame, publication }, _) => {
+                self.publish(text(actions.slice(&topic)), actions.slice(&frame), publication);
             }
             (Action::Broadcast { frame, except }, _) => self.broadcast(actions.slice(&frame), except),
             (Action::Close { to, code, reason }, _) => {
@@ -138,9 +138,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Does what another core or thread asks for.
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::Publish { topic, hash, frame, except } => {
+            Command::Publish { topic, hash, frame, publication } => {
                 if let Some(topic) = self.topics.find_hashed(&topic, hash) {
-                    self.publish_here(topic, &frame, except);
+                    self.publish_here(topic, &frame, &publication);
                 }
             }
             Command::Broadcast { frame, except } => {
@@ -212,10 +212,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    fn publish(&mut self, name: &str, frame: &[u8], except: Option<ConnectionId>) {
+    fn publish(&mut self, name: &str, frame: &[u8], publication: Publication) {
         let hash = self.interest.hash(name);
         if let Some(topic) = self.topics.find_hashed(name, hash) {
-            self.publish_here(topic, frame, except);
+            self.publish_here(topic, frame, &publication);
         }
         if self.batches.len() == 1 {
             return;
@@ -225,7 +225,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             if core != self.core && core.index() < self.batches.len() {
                 let (topic, frame) =
                     shared.get_or_insert_with(|| (Arc::from(name), Bytes::copy_from_slice(frame))).clone();
-                self.batches[core.index()].push(Command::Publish { topic, hash, frame, except });
+                self.batches[core.index()].push(Command::Publish { topic, hash, frame, publication });
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use super::Worker;
 use super::connection::{NONE, Phase};
-use super::outbox::Corks;
+use super::corks::Corks;
+use super::label::{Labelling, Policy};
 use super::variants::{Variants, frames_in};
 use crate::driver::{Driver, FrameBytes, Outgoing, SharedBytes};
-use crate::handler::Handler;
+use crate::handler::{Handler, Publication};
 use crate::id::{ConnectionId, TopicId};
 use crate::limits::{CORK_BYTES_MAX, LIST_ENTRIES_KEPT_MAX};
 use crate::topics::NO_MARK;
@@ -19,6 +20,10 @@ struct Join {
     /// Connections that do not get a message, which is named by its place among the others: those who
     /// sent it.
     exceptions: Vec<(u32, u32)>,
+    /// What happens to the messages where they have to wait, if the topic has a policy of its own.
+    policy: Option<Policy>,
+    /// Their keys, if they have any.
+    keys: Vec<u64>,
 }
 
 /// The topics that this turn has published to.
@@ -36,19 +41,26 @@ impl Broadcasts {
 
 impl<D: Driver, H: Handler> Worker<D, H> {
     /// Adds an encoded frame to what the turn has for a topic's subscribers on this core.
-    pub(super) fn publish_here(&mut self, topic: TopicId, frame: &[u8], except: Option<ConnectionId>) {
+    pub(super) fn publish_here(&mut self, topic: TopicId, frame: &[u8], publication: &Publication) {
+        let (policy, key) = Policy::of(publication.overflow);
         let mut mark = self.topics.turn_mark(topic);
         if mark == NO_MARK {
             mark = u32::try_from(self.broadcasts.joins.len()).expect("fewer joins than topics");
             self.topics.set_turn_mark(topic, mark);
             let frames = self.corks.buffer();
-            self.broadcasts.joins.push(Join { topic: Some(topic), frames, messages: 0, exceptions: Vec::new() });
-        } else if self.broadcasts.joins[mark as usize].frames.len() + frame.len() > CORK_BYTES_MAX {
-            self.deliver(mark as usize, false);
+            let (topic, exceptions, keys) = (Some(topic), Vec::new(), Vec::new());
+            self.broadcasts.joins.push(Join { topic, frames, messages: 0, exceptions, policy, keys });
+        } else {
+            let join = &self.broadcasts.joins[mark as usize];
+            if join.frames.len() + frame.len() > CORK_BYTES_MAX || join.policy != policy {
+                self.deliver(mark as usize, false);
+            }
         }
         let join = &mut self.broadcasts.joins[mark as usize];
         join.frames.extend_from_slice(frame);
-        if let Some(slot) = except.and_then(|id| self.connections.slot_of(id)) {
+        join.policy = policy;
+        join.keys.extend(key);
+        if let Some(slot) = publication.except.and_then(|id| self.connections.slot_of(id)) {
             join.exceptions.push((slot, join.messages));
         }
         join.messages += 1;
@@ -82,10 +94,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Hands what is joined to every subscriber, and empties the join.
     fn deliver(&mut self, index: usize, only: bool) {
         let Self { broadcasts, topics, connections, corks, driver, deflating, held, stats, .. } = self;
-        let Join { topic, frames, messages, exceptions } = &mut broadcasts.joins[index];
+        let Join { topic, frames, messages, exceptions, policy, keys } = &mut broadcasts.joins[index];
         let Some(topic) = topic.filter(|_| *messages > 0) else { return };
         let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
-        let mut exceptions = std::mem::take(exceptions);
+        let (mut exceptions, keys) = (std::mem::take(exceptions), std::mem::take(keys));
+        let mut labelling =
+            policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys.as_slice()));
         exceptions.sort_unstable();
         for (slot, _) in &exceptions {
             connections.at(*slot).excepted = true;
@@ -100,10 +114,19 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Variants::note_sent(variant, connection, held);
                 let (own, count) = without(frames.as_slice(), excepted, corks);
                 stats.messages_sent += u64::from(count);
-                if count > 0 {
-                    corks.append(slot, connection, &own, count);
+                match &labelling {
+                    _ if count == 0 => corks.recycle(own),
+                    None => {
+                        corks.append(slot, connection, &own, count);
+                        corks.recycle(own);
+                    }
+                    Some(labelling) => {
+                        let keys = others(&keys, excepted);
+                        let own = SharedBytes::new(FrameBytes::Local(own));
+                        corks.append_labelled(slot, connection, &own, count, &mut labelling.with_keys(&keys));
+                        corks.keep_shared(own);
+                    }
                 }
-                corks.recycle(own);
                 continue;
             }
             stats.messages_sent += u64::from(messages);
@@ -112,6 +135,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 connection.sending = true;
                 let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(frames), start: 0 };
                 driver.send(connection.socket, Self::token(slot), outgoing);
+            } else if let Some(labelling) = &mut labelling {
+                corks.append_labelled(slot, connection, frames, messages, labelling);
             } else {
                 corks.append_shared(slot, connection, frames, messages);
             }
@@ -158,4 +183,10 @@ fn without(frames: &[u8], excepted: &[(u32, u32)], corks: &mut Corks) -> (Vec<u8
         }
     }
     (own, left)
+}
+
+/// The keys of joined messages without those of some.
+fn others(keys: &[u64], excepted: &[(u32, u32)]) -> Vec<u64> {
+    let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
+    (0..).zip(keys).filter(|(index, _)| excepted.next_if_eq(index).is_none()).map(|(_, key)| *key).collect()
 }

@@ -12,7 +12,7 @@
 
 use super::Worker;
 use super::connection::Phase;
-use super::outbox::Parcel;
+use super::corks::Parcel;
 use crate::driver::{Driver, Outgoing, Shutdown};
 use crate::handler::{CloseCause, Closed, Handler};
 use crate::protocol::Opcode;
@@ -195,7 +195,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Puts a close frame behind what the turn has for the connection: as a parcel of its own, or it would
     /// share the fate of the messages that it was joined with at the bounds of the outbox.
     fn push_close_frame(&mut self, slot: u32, frame: Vec<u8>) {
-        let parcel = Parcel { outgoing: Outgoing::Owned { bytes: frame, start: 0 }, messages: 0 };
+        let parcel = Parcel::new(Outgoing::Owned { bytes: frame, start: 0 }, 0);
         let connection = self.connections.at(slot);
         self.corks.push(slot, connection, parcel);
     }

@@ -6,19 +6,15 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::{Phase, Watch};
 use super::connections::Connections;
+use super::corks::Cork;
 use super::held::owned_bytes;
-use super::outbox::{Cork, Parcel, Stored};
 use crate::driver::{Completion, Driver, Errno, Outgoing, PeerAddress, Socket, Token};
-use crate::handler::{CloseCause, Handler};
+use crate::handler::Handler;
 use crate::limits::{
     RECEIVE_BUFFER_BYTES, SEND_BUFFER_KEPT_BYTES_MAX, TICK_MS, TURN_COMMANDS_MAX, TURN_COMPLETIONS_MAX,
 };
 use crate::peers::ProxyProtocol;
-use crate::protocol::close::code;
 use crate::protocol::deflate::Decompressed;
-
-/// What a slow consumer is told.
-const TOO_SLOW: &str = "too slow";
 
 /// What a turn has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,29 +269,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.driver.send(connection.socket, Connections::<H::Connection>::token(slot), outgoing);
     }
 
-    /// After a send: the next parcel of the outbox, or whatever waited for the last one.
-    fn send_next(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        if connection.rare().is_some() {
-            if let Some(parcel) = connection.with_rare(&mut self.held, |rare| rare.outbox.next()) {
-                // Something has left only because the peer reads. A pong it may owe for long: the ping
-                // waits behind the rest, and while the connection is paused nothing is heard at all.
-                connection.heard = true;
-                self.send(slot, parcel.outgoing);
-                return;
-            }
-            connection.tidy(&mut self.held);
-        }
-        // Not only with a rare part: it may have gone with the last topic while the last parcel left.
-        if connection.paused {
-            self.resume(slot);
-            if self.connections.at(slot).phase == Phase::Open {
-                self.call(slot, |handler, context, state| handler.on_writable(context, state));
-            }
-        }
-        self.on_all_sent(slot);
-    }
-
     /// Gives memory back to where it came from.
     pub(super) fn discard(&mut self, outgoing: Outgoing) {
         match outgoing {
@@ -330,70 +303,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.feed_starved();
         self.flush_batches();
         self.free_ended();
-    }
-
-    /// Puts a parcel into the outbox of a connection that is still sending, and applies its bounds.
-    pub(super) fn store(&mut self, slot: u32, parcel: Parcel) {
-        let parcel = match parcel {
-            Parcel { outgoing: Outgoing::Owned { bytes, start: 0 }, messages: 0 } => {
-                let connection = self.connections.at(slot);
-                connection.with_rare(&mut self.held, |rare| rare.outbox.store_control(bytes));
-                return;
-            }
-            // A receive buffer must not be pinned by a slow reader.
-            Parcel { outgoing: Outgoing::Received { buffer, start, end }, messages } => {
-                let mut bytes = self.corks.buffer();
-                bytes.extend_from_slice(&self.driver.bytes(&buffer)[start as usize..end as usize]);
-                self.driver.release(buffer);
-                Parcel { outgoing: Outgoing::Owned { bytes, start: 0 }, messages }
-            }
-            parcel => parcel,
-        };
-        let connection = self.connections.at(slot);
-        let stored = connection.with_rare(&mut self.held, |rare| rare.outbox.store(parcel, &self.limits));
-        match stored {
-            Stored::Waiting => {}
-            Stored::Dropped(parcels) => {
-                for parcel in parcels {
-                    self.stats.messages_dropped += u64::from(parcel.messages);
-                    self.discard(parcel.outgoing);
-                }
-            }
-            Stored::TooSlow(parcel) => {
-                self.stats.messages_dropped += u64::from(parcel.messages);
-                self.discard(parcel.outgoing);
-                self.too_slow.push(slot);
-            }
-        }
-        // Who does not read is not read from: the kernel's window closes on the peer before anything
-        // of its own making overflows here. It is read from again when all has left, not before.
-        let connection = self.connections.at(slot);
-        let half_full = connection.rare().is_some_and(|rare| rare.outbox.is_half_full((0, 0), &self.limits));
-        connection.paused |= half_full && connection.phase == Phase::Open;
-    }
-
-    /// Closes those whose outboxes have overflowed in this turn: when all that it had for them is stored
-    /// or dropped, so that nothing follows what is missing but the close frame, in the next turn.
-    fn close_slow(&mut self) {
-        let mut too_slow = std::mem::take(&mut self.too_slow);
-        for slot in too_slow.drain(..) {
-            let connection = self.connections.at(slot);
-            // More than one parcel of the turn may have been too much.
-            if connection.phase == Phase::Ended || connection.cork != super::connection::NONE {
-                continue;
-            }
-            let open = connection.phase == Phase::Open;
-            self.stats.closed_slow += 1;
-            self.drop_outbox(slot);
-            if open {
-                self.begin_close(slot, code::TRY_AGAIN_LATER, TOO_SLOW, CloseCause::SlowConsumer);
-            } else {
-                // It was closed within the turn, and the close frame has been dropped with the rest: it would
-                // have hidden that something is missing before it.
-                self.append_close_frame(slot, code::TRY_AGAIN_LATER, TOO_SLOW);
-            }
-        }
-        self.too_slow = too_slow;
     }
 
     fn take_commands(&mut self) {

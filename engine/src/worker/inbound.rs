@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::BytesMut;
 
 use super::connection::{NONE, Phase, Watch, subscriptions};
-use super::outbox::Parcel;
+use super::corks::Parcel;
 use super::{Worker, context};
 use crate::driver::{BufferId, Driver, Outgoing};
 use crate::handler::{CloseCause, Context, CoreContext, Delivery, Handler};
@@ -275,7 +275,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Source::Buffer(buffer) if direct => {
                 self.stats.messages_sent += u64::from(echo.messages);
                 let outgoing = Outgoing::Received { buffer, start: echo.start as u32, end: echo.end as u32 };
-                self.corks.push(slot, connection, Parcel { outgoing, messages: echo.messages });
+                self.corks.push(slot, connection, Parcel::new(outgoing, echo.messages));
             }
             _ => {
                 let mut echo = EchoRegion { start: echo.start, end: echo.end, messages: echo.messages };

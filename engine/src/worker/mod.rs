@@ -7,7 +7,11 @@
 //!   apply        the actions of a handler, the commands of other cores and threads
 //!   broadcast    what a turn publishes to a topic, joined, one send for each subscriber
 //!   variants     what is sent compressed: once for all receivers with the same window
-//!   outbox       what a turn has for a connection, joined; what waits for a slow one
+//!   corks        what a turn has for a connection, joined
+//!   outbox       what waits for a slow one, within bounds
+//!   slow         what is stored and follows, and the end of who is too slow
+//!   label        the policies of topics for what has to wait
+//!   lossy        what may be dropped of an outbox, and what is missing
 //!   pause        input of a connection that does not read what it causes
 //!   starved      input that has to wait for a receive buffer
 //!   heartbeat    deadlines: handshake, ping, pong, close
@@ -28,18 +32,22 @@ mod budget;
 mod census;
 mod connection;
 mod connections;
+mod corks;
 mod drain;
 mod ending;
 mod event_loop;
 mod heartbeat;
 mod held;
 mod inbound;
+mod label;
 mod leaving;
+mod lossy;
 mod memory;
 mod outbox;
 mod pace;
 mod pause;
 mod proxied;
+mod slow;
 mod starved;
 mod timers;
 mod upgrade;
@@ -54,12 +62,12 @@ use self::broadcast::Broadcasts;
 use self::budget::Budget;
 use self::connection::subscriptions;
 use self::connections::Connections;
+use self::corks::Corks;
 use self::drain::Draining;
 use self::heartbeat::CancelBudget;
 use self::held::Held;
 use self::leaving::Leaving;
 use self::memory::Trims;
-use self::outbox::Corks;
 use self::pace::Pace;
 use self::starved::Starved;
 use self::timers::{Expired, Timers};

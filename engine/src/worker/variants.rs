@@ -1,8 +1,8 @@
 //! What a broadcast is sent as: once as it is, and once compressed for each size of window.
 
 use super::connection::Connection;
+use super::corks::Corks;
 use super::held::Held;
-use super::outbox::Corks;
 use crate::driver::{FrameBytes, SharedBytes};
 use crate::protocol::Role;
 use crate::protocol::deflate::{Compression, Deflater, Direction, WINDOW_BITS_MAX, WINDOW_BITS_MIN, Window};

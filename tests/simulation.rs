@@ -31,7 +31,8 @@
 //!   go is there at the end and has heard all. Where a policy drops messages, of a topic or of all, as many are missing as
 //!   are counted and announced, and of a topic none is missing that was not announced before. Where messages of one key
 //!   replace each other, those of each key are heard in order. Nothing else is ever dropped for a topic's sake.
-//! - What a peer has said comes to the application in order and once, also what comes just before it leaves.
+//! - What a peer has said comes to the application in order and once, also what comes just before it leaves; and not while
+//!   the application does not want to hear it.
 //! - Before a close frame comes everything that was sent before it; behind it comes nothing. A close handshake
 //!   ends, and a breach of the protocol is answered by its code.
 //! - Nobody is cut who answers; every connection ends for a reason that there was, and that is announced once.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crore_engine::{
     Answer, CloseCause, Closed, ConnectionId, Context, CoreId, Delivery, Gap, Handler, Message, MessageKind,
-    MessageStart, OwnedMessage, Piece, Publication, Request, Response, SubscribeError,
+    MessageStart, Notice, Overflow, OwnedMessage, Piece, Publication, Request, Response, SubscribeError,
 };
 
 use super::message::{
@@ -57,6 +57,13 @@ impl Application {
         world.oracle.send(peer, label.stream, number);
     }
 
+    fn resume(&self, context: &mut Context<'_>, peer: usize) {
+        let world = &mut *self.world.borrow_mut();
+        world.trace.note("resumes", peer, 0);
+        world.oracle.connections[peer].paused = false;
+        context.resume();
+    }
+
     fn subscribe(&self, context: &mut Context<'_>, peer: usize, topic: u8) {
         let name = TOPIC_NAMES[usize::from(topic)];
         let outcome = context.subscribe(name);
@@ -100,6 +107,16 @@ impl Application {
         let oracle_of = |world: &mut World| world.oracle.send(peer, label.stream, number);
         match wish {
             Wish::Ignore => {}
+            Wish::Pause => {
+                context.pause();
+                self.world.borrow_mut().oracle.connections[peer].paused = true;
+                if argument % 2 == 0 {
+                    let id = context.id();
+                    context.tell(id, Box::new(()));
+                } else {
+                    context.wake_after(Duration::from_millis(1));
+                }
+            }
             Wish::Echo => {
                 context.send(message);
                 oracle_of(&mut self.world.borrow_mut());
@@ -349,13 +366,22 @@ impl Handler for Application {
     fn on_writable(&mut self, context: &mut Context<'_>, guest: &mut Guest) {
         let peer = guest.peer();
         self.world.borrow_mut().trace.note("on_writable", peer, context.outbox_bytes() as u64);
-        let (lossy, drops) = (self.world.borrow().oracle.lossy != 0, self.world.borrow().oracle.drops);
+        let lossy = self.world.borrow().plan.overflows.iter().any(|overflow| *overflow != Overflow::Limits);
+        let drops = self.world.borrow().oracle.drops;
         assert!(context.outbox_bytes() == 0 || lossy || drops, "all has left that may not be missing");
         // Whoever says more each time never comes to an end.
         let more = self.world.borrow_mut().chance(100);
         if more && self.world.borrow().plan.room != Room::OwnEchoes {
             self.say(context, peer, HEAD_BYTES);
         }
+    }
+
+    fn on_told(&mut self, context: &mut Context<'_>, guest: &mut Guest, _: Notice) {
+        self.resume(context, guest.peer());
+    }
+
+    fn on_wake(&mut self, context: &mut Context<'_>, guest: &mut Guest) {
+        self.resume(context, guest.peer());
     }
 
     fn on_gap(&mut self, guest: &mut Guest, gap: Gap<'_>) -> Option<OwnedMessage> {

@@ -119,7 +119,7 @@ impl Run {
     fn wish(&self, _: usize) -> Wish {
         let world = &mut *self.world.borrow_mut();
         let sent_away = world.plan.losses.sent_away > world.rng.u32(..1024);
-        match world.rng.u8(..32) {
+        match world.rng.u8(..33) {
             _ if world.plan.room == Room::OwnEchoes => Wish::Echo,
             0..10 => Wish::Echo,
             10 => Wish::EchoTwice,
@@ -135,6 +135,7 @@ impl Run {
             27 => Wish::BroadcastToOthers,
             28 => Wish::Burst,
             29 => Wish::Spawn,
+            32 => Wish::Pause,
             30 if sent_away => Wish::Close,
             31 if sent_away => Wish::Terminate,
             _ => Wish::Ignore,

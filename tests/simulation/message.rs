@@ -120,10 +120,12 @@ pub(crate) enum Wish {
     Spawn,
     /// Nothing.
     Ignore,
+    /// Read no more for a while.
+    Pause,
 }
 
 /// All wishes, by their numbers.
-pub(crate) const WISHES: [Wish; 17] = [
+pub(crate) const WISHES: [Wish; 18] = [
     Wish::Echo,
     Wish::EchoTwice,
     Wish::Publish,
@@ -141,6 +143,7 @@ pub(crate) const WISHES: [Wish; 17] = [
     Wish::Terminate,
     Wish::Spawn,
     Wish::Ignore,
+    Wish::Pause,
 ];
 
 /// What the first bytes of a message say.

@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     pub(crate) announced: bool,
     pub(crate) topics: u32,
+    /// It is not to be read from.
+    pub(crate) paused: bool,
     /// By stream: the numbers of the messages that it has been sent and has not heard.
     pub(crate) expected: Vec<VecDeque<u32>>,
     /// Numbers of the messages that it has said and the application has not been given.
@@ -66,6 +68,7 @@ impl Connection {
             phase: Phase::Unknown,
             announced: false,
             topics: 0,
+            paused: false,
             expected,
             spoken: VecDeque::new(),
             gaps: Default::default(),
@@ -175,7 +178,10 @@ impl Oracle {
     /// The application is given a message.
     pub(crate) fn given(&mut self, peer: usize, number: u32) {
         self.sums.received += 1;
-        let next = self.connections[peer].spoken.pop_front();
+        let connection = &mut self.connections[peer];
+        // What has come of a stream that breaks is given at once.
+        assert!(!connection.paused || connection.reasons.lost, "peer {peer} is not to be read from");
+        let next = connection.spoken.pop_front();
         assert_eq!(
             Some(number),
             next,

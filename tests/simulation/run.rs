@@ -165,12 +165,14 @@ impl Run {
         }
         for tick in 0..TICKS_MAX {
             self.move_all();
-            if tick >= TICKS && !self.world.borrow().will_accept() {
+            // What the application does not want to read it wants again after a tick or two.
+            let paused = self.worker.census().paused > 0;
+            if tick >= TICKS && !paused && !self.world.borrow().will_accept() {
                 return;
             }
             self.pass(Duration::from_millis(TICK_MS));
         }
-        panic!("nothing is accepted, although there is room");
+        panic!("nothing is accepted, although there is room, or somebody is paused for ever");
     }
 
     /// Lets everything move that can, without any time passing.

@@ -81,6 +81,10 @@ pub(crate) enum Action {
     WakeCore {
         after: Duration,
     },
+    /// The connection at hand is not to be read from.
+    Pause,
+    /// It is to be read from again.
+    Resume,
     RaiseInterest {
         topic: Span,
     },

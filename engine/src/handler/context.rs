@@ -168,6 +168,23 @@ impl Context<'_> {
         self.actions.closed.contains(&self.id)
     }
 
+    /// Stops reading from the connection until [`Self::resume`]: while it waits for a backend, for example. Nothing is
+    /// dropped; what the kernel had received before it heard of this is kept, a receive buffer or a few, and the peer's
+    /// window closes. Pings of the peer are answered when they are read, so a pause is to be shorter than the
+    /// patience of peers. Meanwhile the connection is sent to as before, and pinged, but not cut for want of an answer.
+    ///
+    /// It ends by itself with whatever ends the connection, so that a close handshake or a drain never waits for it. Only
+    /// where the stream has broken is the handler given what has come, all of it at once.
+    pub fn pause(&mut self) {
+        self.actions.list.push(Action::Pause);
+    }
+
+    /// Reads on, from where [`Self::pause`] has stopped; unless the outbox is behind, which is waited for first. To
+    /// resume what is not paused has no effect.
+    pub fn resume(&mut self) {
+        self.actions.list.push(Action::Resume);
+    }
+
     /// Asks for a call of [`Handler::on_wake`](super::Handler::on_wake) after so much time, rounded up to
     /// [`TICK_MS`](crate::limits::TICK_MS). A connection has one such time at most: the earliest that was asked for
     /// and has not come. It costs 12 bytes for each connection of the core, from the first one that asks.

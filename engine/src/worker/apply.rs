@@ -106,11 +106,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             // An echo has been done by now, or its connection is not open any more.
             (Action::Echo, _) => {}
+            (Action::Pause, Some(slot)) => self.stop_input(slot),
+            (Action::Resume, Some(slot)) => self.restart_input(slot),
             (
                 Action::Subscribe { .. }
                 | Action::Unsubscribe { .. }
                 | Action::HearBroadcasts { .. }
-                | Action::Wake { .. },
+                | Action::Wake { .. }
+                | Action::Pause
+                | Action::Resume,
                 None,
             ) => {
                 debug_assert!(false, "asked for without a connection");

@@ -62,7 +62,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         for slot in self.connections.slots() {
             let connection = self.connections.at(slot);
             census.open += usize::from(connection.phase == Phase::Open);
-            census.paused += usize::from(connection.paused);
+            census.paused += usize::from(connection.is_paused());
             census.with_rare += usize::from(connection.rare().is_some());
             census.input_bytes += connection.rare().map_or(0, |rare| rare.head.len() + rare.input.len());
             census.outbox_bytes += connection.outbox_bytes();

@@ -82,6 +82,8 @@ pub(super) struct Connection<S> {
     pub(super) pinged: bool,
     /// Input is not asked for, and what comes nevertheless is not handled, until the outbox is empty again.
     pub(super) paused: bool,
+    /// The same, until the application wants more.
+    pub(super) stopped: bool,
     /// `on_open` has been called, and `on_close` has not.
     pub(super) announced: bool,
     /// The application wants it to receive what is broadcast.
@@ -189,6 +191,7 @@ impl<S: Default> Connection<S> {
             heard: true,
             pinged: false,
             paused: false,
+            stopped: false,
             announced: false,
             hears_broadcasts: true,
             excepted: false,
@@ -248,6 +251,11 @@ impl<S> Connection<S> {
             self.with_rare(held, |rare| rare.sent = Window::new());
             self.tidy(held);
         }
+    }
+
+    /// Whether input is not asked for, for either reason.
+    pub(super) const fn is_paused(&self) -> bool {
+        self.paused || self.stopped
     }
 
     /// Whether a request in flight refers to the socket.

@@ -218,7 +218,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Reads again if the connection was paused: its end must be seen.
     fn read_on(&mut self, slot: u32) {
-        if self.connections.at(slot).paused {
+        let connection = self.connections.at(slot);
+        if std::mem::take(&mut connection.stopped) || connection.paused {
+            connection.paused = true;
             self.resume(slot);
         }
     }

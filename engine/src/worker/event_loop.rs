@@ -151,7 +151,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // Who has had the last word from both sides needs no watching: a request on the socket would
         // have to be ended by a shutdown.
         let over = matches!(connection.phase, Phase::Ended | Phase::Finishing { linger: false });
-        if connection.watch != Watch::Nothing || connection.paused || over {
+        if connection.watch != Watch::Nothing || connection.is_paused() || over {
             return;
         }
         let token = Connections::<H::Connection>::token(slot);
@@ -202,7 +202,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Some(Errno::AGAIN | Errno::CANCELED) => self.watch(slot),
             Some(Errno::NO_BUFFERS) => self.starve(slot),
             // The end comes again, behind what is held.
-            None if connection.paused => {}
+            None if connection.is_paused() => {}
             // Here, too, and in place of an error that is told only once.
             _ if hot && connection.phase == Phase::Open => self.leave_later(slot),
             None => {

@@ -76,7 +76,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         let connection = self.connections.at(slot);
         let over = matches!(connection.phase, Phase::Ended | Phase::Finishing { linger: false });
-        if over || connection.watch != Watch::Nothing || connection.paused {
+        if over || connection.watch != Watch::Nothing || connection.is_paused() {
             return;
         }
         let hot = connection.messages >= crate::limits::HOT_MESSAGES;
@@ -102,6 +102,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Phase::Closing => false,
                 _ => break,
             };
+            if connection.stopped && !all {
+                if position < length {
+                    self.hold_rest(slot, &mut source, position..length);
+                }
+                break;
+            }
             let bytes = match &mut source {
                 Source::Buffer(buffer) => &mut self.driver.bytes(buffer)[position..length],
                 Source::Head(bytes) => &mut bytes[position..length],

@@ -94,7 +94,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub(super) fn is_leaving(&mut self, slot: u32) -> bool {
         let connection = self.connections.at(slot);
         let waits = matches!(connection.watch, Watch::Nothing | Watch::Starved);
-        connection.phase == Phase::Open && waits && !connection.paused
+        connection.phase == Phase::Open && waits && !connection.is_paused()
     }
 }
 

@@ -7,6 +7,8 @@
 //! end of stream    ──► seen when all that is held has been handled: a peer that has said all may still be reading
 //! ```
 //!
+//! The application may pause a connection, too, and resume it; then nothing is handled until both agree.
+//!
 //! What is held is bounded by what a multishot receive delivers until the next time that the kernel is
 //! entered, and so by the pool of buffers. Compressed input is held as it came: it is decompressed when there is
 //! room for what it causes.
@@ -27,8 +29,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Whether more input would cause output for which there is no room.
     pub(super) fn is_behind(&mut self, slot: u32) -> bool {
         let connection = self.connections.at(slot);
-        if connection.paused || connection.cork == NONE || connection.phase != Phase::Open {
-            return connection.paused;
+        if connection.is_paused() || connection.cork == NONE || connection.phase != Phase::Open {
+            return connection.is_paused();
         }
         let waiting = self.corks.waiting(connection);
         match connection.rare() {
@@ -63,7 +65,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// another second: until the receive has ended, input piles up.
     pub(super) fn end_if_paused(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
-        if connection.paused && connection.watch == Watch::Multishot {
+        if connection.is_paused() && connection.watch == Watch::Multishot {
             connection.watch = Watch::Cancelling;
             // Hot again only after as many messages as the first time.
             connection.messages = 0;
@@ -74,6 +76,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Ends the pause: at once, or after what is held has been handled, still in this turn or in the next.
     pub(super) fn resume(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
+        if connection.stopped {
+            // Not yet: the application has the last word.
+            connection.paused = false;
+            return;
+        }
         // A decoder may have more to say of input that it has read.
         let held = connection.rare().is_some_and(|rare| !rare.input.is_empty());
         if held || !connection.decoder.is_idle() {
@@ -97,8 +104,33 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Handles what is held for a connection whose stream has broken: there is no other time for it.
     pub(super) fn take_last_input(&mut self, slot: u32) {
-        if std::mem::take(&mut self.connections.at(slot).paused) {
+        let connection = self.connections.at(slot);
+        if std::mem::take(&mut connection.stopped) | std::mem::take(&mut connection.paused) {
             self.take_input(slot, true);
+        }
+    }
+
+    /// The application wants no more input for the time being.
+    pub(super) fn stop_input(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.phase == Phase::Open {
+            connection.stopped = true;
+            self.end_if_paused(slot);
+        }
+    }
+
+    /// The application wants input again.
+    pub(super) fn restart_input(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if !std::mem::take(&mut connection.stopped) {
+            return;
+        }
+        // What it would have been heard by has not been read.
+        connection.heard = true;
+        let behind = connection.rare().is_some_and(|rare| rare.outbox.holds_more_than_lossy());
+        if !(connection.paused && behind) {
+            connection.paused = true;
+            self.resume(slot);
         }
     }
 

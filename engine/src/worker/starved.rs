@@ -76,7 +76,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             connection.watch = Watch::Nothing;
             if connection.phase == Phase::Ended {
                 self.ended.push(slot);
-            } else if connection.paused {
+            } else if connection.is_paused() {
                 // It is watched again when it is resumed.
             } else {
                 // Once, whatever it was before: it may have nothing to say any more.

@@ -249,6 +249,7 @@ fn a_close_frame_is_not_dropped_with_the_messages_before_it() {
     });
 }
 
+// capability: 65 66
 #[test]
 fn who_does_not_read_is_not_read_from_and_loses_nothing() {
     on_each_kind(|setup| {
@@ -389,6 +390,7 @@ fn a_slow_reader_may_vanish() {
     });
 }
 
+// capability: 66
 #[test]
 fn what_a_topic_drops_is_announced_in_its_place() {
     on_each_kind(|setup| {
@@ -415,6 +417,7 @@ fn what_a_topic_drops_is_announced_in_its_place() {
     });
 }
 
+// capability: 66
 #[test]
 fn of_each_key_the_newest_arrives() {
     const KEYS: u32 = 7;
@@ -442,6 +445,7 @@ fn of_each_key_the_newest_arrives() {
     });
 }
 
+// capability: 66
 #[test]
 fn a_topic_that_drops_costs_nobody_a_reply_and_is_not_read_from_less() {
     on_each_kind(|setup| {
@@ -473,6 +477,7 @@ fn a_topic_that_drops_costs_nobody_a_reply_and_is_not_read_from_less() {
     });
 }
 
+// capability: 66
 #[test]
 fn a_topic_may_want_slow_consumers_to_be_disconnected() {
     on_each_kind(|setup| {

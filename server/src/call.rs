@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crore_engine::{ConnectionId, Context};
+use crore_engine::{ConnectionId, Context, Publication};
 
 use crate::channel::ChannelName;
 use crate::policy::Policy;
@@ -68,12 +68,11 @@ impl<'a, 'c> Call<'a, 'c> {
     pub fn publish(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool) {
         let envelope = Envelope::start(self.text, kind).channel(channel);
         let sender = self.connection.sender(self.context.id());
-        let text = envelope.from(sender).data(self.message.data()).finish(self.now_ms);
-        if echo {
-            self.context.publish(channel.name(), text);
-        } else {
-            self.context.publish_to_others(channel.name(), text);
-        }
+        let data = self.message.data();
+        let text = envelope.from(sender).data(data).finish(self.now_ms);
+        let except = (!echo).then(|| self.context.id());
+        let overflow = self.policy.channels.overflow(channel.name(), Some(data));
+        self.context.publish_with(channel.name(), text, Publication { except, overflow });
     }
 
     /// Hands the `data` of the message to every open connection, as a message of type `kind`.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crore_engine::clock::unix_ms;
 use crore_engine::{
-    Answer, Closed, ConnectionId, Context, CoreContext, CoreId, EngineHandle, Handler, Message, Notice, Request,
-    Response, Room,
+    Answer, Closed, ConnectionId, Context, CoreContext, CoreId, EngineHandle, Gap, Handler, Message, Notice,
+    OwnedMessage, Request, Response, Room,
 };
 
 use crate::address::{Addresses, Origin};
@@ -345,6 +345,11 @@ impl Handler for Session {
         text.shrink_to(TEXT_KEPT_BYTES_MAX);
     }
 
+    /// The client learns where messages are missing, and of which channel.
+    fn on_gap(&mut self, _: &mut Connection, gap: Gap<'_>) -> Option<OwnedMessage> {
+        Some(Envelope::gap(&mut self.text, gap.topic, gap.dropped).finish(unix_ms()).into())
+    }
+
     /// The control thread asks for what is known of the connection, or it may begin anew.
     fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
         if notice.is::<rate_limit::Reset>() {
@@ -382,6 +387,6 @@ impl Handler for Session {
         {
             limiter.forget_user(user);
         }
-        handlers::leave_all(context, connection, &mut self.text, unix_ms());
+        handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
     }
 }

@@ -146,6 +146,7 @@ fn a_publication_reaches_every_subscriber_and_the_sender_as_agreed() {
     let rule = |pattern: &str, echo| ChannelRule {
         pattern: pattern.parse().unwrap(),
         options: ChannelOptions { echo: Some(echo) },
+        ..ChannelRule::default()
     };
     config.channels = vec![rule("never:*", false), rule("always:*", true)];
     let host = Host::start(Server::new(config));

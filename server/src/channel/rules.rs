@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crore_engine::Overflow;
+
+use super::slow::SlowChannel;
+
 /// What is decided for a channel as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelOptions {
@@ -18,6 +22,8 @@ pub struct ChannelRule {
     pub pattern: Pattern,
     /// What holds for them.
     pub options: ChannelOptions,
+    /// What happens to messages at subscribers that are behind.
+    pub slow: SlowChannel,
 }
 
 /// A name, or a prefix followed by `*`.
@@ -76,19 +82,36 @@ impl Pattern {
 
 /// The rules, in order.
 #[derive(Clone, Debug, Default)]
-pub struct ChannelRules(Vec<ChannelRule>);
+pub struct ChannelRules {
+    rules: Vec<ChannelRule>,
+    /// Whether any of them says what happens to messages at subscribers that are behind.
+    any_slow: bool,
+}
 
 impl ChannelRules {
     /// Takes the rules in the order of their precedence.
     #[must_use]
-    pub const fn new(rules: Vec<ChannelRule>) -> Self {
-        Self(rules)
+    pub fn new(rules: Vec<ChannelRule>) -> Self {
+        let any_slow = rules.iter().any(|rule| rule.slow.policy.is_some());
+        Self { rules, any_slow }
     }
 
     /// The options of a channel: those of the first rule that matches, else the defaults.
     #[must_use]
     pub fn options(&self, name: &str) -> ChannelOptions {
-        self.0.iter().find(|rule| rule.pattern.matches(name)).map_or_else(ChannelOptions::default, |rule| rule.options)
+        self.find(name).map_or_else(ChannelOptions::default, |rule| rule.options)
+    }
+
+    /// What happens to a message of a channel, with this `data` or without any, at subscribers that are behind.
+    pub(crate) fn overflow(&self, name: &str, data: Option<&str>) -> Overflow {
+        if !self.any_slow {
+            return Overflow::Limits;
+        }
+        self.find(name).map_or(Overflow::Limits, |rule| rule.slow.overflow(data))
+    }
+
+    fn find(&self, name: &str) -> Option<&ChannelRule> {
+        self.rules.iter().find(|rule| rule.pattern.matches(name))
     }
 }
 
@@ -97,7 +120,8 @@ mod tests {
     use super::*;
 
     fn rule(pattern: &str, echo: bool) -> ChannelRule {
-        ChannelRule { pattern: pattern.parse().unwrap(), options: ChannelOptions { echo: Some(echo) } }
+        let options = ChannelOptions { echo: Some(echo) };
+        ChannelRule { pattern: pattern.parse().unwrap(), options, ..ChannelRule::default() }
     }
 
     #[test]

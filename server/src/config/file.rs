@@ -101,10 +101,19 @@ impl Source<'_> {
             return None;
         };
         if !table.iter().any(|(key, _)| key.get_ref() == "pattern") {
-            self.wrong(CHANNELS, span, "a rule needs a `pattern`: a channel's name, or a prefix followed by `*`");
+            self.wrong(
+                CHANNELS,
+                span.clone(),
+                "a rule needs a `pattern`: a channel's name, or a prefix followed by `*`",
+            );
         }
         let mut parsed = ChannelRule::default();
+        let errors = self.errors.len();
         self.put_all(table, "", CHANNEL_SETTINGS.iter(), &mut parsed);
+        // What is wrong by itself is told once.
+        if let (Err(error), true) = (parsed.slow.check(), self.errors.len() == errors) {
+            self.wrong(CHANNELS, span, error.to_string());
+        }
         Some(parsed)
     }
 
@@ -142,6 +151,7 @@ impl Source<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::SlowPolicy;
     use crate::config::error::ConfigErrors;
     use crate::config::sample::SHOWN;
 
@@ -226,5 +236,12 @@ mod tests {
         assert!(problem("channels = [1]").contains("[[channels]]"));
         assert!(problem("[[channels]]\npattern = \"a\"\nehco = true").ends_with("the nearest is `echo`"));
         assert!(problem("[[channels]]\npattern = \"a*b\"").contains("only at its end"));
+        let slow = |rest: &str| format!("[[channels]]\npattern = \"a\"\n{rest}");
+        let config = parse(&slow("slow_consumer = \"conflate\"\nconflate_key = \"symbol\"")).unwrap();
+        assert_eq!(config.channels[0].slow.policy, Some(SlowPolicy::Conflate));
+        assert!(problem(&slow("slow_consumer = \"conflate\"")).contains("needs a `conflate_key`"));
+        assert!(problem(&slow("conflate_key = \"symbol\"")).contains("for `slow_consumer = \"conflate\"` alone"));
+        let wrong = problem(&slow("slow_consumer = \"conflat\"\nconflate_key = \"symbol\""));
+        assert!(wrong.ends_with("drop_oldest or conflate, found `conflat`") && wrong.lines().count() == 1, "{wrong}");
     }
 }

@@ -11,6 +11,7 @@ use super::value::{SettingValue, Value, quoted};
 use super::{AuthMode, LogFormat, OnExceed, ProxySetting, RateLimitAlgorithm, RateLimitKey};
 use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
+use crate::channel::SlowPolicy;
 
 /// Says once which word means which variant.
 macro_rules! words {
@@ -89,6 +90,13 @@ words!(AddressHeader:
 words!(ProxySetting:
     "off" => ProxySetting::Off,
     "required" => ProxySetting::Required,
+);
+
+words!(SlowPolicy:
+    "disconnect" => SlowPolicy::Disconnect,
+    "drop_newest" => SlowPolicy::DropNewest,
+    "drop_oldest" => SlowPolicy::DropOldest,
+    "conflate" => SlowPolicy::Conflate,
 );
 
 words!(LogFormat:

@@ -3,10 +3,10 @@
 //! A member is a subscriber that has joined. Plain subscribers see who comes and goes, and are not
 //! announced themselves.
 
-use crore_engine::Context;
+use crore_engine::{Context, Publication};
 
 use crate::call::Call;
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, ChannelRules};
 use crate::session::Connection;
 use crate::wire::{Envelope, Refusal};
 
@@ -39,16 +39,25 @@ pub(super) fn end_membership(call: &mut Call<'_, '_>, channel: &ChannelName<'_>)
 }
 
 /// Tells the others of every room of a connection that has closed.
-pub(crate) fn leave_all(context: &mut Context<'_>, connection: &mut Connection, text: &mut String, now_ms: u64) {
+pub(crate) fn leave_all(
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    channels: &ChannelRules,
+    text: &mut String,
+    now_ms: u64,
+) {
     for room in connection.take_rooms() {
         let sender = connection.sender(context.id());
         let left = Envelope::start(text, "leave").text("channel", &room).from(sender).finish(now_ms);
-        context.publish_to_others(&room, left);
+        let publication = Publication { except: Some(context.id()), overflow: channels.overflow(&room, None) };
+        context.publish_with(&room, left, publication);
     }
 }
 
 fn announce(call: &mut Call<'_, '_>, kind: &str, channel: &ChannelName<'_>) {
     let sender = call.connection.sender(call.context.id());
     let text = Envelope::start(call.text, kind).channel(channel).from(sender).finish(call.now_ms);
-    call.context.publish_to_others(channel.name(), text);
+    let overflow = call.policy.channels.overflow(channel.name(), None);
+    let publication = Publication { except: Some(call.context.id()), overflow };
+    call.context.publish_with(channel.name(), text, publication);
 }

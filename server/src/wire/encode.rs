@@ -41,6 +41,16 @@ impl<'t> Envelope<'t> {
         envelope
     }
 
+    /// Begins the announcement that messages were dropped, of a channel or of all that the client is sent.
+    pub fn gap(text: &'t mut String, channel: Option<&str>, dropped: u32) -> Self {
+        let envelope = Self::start(text, "gap");
+        let envelope = match channel {
+            Some(channel) => envelope.text("channel", channel),
+            None => envelope,
+        };
+        envelope.json("dropped", itoa::Buffer::new().format(dropped))
+    }
+
     /// `id`, as the client wrote it.
     #[must_use]
     pub fn id(self, id: Option<&str>) -> Self {
@@ -208,6 +218,16 @@ mod tests {
             message.data(r#"{"text":"hi"}"#).finish(6),
             r#"{"type":"message","channel":"chat:room1","from":"ann","data":{"text":"hi"},"timestamp":6}"#
         );
+    }
+
+    #[test]
+    fn a_gap_names_its_channel_if_it_has_one() {
+        let mut text = String::new();
+        assert_eq!(
+            Envelope::gap(&mut text, Some("a\"b"), 17).finish(5),
+            r#"{"type":"gap","channel":"a\"b","dropped":17,"timestamp":5}"#
+        );
+        assert_eq!(Envelope::gap(&mut text, None, 1).finish(5), r#"{"type":"gap","dropped":1,"timestamp":5}"#);
     }
 
     #[test]

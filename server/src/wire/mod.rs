@@ -22,6 +22,14 @@
 //! | `pong`, `response`, `error` | nothing | |
 //! | `batch`, `messages` | what each of `messages`, in order, would receive alone | |
 //!
+//! A client that reads more slowly than it is sent to may miss messages, where `slow_consumer` says so, of a channel or
+//! in the section `limits`. In the place of those that were dropped it receives
+//! `{"type":"gap","channel":…,"dropped":n}`, before whatever else is published to that channel; without `channel` if
+//! they were dropped by `limits.slow_consumer`, which means everything. Replies and errors are never dropped for
+//! a channel's sake. In a channel with `slow_consumer = "conflate"` a newer message replaces the one with the same key
+//! that waits, in its place: messages of one key keep their order, those of several may not, and what is replaced is no
+//! gap.
+//!
 //! `send_to_user` is another name of `private`. Every message of the server carries `timestamp`, in
 //! milliseconds since the Unix epoch. `echo`, true or false, on `message`, `publish` or `broadcast`
 //! says whether the sender receives its own message; a channel's option of that name outranks it.

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use crore_engine::Publication;
 use crore_engine::clock::unix_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -54,14 +55,15 @@ pub(super) async fn publish(
     State(api): State<ApiState>,
     Body(Publish { channel, data, exclude }): Body<Publish>,
 ) -> Result<Json<Published>, ApiError> {
-    let channel =
-        ChannelName::parse(channel.get(), api.shared()?.policy().decoder.channel_bytes_max).map_err(Refusal::from)?;
+    let policy = api.shared()?.policy();
+    let channel = ChannelName::parse(channel.get(), policy.decoder.channel_bytes_max).map_err(Refusal::from)?;
     let mut text = String::new();
     let text = Envelope::start(&mut text, "message").channel(&channel).data(data.get()).finish(unix_ms());
-    match exclude.as_deref().map(connection_id) {
-        None => api.engine.publish(channel.name(), text)?,
-        Some(Some(except)) => api.engine.publish_to_all_but(except, channel.name(), text)?,
+    let except = match exclude.as_deref().map(connection_id) {
         Some(None) => return Err(ApiError::Invalid("`exclude` is no identifier of a connection".to_owned())),
-    }
+        except => except.flatten(),
+    };
+    let overflow = policy.channels.overflow(channel.name(), Some(data.get()));
+    api.engine.publish_with(channel.name(), text, Publication { except, overflow })?;
     Ok(Json(Published { published: true }))
 }

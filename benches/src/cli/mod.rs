@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crore_engine::uring::DescriptorSetting;
 use serde::Serialize;
 
+use crate::client::channels::Channels;
 use crate::client::frame::{Shape, opcode};
 use crate::client::payload::Payload;
 use crate::client::{Takeover, Wait};
@@ -103,10 +104,10 @@ pub(crate) struct TrafficOptions {
 }
 
 impl TrafficOptions {
-    /// The messages of this traffic.
-    pub(crate) fn shape(&self) -> Shape {
-        let opcode = if self.text { opcode::TEXT } else { opcode::BINARY };
-        Shape { opcode, payload_bytes: self.size, payload: self.payload }
+    /// The messages of this traffic; those that go through channels are text.
+    pub(crate) fn shape(&self, channels: Option<Channels>) -> Shape {
+        let opcode = if self.text || channels.is_some() { opcode::TEXT } else { opcode::BINARY };
+        Shape { opcode, payload_bytes: self.size, payload: self.payload, channels }
     }
 }
 
@@ -124,6 +125,10 @@ pub(crate) struct EchoOptions {
     /// Messages that a connection has in flight (closed loop)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), conflicts_with = "rate")]
     pub(crate) pipeline: u32,
+    /// Speak the JSON protocol of `crore`: each connection subscribes to a channel of its own and sends to it; --size is
+    /// that of the data in a message
+    #[arg(long, conflicts_with = "payload")]
+    pub(crate) channels: bool,
     /// Open loop: messages per second of all connections together; latency counts from the time at which a message should have left
     #[arg(long, value_parser = rate)]
     pub(crate) rate: Option<f64>,
@@ -163,6 +168,10 @@ pub(crate) struct FanoutOptions {
     /// Who publishes, and whether it receives
     #[arg(long, value_enum, default_value_t)]
     pub(crate) publisher: Publisher,
+    /// Speak the JSON protocol of `crore`: all subscribe to one channel, and the publisher sends to it; --size is that of
+    /// the data in a message
+    #[arg(long, conflicts_with_all = ["payload", "compress"])]
+    pub(crate) channels: bool,
     /// Offer permessage-deflate and have it agreed, without context takeover or with it; what is published is sent as it is
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "none")]
     pub(crate) compress: Option<Takeover>,
@@ -404,6 +413,7 @@ mod tests {
             (&["echo", "--url", "ws://h", "--rate", "5", "--pipeline", "2"], "cannot be used with"),
             (&["vanish", "--url", "ws://h", "--interval", "0s"], "longer than nothing"),
             (&["echo", "--url", "ws://h", "--descriptors", "fixed"], "use `auto`, `regular` or `direct`"),
+            (&["echo", "--url", "ws://h", "--channels", "--payload", "json"], "cannot be used with"),
             (&["compare", "--server-core", "x"], "0,2-3"),
             (&["compare", "--extra", "mine"], "NAME=COMMAND"),
         ] {

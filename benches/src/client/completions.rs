@@ -148,7 +148,7 @@ impl Client {
                         frame::append(&mut frames, first_byte, &compressed.compress(stamp(index)), mask(slot));
                     }
                 }
-                None => self.config.shape.write(&mut frames, count as usize, mask(slot), stamp),
+                None => self.config.shape.write(&mut frames, slot, count as usize, mask(slot), stamp),
             }
             connection.sent = first.wrapping_add(count);
             frames

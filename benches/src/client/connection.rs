@@ -3,6 +3,7 @@
 use crore_engine::driver::Socket;
 
 use super::ProtocolError;
+use super::channels;
 use super::deflate::Takeover;
 use super::frame::{Header, STAMP_BYTES, Shape, Stamp, opcode};
 use super::upgrade;
@@ -221,17 +222,21 @@ impl Connection {
                 }
                 continue;
             }
-            // Of a message of the load its stamp has to be there, of anything else all of it.
-            let expected = header.opcode == shape.opcode && payload_bytes == shape.payload_bytes;
+            // Of a message of the load its stamp has to be there, of anything else all of it. What stands around the data
+            // of a channel's message is the server's affair.
+            let expected =
+                shape.channels.is_none() && header.opcode == shape.opcode && payload_bytes == shape.payload_bytes;
             let needed = if expected { STAMP_BYTES } else { payload_bytes };
-            if needed > UNSOLICITED_BYTES_MAX {
+            let data_bytes = if shape.channels.is_some() { shape.payload_bytes } else { 0 };
+            if needed > UNSOLICITED_BYTES_MAX + data_bytes {
                 return Err(ProtocolError::Unsolicited(header.payload_bytes));
             }
             if payload.len() < needed {
                 return Ok(bytes);
             }
             if expected {
-                let left = self.begin_message(Stamp::decode(payload), shape, payload.len())?;
+                self.begin_message(Stamp::decode(payload))?;
+                let left = payload_bytes - payload.len().min(payload_bytes);
                 bytes = &payload[(payload_bytes - left)..];
                 if left == 0 {
                     self.finish_message(handle);
@@ -239,7 +244,12 @@ impl Connection {
                 self.payload_left = u32::try_from(left).unwrap_or(u32::MAX);
                 continue;
             }
+            let stamp = shape.channels.and_then(|_| channels::stamp(&payload[..needed]));
             match header.opcode {
+                opcode::TEXT if let Some(stamp) = stamp => {
+                    self.begin_message(stamp)?;
+                    self.finish_message(handle);
+                }
                 opcode::TEXT | opcode::BINARY => handle(self, Inbound::Unsolicited(&payload[..needed])),
                 opcode::PING => handle(self, Inbound::Ping(&payload[..needed])),
                 opcode::CLOSE if self.state == State::Open => {
@@ -254,14 +264,14 @@ impl Connection {
         }
     }
 
-    /// Checks that this is the next message; gives back how much of its payload is missing.
-    fn begin_message(&mut self, stamp: Stamp, shape: Shape, there: usize) -> Result<usize, ProtocolError> {
+    /// Checks that this is the next message.
+    fn begin_message(&mut self, stamp: Stamp) -> Result<(), ProtocolError> {
         let expected = self.received & Stamp::SEQUENCE_MASK;
         if stamp.sequence != expected {
             return Err(ProtocolError::Sequence { expected, came: stamp.sequence });
         }
         self.time_ns = stamp.time_ns;
-        Ok(shape.payload_bytes - there.min(shape.payload_bytes))
+        Ok(())
     }
 
     fn finish_message(&mut self, handle: &mut impl FnMut(&mut Self, Inbound<'_>)) {
@@ -282,14 +292,14 @@ mod tests {
     use super::*;
     use crate::client::payload::Payload;
 
-    const SHAPE: Shape = Shape { opcode: opcode::BINARY, payload_bytes: 64, payload: Payload::Filler };
+    const SHAPE: Shape = Shape { opcode: opcode::BINARY, payload_bytes: 64, payload: Payload::Filler, channels: None };
 
     /// What a server would answer to `count` messages of `shape`.
     fn echo(shape: Shape, count: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for sequence in 0..count {
             let mut frame = Vec::new();
-            shape.write(&mut frame, 1, [0; 4], |_| Stamp { sequence, time_ns: u64::from(sequence) * 10 });
+            shape.write(&mut frame, 0, 1, [0; 4], |_| Stamp { sequence, time_ns: u64::from(sequence) * 10 });
             let header = frame.len() - shape.payload_bytes;
             bytes.extend([frame[0], frame[1] & 0x7F]);
             bytes.extend(&frame[2..header - 4]);

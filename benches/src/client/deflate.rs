@@ -118,7 +118,7 @@ mod tests {
     fn messages_survive_and_changed_ones_are_found() {
         for takeover in [Takeover::None, Takeover::Both] {
             for payload_bytes in [12, 100, 4096, 100_000] {
-                let shape = Shape { opcode: opcode::TEXT, payload_bytes, payload: Payload::Json };
+                let shape = Shape { opcode: opcode::TEXT, payload_bytes, payload: Payload::Json, channels: None };
                 let mut compressed = Compressed::new(takeover, shape);
                 for sequence in 0..3 {
                     let stamp = Stamp { sequence, time_ns: 77 };

@@ -4,6 +4,7 @@
 //! answered by the same fault here.
 
 use super::ProtocolError;
+use super::channels::Channels;
 use super::payload::Payload;
 
 /// Bytes of a [`Stamp`] at the start of every payload: the smallest message of a load.
@@ -25,12 +26,12 @@ pub(crate) mod opcode {
 
 /// What every payload begins with: which message this is, and when it left or should have left.
 ///
-/// It is written seven bits to a byte, so that it is valid UTF-8 in a text frame too.
+/// It is written six bits to a byte, so that it is valid UTF-8 in a text frame, and needs no escape in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Number of the message on its connection, 28 bits.
+    /// Number of the message on its connection, 24 bits.
     pub(crate) sequence: u32,
-    /// Nanoseconds of the client's clock, 56 bits; or [`Self::UNSEEN_NS`].
+    /// Nanoseconds of the client's clock, 48 bits; or [`Self::UNSEEN_NS`].
     pub(crate) time_ns: u64,
 }
 
@@ -39,23 +40,23 @@ impl Stamp {
     pub(crate) const UNSEEN_NS: u64 = u64::MAX;
 
     /// Sequence numbers run up to this and start again.
-    pub(crate) const SEQUENCE_MASK: u32 = (1 << 28) - 1;
+    pub(crate) const SEQUENCE_MASK: u32 = (1 << 24) - 1;
 
-    #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time are what is wanted")]
+    #[expect(clippy::cast_possible_truncation, reason = "six bits at a time are what is wanted")]
     pub(crate) fn encode(self) -> [u8; STAMP_BYTES] {
         std::array::from_fn(|at| {
-            if at < 4 {
-                (self.sequence >> (7 * at)) as u8 & 0x7F
-            } else {
-                (self.time_ns >> (7 * (at - 4))) as u8 & 0x7F
-            }
+            let six = if at < 4 { (self.sequence >> (6 * at)) as u8 } else { (self.time_ns >> (6 * (at - 4))) as u8 };
+            // Printable, and neither the quotation mark nor the backslash.
+            let letter = b'#' + (six & 0x3F);
+            letter + u8::from(letter >= b'\\')
         })
     }
 
     /// Reads the first [`STAMP_BYTES`] of a payload. Foreign bytes give a stamp that no one waits for.
     pub(crate) fn decode(payload: &[u8]) -> Self {
         let (sequence, time) = payload[..STAMP_BYTES].split_at(4);
-        let join = |value: u64, byte: &u8| value << 7 | u64::from(byte & 0x7F);
+        let six = |byte: u8| byte.wrapping_sub(b'#' + u8::from(byte > b'\\')) & 0x3F;
+        let join = |value: u64, byte: &u8| value << 6 | u64::from(six(*byte));
         let sequence = u32::try_from(sequence.iter().rev().fold(0, join)).unwrap_or(0);
         Self { sequence, time_ns: time.iter().rev().fold(0, join) }
     }
@@ -66,10 +67,12 @@ impl Stamp {
 pub(crate) struct Shape {
     /// `opcode::TEXT` or `opcode::BINARY`.
     pub(crate) opcode: u8,
-    /// Bytes of the payload, at least [`STAMP_BYTES`].
+    /// Bytes of the payload, or of its data where it goes through channels; at least [`STAMP_BYTES`].
     pub(crate) payload_bytes: usize,
     /// What the payload is.
     pub(crate) payload: Payload,
+    /// Whether messages go through channels, as text in the JSON protocol of `crore`.
+    pub(crate) channels: Option<Channels>,
 }
 
 impl Shape {
@@ -78,38 +81,43 @@ impl Shape {
         self.payload.bytes(self.payload_bytes.saturating_sub(STAMP_BYTES))
     }
 
-    /// Makes `frames` hold exactly `count` frames masked with `mask`, and stamps the first of them with what
-    /// `stamp` gives for it, and so on. Frames that are there already are kept: only stamps are written.
+    /// Makes `frames` hold exactly `count` frames of connection `slot`, masked with `mask`, and stamps the first of them
+    /// with what `stamp` gives for it, and so on. Frames that are there already are kept: only stamps are written.
     pub(crate) fn write(
         self,
         frames: &mut Vec<u8>,
+        slot: u32,
         count: usize,
         mask: [u8; 4],
         mut stamp: impl FnMut(usize) -> Stamp,
     ) {
-        let header_bytes = self.header_bytes();
-        let frame_bytes = header_bytes + self.payload_bytes;
+        let (before, behind) = self.channels.map_or((0, 0), Channels::around_bytes);
+        let payload_bytes = before + self.payload_bytes + behind;
+        let header_bytes = header_bytes(payload_bytes);
+        let frame_bytes = header_bytes + payload_bytes;
         frames.truncate(count * frame_bytes);
         if frames.len() < count * frame_bytes {
-            let payload = [&[0; STAMP_BYTES][..], &self.body()].concat();
+            let data = [&[0; STAMP_BYTES][..], &self.body()].concat();
+            let payload = self.channels.map_or(data.clone(), |channels| channels.message(slot, &data));
             while frames.len() < count * frame_bytes {
                 append(frames, FIN | self.opcode, &payload, mask);
             }
         }
         for (index, frame) in frames.chunks_exact_mut(frame_bytes).enumerate() {
             let bytes = stamp(index).encode();
-            for (at, (target, byte)) in frame[header_bytes..].iter_mut().zip(bytes).enumerate() {
-                *target = byte ^ mask[at % 4];
+            for (at, (target, byte)) in frame[header_bytes + before..].iter_mut().zip(bytes).enumerate() {
+                *target = byte ^ mask[(before + at) % 4];
             }
         }
     }
+}
 
-    fn header_bytes(self) -> usize {
-        match self.payload_bytes {
-            0..126 => 6,
-            126..65_536 => 8,
-            _ => 14,
-        }
+/// Bytes of the header of a masked frame.
+const fn header_bytes(payload_bytes: usize) -> usize {
+    match payload_bytes {
+        0..126 => 6,
+        126..65_536 => 8,
+        _ => 14,
     }
 }
 
@@ -199,6 +207,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::channels;
 
     fn unmasked(frame: &[u8], header_bytes: usize) -> Vec<u8> {
         let mask = &frame[header_bytes - 4..header_bytes];
@@ -211,10 +220,10 @@ mod tests {
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..1000 {
-            let stamp = Stamp { sequence: random.u32(..) & Stamp::SEQUENCE_MASK, time_ns: random.u64(..) >> 8 };
+            let stamp = Stamp { sequence: random.u32(..) & Stamp::SEQUENCE_MASK, time_ns: random.u64(..) >> 16 };
             let bytes = stamp.encode();
             assert_eq!(Stamp::decode(&bytes), stamp);
-            assert!(bytes.is_ascii());
+            assert!(bytes.iter().all(|byte| (b' '..0x7F).contains(byte) && !b"\"\\".contains(byte)), "{bytes:?}");
         }
     }
 
@@ -222,10 +231,10 @@ mod tests {
     fn frames_have_the_shortest_header_and_a_stamp_each() {
         let mask = [1, 0x82, 3, 0x44];
         for (size, header_bytes) in [(12, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)] {
-            let shape = Shape { opcode: opcode::TEXT, payload_bytes: size, payload: Payload::Filler };
+            let shape = Shape { opcode: opcode::TEXT, payload_bytes: size, payload: Payload::Filler, channels: None };
             let mut frames = Vec::new();
             let stamp = |index: usize| Stamp { sequence: u32::try_from(index).expect("small"), time_ns: 7 };
-            shape.write(&mut frames, 3, mask, stamp);
+            shape.write(&mut frames, 0, 3, mask, stamp);
             assert_eq!(frames.len(), 3 * (header_bytes + size));
             for (index, frame) in frames.chunks(header_bytes + size).enumerate() {
                 assert_eq!(frame[0], 0x81);
@@ -233,9 +242,25 @@ mod tests {
                 assert_eq!(Stamp::decode(&payload), stamp(index));
                 assert!(payload[STAMP_BYTES..].iter().all(|byte| *byte == b'x'));
             }
-            shape.write(&mut frames, 1, mask, |_| Stamp { sequence: 9, time_ns: 1 });
+            shape.write(&mut frames, 0, 1, mask, |_| Stamp { sequence: 9, time_ns: 1 });
             assert_eq!(frames.len(), header_bytes + size);
             assert_eq!(Stamp::decode(&unmasked(&frames, header_bytes)).sequence, 9);
+        }
+    }
+
+    #[test]
+    fn messages_to_channels_are_stamped_in_their_data() {
+        let mask = [1, 0x82, 3, 0x44];
+        for (channels, size) in [(Channels::Own, 12), (Channels::Common, 64), (Channels::Own, 70_000)] {
+            let channels = Some(channels);
+            let shape = Shape { opcode: opcode::TEXT, payload_bytes: size, payload: Payload::Filler, channels };
+            let mut frames = Vec::new();
+            for sequence in [5, 6] {
+                shape.write(&mut frames, 7, 1, mask, |_| Stamp { sequence, time_ns: 1 });
+                let header = header_bytes(frames.len() - 14);
+                let payload = unmasked(&frames, header);
+                assert_eq!(channels::stamp(&payload), Some(Stamp { sequence, time_ns: 1 }));
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! same client, in the same modes, and how busy it was stands in every report.
 
 mod address;
+pub(crate) mod channels;
 mod completions;
 mod connection;
 mod deflate;

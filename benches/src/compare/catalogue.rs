@@ -33,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) name: String,
     /// Its command, with `{port}`, `{mode}`, `{core}` and `{cores}` still in it.
     pub(crate) command: String,
+    /// Whether messages go through channels, in the JSON protocol of `crore`.
+    pub(crate) channels: bool,
 }
 
 /// A server that is not in the catalogue, or not built.
@@ -77,18 +79,28 @@ struct Row {
     needs: &'static str,
     command: &'static str,
     build: &'static str,
+    channels: bool,
 }
 
 const BUILD_CRORE: &str = "cargo build --release --package crore-engine --examples";
+const BUILD_CRORE_SERVER: &str = "cargo build --release --package crore-server";
 const BUILD_RIVALS: &str = "benches/rivals/build";
 
 /// The first is the base of a comparison unless another is chosen.
-const CATALOGUE: [Row; 8] = [
+const CATALOGUE: [Row; 9] = [
     Row {
         name: "crore",
         needs: "{target}/release/examples/{mode}",
         command: "{target}/release/examples/{mode} 127.0.0.1:{port} --cores {cores}",
         build: BUILD_CRORE,
+        channels: false,
+    },
+    Row {
+        name: "crore-server",
+        needs: "{target}/release/crore",
+        command: "{target}/release/crore --listen 127.0.0.1:{port} --cores {cores}",
+        build: BUILD_CRORE_SERVER,
+        channels: true,
     },
     rival("fastwebsockets", "{rivals}/release/rival-fastwebsockets"),
     rival("tokio-tungstenite", "{rivals}/release/rival-tokio-tungstenite"),
@@ -106,6 +118,7 @@ const fn rival(name: &'static str, needs: &'static str) -> Row {
         needs,
         command: "env RIVALS_DIR={rivals} benches/rivals/start {name} {mode} --port {port}",
         build: BUILD_RIVALS,
+        channels: false,
     }
 }
 
@@ -126,9 +139,13 @@ impl Places {
 /// # Errors
 /// A name is unknown, its server is not built, or there is nothing.
 pub(crate) fn choose(names: &[String], extra: &[ExtraServer], places: &Places) -> Result<Vec<Server>, CatalogueError> {
-    let from_row =
-        |row: &Row| Server { name: row.name.to_owned(), command: places.fill(row.command).replace("{name}", row.name) };
-    let from_extra = |extra: &ExtraServer| Server { name: extra.name.clone(), command: extra.command.clone() };
+    let from_row = |row: &Row| Server {
+        name: row.name.to_owned(),
+        command: places.fill(row.command).replace("{name}", row.name),
+        channels: row.channels,
+    };
+    let from_extra =
+        |extra: &ExtraServer| Server { name: extra.name.clone(), command: extra.command.clone(), channels: false };
     if names.is_empty() {
         let built = CATALOGUE.iter().filter(|row| places.missing(row).is_none()).map(from_row);
         let all: Vec<Server> = built.chain(extra.iter().map(from_extra)).collect();
@@ -186,7 +203,7 @@ mod tests {
     #[test]
     fn mistakes_say_what_to_do() {
         let error = |name: &str| choose(&[name.to_owned()], &[], &nowhere()).expect_err(name).to_string();
-        assert!(error("uws").contains("choose from crore, fastwebsockets"), "{}", error("uws"));
+        assert!(error("uws").contains("choose from crore, crore-server, fastwebsockets"), "{}", error("uws"));
         assert!(error("crore").contains(BUILD_CRORE), "{}", error("crore"));
         assert!(error("bun").contains("/nonexistent/bun/node_modules/.bin/bun is missing"), "{}", error("bun"));
     }

@@ -129,7 +129,7 @@ impl Case {
         if self.scenario == ScenarioName::Fanout { Mode::Broadcast } else { Mode::Echo }
     }
 
-    fn scenario(self, options: &CompareOptions, server: &RunningServer) -> Scenario {
+    fn scenario(self, options: &CompareOptions, server: &RunningServer, channels: bool) -> Scenario {
         let mut client = options.client.clone();
         let server_cores = &options.server_core;
         client.client_core.get_or_insert_with(|| crate::cores::client_core(Some(server_cores)));
@@ -141,6 +141,7 @@ impl Case {
                 connections,
                 traffic,
                 pipeline: self.in_flight,
+                channels,
                 rate: None,
                 json: None,
             }),
@@ -150,6 +151,7 @@ impl Case {
                 traffic,
                 in_flight: self.in_flight,
                 publisher: Publisher::Separate,
+                channels,
                 compress: None,
                 json: None,
             }),
@@ -265,7 +267,8 @@ fn measure_once(
     label: &str,
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
     let running = RunningServer::start(&server.name, &server.command, case.mode(), &options.server_core)?;
-    let outcome: Result<Outcome, ScenarioError> = case.scenario(options, &running).run(&Progress::new(label));
+    let outcome: Result<Outcome, ScenarioError> =
+        case.scenario(options, &running, server.channels).run(&Progress::new(label));
     Ok(outcome?)
 }
 
@@ -293,8 +296,7 @@ mod tests {
 
     #[test]
     fn a_base_has_to_be_measured() {
-        let servers =
-            [Server { name: "a".into(), command: String::new() }, Server { name: "b".into(), command: String::new() }];
+        let servers = ["a", "b"].map(|name| Server { name: name.into(), command: String::new(), channels: false });
         assert_eq!(base(None, &servers).expect("the first"), 0);
         assert_eq!(base(Some("b"), &servers).expect("the second"), 1);
         assert!(base(Some("c"), &servers).expect_err("unknown").to_string().contains("add it to --servers (a,b)"));

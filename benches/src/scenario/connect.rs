@@ -35,7 +35,7 @@ impl Load for Churn {
 pub(super) fn run(options: &ConnectOptions, run: &Run, progress: &Progress) -> Result<Outcome, ScenarioError> {
     let concurrency = options.concurrency.min(options.connections);
     // No message is sent; the shape only has to be one.
-    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler };
+    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler, channels: None };
     let mut config = run.client_config(&options.target, concurrency, shape)?;
     config.reset_at_end = false;
     let observer = Observer::new(options.target.server_pid, run.client_core);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::subscribing::{Confirmed, subscribe};
 use super::{Outcome, Progress, Run, ScenarioError};
 use crate::cli::EchoOptions;
+use crate::client::channels::Channels;
 use crate::client::frame::Stamp;
 use crate::client::{Actions, Client, Load};
 use crate::measure::latency::{Latencies, Schedule};
@@ -19,6 +21,7 @@ pub(super) struct Echo {
     /// Send the next message when one has come back.
     closed_loop: bool,
     pub(super) schedule: Option<Schedule>,
+    confirmed: Confirmed,
 }
 
 impl Load for Echo {
@@ -28,6 +31,10 @@ impl Load for Echo {
         if self.closed_loop {
             actions.send(slot, 1);
         }
+    }
+
+    fn unsolicited(&mut self, slot: u32, payload: &[u8], _now_ns: u64) {
+        self.confirmed.take(slot, payload);
     }
 
     fn stamp_ns(&self, slot: u32, sequence: u32, now_ns: u64) -> u64 {
@@ -41,12 +48,16 @@ impl Load for Echo {
 /// The server can't be loaded or measured.
 pub(super) fn run(options: &EchoOptions, run: &Run, progress: &Progress) -> Result<Outcome, ScenarioError> {
     let traffic = &options.traffic;
-    let config = run.client_config(&options.target, options.connections, traffic.shape())?;
+    let channels = options.channels.then_some(Channels::Own);
+    let config = run.client_config(&options.target, options.connections, traffic.shape(channels))?;
     let observer = Observer::new(options.target.server_pid, run.client_core);
     let mut client = Client::new(config)?;
     let mut load = Echo { closed_loop: options.rate.is_none(), ..Echo::default() };
     progress.counted("opening", options.connections);
     client.open_up_to(options.connections, &mut load, |open| progress.at(open))?;
+    if let Some(channels) = channels {
+        subscribe(channels, options.connections, &mut client, &mut load, |load| &load.confirmed, progress)?;
+    }
 
     let mut sender = Sender::default();
     if let Some(rate) = options.rate {

@@ -1,8 +1,10 @@
 //! Fan-out: one connection publishes, every subscriber receives. A closed loop: the next batch
 //! leaves when all subscribers have all messages of the last one.
 
+use super::subscribing::{Confirmed, subscribe};
 use super::{Outcome, Progress, Run, ScenarioError};
 use crate::cli::{FanoutOptions, Publisher};
+use crate::client::channels::Channels;
 use crate::client::frame::Stamp;
 use crate::client::{Actions, Client, ClientConfig, Load};
 use crate::measure::latency::Latencies;
@@ -18,6 +20,7 @@ struct Fanout {
     per_batch: u64,
     in_flight: u32,
     publisher: u32,
+    confirmed: Confirmed,
 }
 
 impl Load for Fanout {
@@ -32,6 +35,10 @@ impl Load for Fanout {
             actions.send(self.publisher, self.in_flight);
         }
     }
+
+    fn unsolicited(&mut self, slot: u32, payload: &[u8], _now_ns: u64) {
+        self.confirmed.take(slot, payload);
+    }
 }
 
 /// Runs the scenario on the calling thread.
@@ -45,7 +52,8 @@ pub(super) fn run(options: &FanoutOptions, run: &Run, progress: &Progress) -> Re
         Publisher::Member => (subscribers, subscribers),
         Publisher::Silent => (subscribers + 1, subscribers),
     };
-    let config = run.client_config(&options.target, connections, traffic.shape())?;
+    let channels = options.channels.then_some(Channels::Common);
+    let config = run.client_config(&options.target, connections, traffic.shape(channels))?;
     let config = ClientConfig { compress: options.compress, ..config };
     let observer = Observer::new(options.target.server_pid, run.client_core);
     let mut client = Client::new(config)?;
@@ -57,9 +65,14 @@ pub(super) fn run(options: &FanoutOptions, run: &Run, progress: &Progress) -> Re
         per_batch,
         in_flight: options.in_flight,
         publisher: connections - 1,
+        confirmed: Confirmed::default(),
     };
     progress.counted("opening", connections);
     client.open_up_to(connections, &mut load, |open| progress.at(open))?;
+    if let Some(channels) = channels {
+        // A silent publisher is the last connection, and does not subscribe.
+        subscribe(channels, receivers, &mut client, &mut load, |load| &load.confirmed, progress)?;
+    }
     client.send(&load, load.publisher, options.in_flight);
 
     super::load_for("warm-up", traffic.warmup, &mut client, &mut load, progress)?;

@@ -98,7 +98,7 @@ impl Load for Arrivals {
 /// # Errors
 /// The server can't be reached or measured, or ends connections that were open.
 pub(super) fn run(options: &FillOptions, run: &Run, progress: &Progress) -> Result<Outcome, ScenarioError> {
-    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler };
+    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler, channels: None };
     let mut config = run.client_config(&options.target, options.connections, shape)?;
     config.connections = options.connections.min(Client::connections_max(&config)?);
     config.stall = options.stall;

@@ -89,7 +89,7 @@ impl Clients {
 pub(super) fn run(options: &IdleOptions, run: &Run, progress: &Progress) -> Result<Outcome, ScenarioError> {
     let connections = options.connections;
     let payload_bytes = if options.exchange { EXCHANGED_BYTES } else { STAMP_BYTES };
-    let shape = Shape { opcode: opcode::TEXT, payload_bytes, payload: Payload::Json };
+    let shape = Shape { opcode: opcode::TEXT, payload_bytes, payload: Payload::Json, channels: None };
     let config = run.client_config(&options.target, connections, shape)?;
     let config = ClientConfig { compress: options.compress, sends_compressed: true, ..config };
     let mut load = Quiet { exchange: options.exchange, exchanged: 0 };

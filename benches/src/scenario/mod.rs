@@ -7,6 +7,7 @@ mod fanout;
 mod fill;
 mod hold;
 mod idle;
+mod subscribing;
 mod vanish;
 mod weight;
 

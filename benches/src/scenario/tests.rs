@@ -129,6 +129,20 @@ fn a_fan_out_counts_every_delivery() {
 }
 
 #[test]
+fn messages_go_through_channels_of_crore() {
+    for load in
+        ["echo --pipeline 3", "echo --rate 500 --size 3000", "fanout --in-flight 4", "fanout --publisher silent"]
+    {
+        let line = format!("{load} --connections 7 {SHORT} --channels");
+        let outcome = run_with(start_crore(Limits::default().ping_interval, 256), &line).expect(load);
+        assert!(outcome.count > 0 && outcome.count == outcome.latency.count, "{load}: {outcome:?}");
+    }
+    let error = |server| run_with(server, "echo --connections 3 --channels").expect_err("no channel").to_string();
+    let text = error(start_crore(Limits::default().ping_interval, 1));
+    assert!(text.contains("refuses: {\"type\":\"error\""), "{text}");
+}
+
+#[test]
 fn a_churn_opens_and_closes_as_many_as_asked() {
     let outcome = run(Answer::Echo, "connect --connections 300 --concurrency 20").expect("it closes");
     assert_eq!((outcome.count, outcome.latency.count), (300, 300));

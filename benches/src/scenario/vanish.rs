@@ -220,7 +220,7 @@ fn hold(config: &ClientConfig, signals: &Signals) -> Result<(), ClientError> {
 /// # Errors
 /// The server can't be loaded or measured, or those who stay have waited longer than they may.
 pub(super) fn run(options: &VanishOptions, run: &Run, progress: &Progress) -> Result<Outcome, ScenarioError> {
-    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler };
+    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler, channels: None };
     let config = run.client_config(&options.target, options.watched, shape)?;
     let crowd = crowd(&config, options.connections)?;
     let pid = options.target.server_pid;

@@ -42,7 +42,7 @@ pub(super) fn run(options: &HoldOptions, run: &Run, progress: &Progress) -> Resu
         requests: options.requests.min(connections),
     };
     // The protocol has no binary messages: all that comes goes to the load.
-    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler };
+    let shape = Shape { opcode: opcode::BINARY, payload_bytes: STAMP_BYTES, payload: Payload::Filler, channels: None };
     let mut config = run.client_config(&options.target, connections, shape)?;
     config.stall = options.stall;
     config.reset_at_end = !options.drain;

@@ -8,7 +8,7 @@ use super::connection::Phase;
 use crate::driver::Driver;
 use crate::handle::Drain;
 use crate::handler::{CloseCause, Handler};
-use crate::limits::TURN_CLOSES_MAX;
+use crate::limits::{DRAIN_ENDS_PER_SECOND_MIN, DRAIN_UNANSWERED_MAX, TURN_CLOSES_MAX};
 
 /// A drain under way.
 pub(super) struct Draining {
@@ -20,12 +20,18 @@ pub(super) struct Draining {
     /// How many of them were in the handshake when it began. They come first, and are not spread.
     in_handshake: usize,
     open: usize,
+    /// Connections of every kind when it began.
+    connections: usize,
+    /// Closed ones whose answers are no longer waited for before others are closed.
+    given_up: usize,
+    /// When it was last looked whether they end, and how many had.
+    looked: (Duration, usize),
     /// When the rest is cut.
     pub(super) deadline: Option<Duration>,
 }
 
 impl Draining {
-    fn new(terms: Arc<Drain>, now: Duration, in_handshake: Vec<u32>, open: Vec<u32>) -> Self {
+    fn new(terms: Arc<Drain>, now: Duration, connections: usize, in_handshake: Vec<u32>, open: Vec<u32>) -> Self {
         let deadline = now.saturating_add(terms.spread).saturating_add(terms.patience);
         let (handshakes, others) = (in_handshake.len(), open.len());
         let waiting = if in_handshake.is_empty() { open } else { [in_handshake, open].concat() };
@@ -35,17 +41,46 @@ impl Draining {
             waiting: waiting.into_iter(),
             in_handshake: handshakes,
             open: others,
+            connections,
+            given_up: 0,
+            looked: (now, 0),
             deadline: Some(deadline),
         }
     }
 
-    /// How many are to be closed now so that all are when the time is over, and none is much too early.
-    pub(super) fn due(&self, now: Duration) -> usize {
+    /// How many are to be closed now, while so many are left.
+    pub(super) fn due(&self, now: Duration, left: usize) -> usize {
+        let owing = self.closed().saturating_sub(self.ended(left) + self.given_up);
+        self.due_by_time(now).min(DRAIN_UNANSWERED_MAX.saturating_sub(owing))
+    }
+
+    /// How many so that all are closed when the time is over, and none is much too early.
+    fn due_by_time(&self, now: Duration) -> usize {
         let (elapsed, spread) = (now.saturating_sub(self.begun).as_nanos(), self.terms.spread.as_nanos());
         let of_the_open = (self.open as u128 * elapsed.min(spread)).checked_div(spread);
         let of_the_open = of_the_open.map_or(self.open, |count| count as usize);
-        let closed = self.in_handshake + self.open - self.waiting.len();
-        (self.in_handshake + of_the_open).saturating_sub(closed)
+        (self.in_handshake + of_the_open).saturating_sub(self.closed())
+    }
+
+    fn closed(&self) -> usize {
+        self.in_handshake + self.open - self.waiting.len()
+    }
+
+    fn ended(&self, left: usize) -> usize {
+        self.connections.saturating_sub(left)
+    }
+
+    /// Looks once a second whether connections end; else it goes on without those that should.
+    fn look(&mut self, now: Duration, left: usize) {
+        let (last, ended_before) = self.looked;
+        if now.saturating_sub(last) < Duration::from_secs(1) {
+            return;
+        }
+        let ended = self.ended(left);
+        if ended.saturating_sub(ended_before) < DRAIN_ENDS_PER_SECOND_MIN {
+            self.given_up = self.closed().saturating_sub(ended);
+        }
+        self.looked = (now, ended);
     }
 }
 
@@ -64,17 +99,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Phase::Closing | Phase::Finishing { .. } | Phase::Ended => {}
             }
         }
-        self.draining = Some(Draining::new(terms, self.clock.now(), in_handshake, open));
+        self.draining = Some(Draining::new(terms, self.clock.now(), self.connections.len(), in_handshake, open));
         self.drain_some();
     }
 
     /// Closes as many of the connections that a drain has found as are due and one turn may: a million close frames
     /// at once would need their memory at once.
     pub(super) fn drain_some(&mut self) {
-        let now = self.clock.now();
+        let (now, left) = (self.clock.now(), self.connections.len());
         let Some(draining) = &mut self.draining else { return };
         let terms = Arc::clone(&draining.terms);
-        let count = draining.due(now).min(TURN_CLOSES_MAX);
+        let count = draining.due(now, left).min(TURN_CLOSES_MAX);
+        self.stats.drain_waits += u64::from(count == 0 && draining.due_by_time(now) > 0);
         for _ in 0..count {
             let next = self.draining.as_mut().and_then(|draining| draining.waiting.next());
             let Some(slot) = next else { break };
@@ -95,9 +131,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Cuts who is left when the time of a drain is over.
-    pub(super) fn end_drain(&mut self) {
-        let now = self.clock.now();
+    /// Looks after a drain, with every tick; cuts who is left when its time is over.
+    pub(super) fn tick_drain(&mut self) {
+        let (now, left) = (self.clock.now(), self.connections.len());
+        if let Some(draining) = &mut self.draining {
+            draining.look(now, left);
+        }
         let over = |draining: &mut Draining| draining.deadline.take_if(|deadline| *deadline <= now).is_some();
         if self.draining.as_mut().is_some_and(over) {
             for slot in self.connections.slots() {
@@ -115,17 +154,44 @@ mod tests {
     fn closes_are_spread_evenly_and_handshakes_end_at_once() {
         let seconds = Duration::from_secs;
         let terms = Drain { spread: seconds(100), ..Drain::default() };
-        let mut draining = Draining::new(Arc::new(terms), seconds(7), vec![1, 2], (10..1010).collect());
+        let mut draining = Draining::new(Arc::new(terms), seconds(7), 1010, vec![1, 2], (10..1010).collect());
         for (now, due) in [(0, 2), (7, 2), (8, 12), (57, 502), (106, 992), (107, 1002), (500, 1002)] {
-            assert_eq!(draining.due(seconds(now)), due, "at {now}");
+            assert_eq!(draining.due(seconds(now), 1010), due, "at {now}");
         }
         assert_eq!(draining.waiting.by_ref().take(502).count(), 502);
-        assert_eq!((draining.due(seconds(57)), draining.due(seconds(58)), draining.due(seconds(30))), (0, 10, 0));
+        let due = |now| draining.due(seconds(now), 1010);
+        assert_eq!((due(57), due(58), due(30)), (0, 10, 0));
     }
 
     #[test]
     fn without_a_spread_all_are_due_at_once() {
-        let draining = Draining::new(Arc::new(Drain::default()), Duration::ZERO, vec![1], vec![2, 3]);
-        assert_eq!(draining.due(Duration::ZERO), 3);
+        let draining = Draining::new(Arc::new(Drain::default()), Duration::ZERO, 3, vec![1], vec![2, 3]);
+        assert_eq!(draining.due(Duration::ZERO, 3), 3);
+    }
+
+    #[test]
+    fn answers_are_waited_for_while_they_come() {
+        const ALL: usize = 4 * DRAIN_UNANSWERED_MAX;
+        let half_second = Duration::from_millis(500);
+        let slots = (0..u32::try_from(ALL).expect("they are few")).collect();
+        let mut draining = Draining::new(Arc::new(Drain::default()), Duration::ZERO, ALL, Vec::new(), slots);
+        let close = |draining: &mut Draining, now, left| {
+            let due = draining.due(now, left);
+            draining.waiting.by_ref().take(due).count()
+        };
+        assert_eq!(close(&mut draining, Duration::ZERO, ALL), DRAIN_UNANSWERED_MAX);
+        assert_eq!(close(&mut draining, Duration::ZERO, ALL - 10), 10, "one for each that has ended");
+        // As many end as have to.
+        let left = ALL - 10 - DRAIN_ENDS_PER_SECOND_MIN;
+        for now in [half_second, 2 * half_second] {
+            draining.look(now, left);
+        }
+        assert_eq!(close(&mut draining, 2 * half_second, left), DRAIN_ENDS_PER_SECOND_MIN);
+        // Then too few.
+        draining.look(3 * half_second, left - 1);
+        assert_eq!(close(&mut draining, 3 * half_second, left - 1), 1);
+        draining.look(4 * half_second, left - 1);
+        assert_eq!(close(&mut draining, 4 * half_second, left - 1), DRAIN_UNANSWERED_MAX);
+        assert_eq!(close(&mut draining, 4 * half_second, left - 1), 0);
     }
 }

@@ -57,14 +57,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Whether the worker may be parked: asked again after others have been told that it is.
     pub(crate) fn progress(&mut self) -> Progress {
         let now = self.clock.now();
-        let closes_due = self.draining.as_ref().is_some_and(|draining| draining.due(now) > 0);
+        let connections = self.connections.len();
+        let closes_due = self.draining.as_ref().is_some_and(|draining| draining.due(now, connections) > 0);
         let left = !self.corks.list.is_empty() || !self.resumed.is_empty() || closes_due;
         let left = left || !self.leaving.is_empty() || !self.batches[self.core.index()].is_empty();
         let left = left || self.wakes.is_due();
         let output = left || self.driver.has_queued() || self.budget.is_searching();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();
-        if self.draining.is_some() && self.connections.len() == 0 && !kernel {
+        if self.draining.is_some() && connections == 0 && !kernel {
             return Progress::Ended;
         }
         if kernel || !self.commands.is_empty() || self.port.has_work() { Progress::Busy } else { Progress::Idle }

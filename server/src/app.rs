@@ -8,7 +8,7 @@ use crore_engine::uring::descriptor_limit;
 use crore_engine::{Engine, Error, ProxyProtocol, Running};
 
 use crate::address::TrustedProxies;
-use crate::auth::{Auth, KeyError};
+use crate::auth::{Auth, KeyError, SubscriptionTokens};
 use crate::call::Call;
 use crate::config::{Config, ConfigError, ProxySetting, Sources};
 use crate::control::{self, ControlError};
@@ -110,9 +110,11 @@ impl Server {
         let (cores, peer_addresses) = (config.workers(), config.wants_addresses());
         config.check()?;
         let auth = Auth::open(&config.auth)?;
+        let subscription_tokens = SubscriptionTokens::open(&config.auth, auth.as_ref())?;
         let (jobs, control) = control::prepare(&config.api)?;
         let policy = Arc::new(Policy::new(&config));
-        let shared = Arc::new(Shared::new(&config, router, on_trim, auth, jobs, Arc::clone(&policy)));
+        let keys = (auth, subscription_tokens);
+        let shared = Arc::new(Shared::new(&config, router, on_trim, keys, jobs, Arc::clone(&policy)));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)

@@ -4,7 +4,8 @@ use std::future::Future;
 
 use crore_engine::{ConnectionId, Context, Publication};
 
-use crate::channel::ChannelName;
+use crate::auth::Permits;
+use crate::channel::{Action, ChannelName, Identity};
 use crate::policy::Policy;
 use crate::session::{Connection, Shared};
 use crate::wire::{Envelope, Incoming, Refusal, Sender};
@@ -39,6 +40,36 @@ impl<'a, 'c> Call<'a, 'c> {
     #[must_use]
     pub fn sender(&self) -> Sender<'_> {
         self.connection.sender(self.context.id())
+    }
+
+    /// Who that is, where it is asked who may do something in a channel.
+    pub(crate) fn identity(&self, channel: &str) -> Identity<'_> {
+        let permits = self.connection.permits();
+        Identity {
+            user: self.connection.name(),
+            grants: permits.and_then(Permits::grants),
+            is_subscribed: self.context.is_subscribed(channel),
+            has_token: permits.is_some_and(|permits| permits.holds(channel)),
+        }
+    }
+
+    /// When the subscription to a channel ends, in milliseconds since the Unix epoch, if it does.
+    pub(crate) fn subscription_expires_ms(&self, channel: &ChannelName<'_>) -> Option<u64> {
+        self.connection.permits()?.expires_ms(channel.name())
+    }
+
+    /// Whether the client may do something in a channel, by the rules of `[[channels]]`. The built-in types ask by
+    /// themselves; a handler of your own does so before it [publishes](Self::publish), for example.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`].
+    pub fn require(&self, action: Action, channel: &ChannelName<'_>) -> Result<(), Refusal> {
+        let rules = &self.policy.channels;
+        if !rules.any_access() && matches!(action, Action::Subscribe | Action::Publish) {
+            return Ok(());
+        }
+        let may = rules.may(action, &self.identity(channel.name()), channel.name());
+        if may { Ok(()) } else { Err(Refusal::Forbidden(action.refusal())) }
     }
 
     /// Milliseconds since the Unix epoch: the `timestamp` of all that this call writes.

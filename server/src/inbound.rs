@@ -6,6 +6,7 @@ use crate::auth::{self, Auth};
 use crate::call::Call;
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
+use crate::router::HandlerFn;
 use crate::session::{Connection, Shared};
 use crate::wire::{Envelope, Incoming, Refusal};
 
@@ -69,7 +70,23 @@ impl Inbound<'_, '_> {
         if is_refused {
             return Err(Refusal::Unauthenticated);
         }
-        let Some(handler) = handler else { return Err(Refusal::UnknownType(kind.to_owned())) };
+        self.hand_over(handler, message)
+    }
+
+    /// A message that has been let in before, and had to wait.
+    pub(crate) fn again(&mut self, json: &str) {
+        match self.policy.decoder.decode(json) {
+            Ok(message) => {
+                let outcome = self.hand_over(self.shared.router.find(message.kind()), &message);
+                self.answer(message.id(), outcome);
+            }
+            // The bounds are narrower by now.
+            Err(rejected) => self.answer(rejected.id, Err(rejected.refusal)),
+        }
+    }
+
+    fn hand_over(&mut self, handler: Option<&HandlerFn>, message: &Incoming<'_>) -> Result<(), Refusal> {
+        let Some(handler) = handler else { return Err(Refusal::UnknownType(message.kind().to_owned())) };
         let Self { context, connection, shared, policy, text, recipients, now_ms, .. } = self;
         handler(&mut Call { message, context, connection, shared, policy, text, recipients, now_ms: *now_ms })
     }
@@ -114,6 +131,9 @@ impl Inbound<'_, '_> {
     fn answer(&mut self, id: Option<&str>, outcome: Result<(), Refusal>) {
         let Err(refusal) = outcome else { return };
         self.counters.errors.add(1);
+        if matches!(refusal, Refusal::Forbidden(_)) {
+            self.counters.forbidden.add(1);
+        }
         refuse(self.context, self.text, id, &refusal, self.now_ms);
         if refusal == Refusal::RateLimited
             && let Some(code) = self.shared.rate_limiter.as_ref().and_then(|limiter| limiter.close_code())

@@ -10,7 +10,7 @@ use crore_engine::{
 };
 
 use crate::address::{Addresses, Origin};
-use crate::auth::{Auth, Login};
+use crate::auth::{Auth, Login, Permits, SubscriptionTokens};
 use crate::config::Config;
 use crate::control::{Inspection, Jobs, Survey};
 use crate::inbound::{Inbound, refuse};
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) users: Users,
     /// None where `auth.mode` is `off`.
     pub(crate) auth: Option<Auth>,
+    /// None where there are no keys for them.
+    pub(crate) subscription_tokens: Option<SubscriptionTokens>,
     addresses: Addresses,
     pub(crate) rate_limiter: Option<RateLimiter>,
     pub(crate) router: Router,
@@ -56,7 +58,7 @@ impl Shared {
         config: &Config,
         router: Router,
         on_trim: fn(),
-        auth: Option<Auth>,
+        (auth, subscription_tokens): (Option<Auth>, Option<SubscriptionTokens>),
         jobs: Jobs,
         policy: Arc<Policy>,
     ) -> Self {
@@ -65,6 +67,7 @@ impl Shared {
             users: Users::new(cores),
             addresses: Addresses::new(config),
             auth,
+            subscription_tokens,
             rate_limiter: RateLimiter::new(&config.rate_limit),
             router,
             on_trim,
@@ -105,6 +108,8 @@ struct Extras {
     origin: Option<Box<Origin>>,
     rooms: Vec<Box<str>>,
     login: Login,
+    /// What it may do in channels beyond others.
+    permits: Option<Box<Permits>>,
     /// Where there is a limit for each connection, and it has sent something.
     rate_state: Option<Box<rate_limit::State>>,
 }
@@ -198,6 +203,18 @@ impl Connection {
 
     pub(crate) fn login_mut(&mut self) -> &mut Login {
         &mut self.extras.get_or_insert_default().login
+    }
+
+    pub(crate) fn permits(&self) -> Option<&Permits> {
+        self.extras.as_ref()?.permits.as_deref()
+    }
+
+    pub(crate) fn permits_if_any(&mut self) -> Option<&mut Permits> {
+        self.extras.as_mut()?.permits.as_deref_mut()
+    }
+
+    pub(crate) fn permits_mut(&mut self) -> &mut Permits {
+        self.extras.get_or_insert_default().permits.get_or_insert_default()
     }
 
     /// Whether nothing is done for the connection until it has shown a token.
@@ -312,9 +329,15 @@ impl Handler for Session {
     }
 
     fn on_wake(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
-        let Self { shared, policy, text, .. } = self;
+        let Self { shared, policy, core, text, recipients } = self;
         if let Some(auth) = &shared.auth {
             auth::on_wake(auth, House { shared, policy }, context, connection, text);
+        }
+        if let Some(tokens) = &shared.subscription_tokens {
+            let (counters, now_ms) = (shared.metrics.core(core.index()), unix_ms());
+            let mut inbound =
+                Inbound { context, connection, shared, policy, counters, text, recipients, now_ms, in_batch: false };
+            auth::wake_permits(tokens, &mut inbound);
         }
     }
 

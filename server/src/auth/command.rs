@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, stdin};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,9 +14,12 @@ use crore_engine::clock::unix_ms;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
+use super::failure::Rejection;
 use super::fetch::Fetcher;
-use super::store::Files;
-use super::verify::{Verified, Verifier};
+use super::keys::{KeyError, KeySet};
+use super::store::{Files, KEY_SETTINGS, KeySettings};
+use super::subscription::key_settings;
+use super::verify::{CHANNEL_CLAIM, Verifier};
 use crate::config::AuthConfig;
 use crate::users::{USER_BYTES_MAX, is_user_name};
 
@@ -31,6 +35,10 @@ pub(crate) struct GenToken {
     /// How long the token is good
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     expires: Duration,
+    /// Makes it a token for a channel, which lets the user subscribe where `may_subscribe` says `token`; it does not say
+    /// who a connection is
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<String>,
     /// Another claim, as often as needed; a value that is JSON is taken as it is, any other as a text
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
     claims: Vec<(String, Value)>,
@@ -71,10 +79,17 @@ impl GenToken {
         if !is_user_name(&self.user) {
             return Err(format!("--user: a name has 1 to {USER_BYTES_MAX} bytes of printable text"));
         }
-        let (key, algorithm) = self.key(config)?;
+        let keys = if self.channel.is_some() { key_settings(config) } else { (config.clone(), &KEY_SETTINGS) };
+        let (key, algorithm) = self.key(&keys.0, keys.1)?;
         let now_s = unix_ms() / 1000;
         let mut claims = Map::new();
-        claims.insert(config.user_claim.clone(), self.user.into());
+        match self.channel {
+            Some(channel) => {
+                claims.insert("sub".to_owned(), self.user.into());
+                claims.insert(CHANNEL_CLAIM.to_owned(), channel.into());
+            }
+            None => _ = claims.insert(config.user_claim.clone(), self.user.into()),
+        }
         claims.insert("iat".to_owned(), now_s.into());
         claims.insert("exp".to_owned(), now_s.saturating_add(self.expires.as_secs()).into());
         for (claim, values) in [("iss", &config.issuers), ("aud", &config.audiences)] {
@@ -88,7 +103,7 @@ impl GenToken {
         encode(&header, &claims, &key).map_err(|error| format!("the key can't sign: {error}"))
     }
 
-    fn key(&self, config: &AuthConfig) -> Result<(EncodingKey, Algorithm), String> {
+    fn key(&self, config: &AuthConfig, settings: &'static KeySettings) -> Result<(EncodingKey, Algorithm), String> {
         let key = match &self.private_key {
             Some(path) => {
                 let pem = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -99,9 +114,9 @@ impl GenToken {
             }
             None => {
                 // Judged by the server's own rules.
-                let mut files = Files::new(config);
+                let mut files = Files::new(config, settings);
                 let secret = files.load().and_then(|_| files.secret()).map_err(|error| error.to_string())?;
-                let secret = secret.ok_or("set `auth.secret` or `auth.secret_file`, or name a --private-key")?;
+                let secret = secret.ok_or_else(|| settings.missing_secret())?;
                 EncodingKey::from_secret(secret.as_bytes())
             }
         };
@@ -134,18 +149,19 @@ impl CheckToken {
                 None => println!("{name}  not JSON in base64url"),
             }
         }
-        let keys = Files::new(config).load().and_then(|keys| match &config.jwks_url {
-            Some(url) => Ok(keys.joined(&Fetcher::new(url).fetch()?)),
-            None => Ok(keys),
-        });
-        let keys = match keys {
+        // Which keys count follows from what it is for.
+        let is_for_channel =
+            token.split('.').nth(1).and_then(decoded).is_some_and(|claims| claims.get(CHANNEL_CLAIM).is_some());
+        let (config, settings) = if is_for_channel { key_settings(config) } else { (config.clone(), &KEY_SETTINGS) };
+        let keys = match keys(&config, settings) {
             Ok(keys) if keys.len() > 0 => keys,
             Ok(_) => return fail("there is no key to check tokens with: set `auth.secret` or another of `auth`"),
             Err(error) => return fail(&error.to_string()),
         };
-        match Verifier::new(config).verify(&keys, &token) {
-            Ok(verified) => {
-                println!("valid   {}", account(&verified));
+        let verifier = Verifier::new(&config);
+        match account(&verifier, &keys, &token, is_for_channel) {
+            Ok(account) => {
+                println!("valid   {account}");
                 ExitCode::SUCCESS
             }
             Err(rejection) => {
@@ -156,13 +172,40 @@ impl CheckToken {
     }
 }
 
-fn account(Verified { user, expires_s }: &Verified) -> String {
+/// All keys, those behind a URL among them.
+fn keys(config: &AuthConfig, settings: &'static KeySettings) -> Result<KeySet, KeyError> {
+    let keys = Files::new(config, settings).load()?;
+    match &config.jwks_url {
+        Some(url) => Ok(keys.joined(&Fetcher::new(url).fetch()?)),
+        None => Ok(keys),
+    }
+}
+
+/// What a good token says.
+fn account(verifier: &Verifier, keys: &KeySet, token: &str, is_for_channel: bool) -> Result<String, Rejection> {
+    if is_for_channel {
+        let verified = verifier.verify_subscription(keys, token)?;
+        let (user, channel) = (verified.user, verified.channel);
+        return Ok(format!("user {user:?} may subscribe to {channel:?}, {}", duration(verified.expires_s)));
+    }
+    let verified = verifier.verify(keys, token)?;
+    let mut account = format!("user {:?}, {}", verified.user, duration(verified.expires_s));
+    if let Some(grants) = verified.grants {
+        let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+        let roles = list(&mut grants.roles.iter().map(|role| format!("{role:?}")));
+        let channels = list(&mut grants.channels.iter().map(|pattern| format!("{:?}", pattern.to_string())));
+        account += &format!("; roles: {roles}; channels: {channels}");
+    }
+    Ok(account)
+}
+
+fn duration(expires_s: Option<NonZeroU32>) -> String {
     let Some(expires_s) = expires_s.map(|seconds| u64::from(seconds.get())) else {
-        return format!("user {user:?}, for ever");
+        return "for ever".to_owned();
     };
     let until = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(expires_s));
     let left = humantime::format_duration(Duration::from_secs(expires_s.saturating_sub(unix_ms() / 1000)));
-    format!("user {user:?}, until {until}, for {left}")
+    format!("until {until}, for {left}")
 }
 
 fn private_key(pem: &[u8]) -> Option<EncodingKey> {

@@ -66,6 +66,14 @@ pub(crate) enum Rejection {
     ClaimForm(String),
     #[error("it names no user: a claim `{0}` or `sub`, 1 to 128 bytes of printable text or a whole number, is missing")]
     NoUser(String),
+    #[error("it is a token for a channel (`channel`), which says nothing of a connection")]
+    ForChannel,
+    #[error("it is no token for a channel: its claim `channel`, a text, is missing")]
+    NoChannel,
+    #[error("it is a token for another channel")]
+    AnotherChannel,
+    #[error("it is a token for another user")]
+    AnotherUser,
 }
 
 impl Rejection {

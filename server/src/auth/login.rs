@@ -14,10 +14,10 @@ use crate::session::{Connection, House};
 use crate::wire::{Envelope, Refusal};
 
 /// How often a connection looks whether the key for its token has come.
-const KEYS_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const KEYS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The engine's timers go no farther at once than needed here; what is longer is asked for again.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// What is known of a connection's authentication beside the user's name. A million of them are idle.
 #[derive(Debug, Default)]
@@ -88,6 +88,7 @@ pub(super) fn show(
         Judgement::Good(verified) => {
             connection.set_user(&verified.user);
             connection.login_mut().expires_s = verified.expires_s;
+            connection.set_grants(verified.grants);
             say_authenticated(context, connection, text, None);
         }
         Judgement::Bad(failure) => turn_away(context, text, None, failure),
@@ -203,6 +204,7 @@ fn admit(
             // Each of the tokens is good until its own end.
             login.expires_s = login.expires_s.zip(verified.expires_s).map(|(before, now)| before.max(now));
             login.pending = None;
+            connection.set_grants(verified.grants.clone());
             say_authenticated(context, connection, text, id);
         }
         None => {
@@ -213,6 +215,7 @@ fn admit(
             let login = connection.login_mut();
             login.expires_s = verified.expires_s;
             login.pending = None;
+            connection.set_grants(verified.grants.clone());
             say_authenticated(context, connection, text, id);
             if house.enter(context, connection, text) && was_gated {
                 context.hear_broadcasts(true);
@@ -247,9 +250,7 @@ fn turn_away(context: &mut Context<'_>, text: &mut String, id: Option<&str>, fai
 
 fn say_authenticated(context: &mut Context<'_>, connection: &mut Connection, text: &mut String, id: Option<&str>) {
     let expires_s = connection.login_mut().expires_s;
-    let mut envelope = Envelope::start(text, "authenticated").id(id).user_id(connection.sender(context.id()));
-    if let Some(expires_s) = expires_s {
-        envelope = envelope.json("expires_at", itoa::Buffer::new().format(u64::from(expires_s.get()) * 1000));
-    }
-    context.send(envelope.finish(unix_ms()));
+    let envelope = Envelope::start(text, "authenticated").id(id).user_id(connection.sender(context.id()));
+    let expires_ms = expires_s.map(|end| u64::from(end.get()) * 1000);
+    context.send(envelope.expires_at(expires_ms).finish(unix_ms()));
 }

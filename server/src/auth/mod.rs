@@ -12,6 +12,8 @@
 //! | `origin` | the allow-list of origins |
 //! | `door` | what a request goes through |
 //! | `login` | what a connection goes through: the first message, a refresh, the end of a token |
+//! | `subscription` | tokens for channels |
+//! | `permits` | what a connection has shown of them: from the first one over refreshes to the end |
 //! | `command` | `crore gen-token` and `crore check-token` |
 
 mod command;
@@ -20,9 +22,13 @@ mod failure;
 mod fetch;
 mod keys;
 mod login;
+#[cfg(test)]
+mod mutation;
 mod origin;
+mod permits;
 mod source;
 mod store;
+mod subscription;
 mod verify;
 
 use std::borrow::Cow;
@@ -36,6 +42,8 @@ pub(crate) use self::door::Door;
 pub(crate) use self::failure::{AUTHENTICATION_FAILED, CODE_AUTHENTICATION_FAILED};
 pub(crate) use self::fetch::check_url;
 pub(crate) use self::login::{Login, authenticate, on_wake, start};
+pub(crate) use self::permits::{Admission, Permits, admit, give_up, wake_permits};
+pub(crate) use self::subscription::SubscriptionTokens;
 
 pub(crate) use self::source::SUBPROTOCOL_PREFIX;
 
@@ -45,7 +53,7 @@ pub use self::origin::{OriginPattern, OriginRejection};
 pub use self::source::TokenSource;
 
 use self::failure::Rejection;
-use self::store::{KeyStore, Waiting};
+use self::store::{KEY_SETTINGS, KeyStore, Waiting};
 use self::verify::{Verified, Verifier};
 use crate::config::{AuthConfig, AuthMode};
 
@@ -70,8 +78,8 @@ pub(crate) struct Auth {
 
 /// What can be said of a token at once.
 #[derive(Debug)]
-enum Judgement {
-    Good(Verified),
+enum Judgement<T> {
+    Good(T),
     Bad(AuthFailure),
     /// Its key is not known, and may be among those that are being fetched.
     Unknown(Waiting),
@@ -85,7 +93,7 @@ impl Auth {
         }
         Ok(Some(Self {
             verifier: Verifier::new(config),
-            store: KeyStore::open(config)?,
+            store: KeyStore::open(config, &KEY_SETTINGS)?,
             sources: config.sources.clone(),
             cookie: config.cookie.clone(),
             required: config.mode == AuthMode::Required,
@@ -110,18 +118,24 @@ impl Auth {
     }
 
     /// Checks a token; `last` if it has waited for keys already.
-    fn judge(&self, token: &str, last: bool) -> Judgement {
-        let rejection = match self.verifier.verify(&self.store.keys(), token) {
-            Ok(verified) => return Judgement::Good(verified),
+    fn judge(&self, token: &str, last: bool) -> Judgement<Verified> {
+        Judgement::of(self.verifier.verify(&self.store.keys(), token), &self.store, last)
+    }
+}
+
+impl<T> Judgement<T> {
+    fn of(outcome: Result<T, Rejection>, store: &KeyStore, last: bool) -> Self {
+        let rejection = match outcome {
+            Ok(verified) => return Self::Good(verified),
             Err(rejection) => rejection,
         };
         if rejection == Rejection::UnknownKey
             && !last
-            && let Some(waiting) = self.store.wait()
+            && let Some(waiting) = store.wait()
         {
-            return Judgement::Unknown(waiting);
+            return Self::Unknown(waiting);
         }
         tracing::debug!(reason = %rejection, "token refused");
-        Judgement::Bad(rejection.failure())
+        Self::Bad(rejection.failure())
     }
 }

@@ -62,8 +62,8 @@ impl Drop for Waiting {
 
 impl KeyStore {
     /// Reads what can be read at once. The rest is fetched by a thread, which ends with the store.
-    pub(crate) fn open(config: &AuthConfig) -> Result<Arc<Self>, KeyError> {
-        let mut files = Files::new(config);
+    pub(crate) fn open(config: &AuthConfig, settings: &'static KeySettings) -> Result<Arc<Self>, KeyError> {
+        let mut files = Files::new(config, settings);
         let local = files.load()?;
         let fetcher = config.jwks_url.as_deref().map(Fetcher::new);
         let (wishes, wished) = sync_channel(1);
@@ -134,8 +134,37 @@ impl Remote {
     }
 }
 
-const SECRET_FILE: &str = "auth.secret_file";
-const PUBLIC_KEY_FILE: &str = "auth.public_key_file";
+/// The settings that name keys.
+#[derive(Debug)]
+pub(crate) struct KeySettings {
+    secret: &'static str,
+    secret_file: &'static str,
+    public_key_file: &'static str,
+    jwks_file: &'static str,
+}
+
+/// Those of the tokens that say who a connection is.
+pub(crate) const KEY_SETTINGS: KeySettings = KeySettings {
+    secret: "auth.secret",
+    secret_file: "auth.secret_file",
+    public_key_file: "auth.public_key_file",
+    jwks_file: "auth.jwks_file",
+};
+
+/// Those of tokens for channels, which have no key sets of their own.
+pub(crate) const SUBSCRIPTION_KEY_SETTINGS: KeySettings = KeySettings {
+    secret: "auth.subscription_secret",
+    secret_file: "auth.subscription_secret_file",
+    public_key_file: "auth.subscription_public_key_file",
+    ..KEY_SETTINGS
+};
+
+impl KeySettings {
+    /// What to do where a secret is needed and there is none.
+    pub(super) fn missing_secret(&self) -> String {
+        format!("set `{}` or `{}`, or name a --private-key", self.secret, self.secret_file)
+    }
+}
 
 /// Editors end a file with a line feed, which nobody means to be a part of the secret.
 fn without_line_feed(text: &str) -> &str {
@@ -145,21 +174,23 @@ fn without_line_feed(text: &str) -> &str {
 /// The files that keys are read from, and how they looked when that was done last.
 #[derive(Debug)]
 pub(crate) struct Files {
+    settings: &'static KeySettings,
     secret: Option<String>,
     paths: Vec<(&'static str, PathBuf)>,
     seen: Vec<Option<(SystemTime, u64)>>,
 }
 
 impl Files {
-    pub(crate) fn new(config: &AuthConfig) -> Self {
+    /// The keys of a configuration, which the settings have named.
+    pub(crate) fn new(config: &AuthConfig, settings: &'static KeySettings) -> Self {
         let named = [
-            (SECRET_FILE, &config.secret_file),
-            (PUBLIC_KEY_FILE, &config.public_key_file),
-            ("auth.jwks_file", &config.jwks_file),
+            (settings.secret_file, &config.secret_file),
+            (settings.public_key_file, &config.public_key_file),
+            (settings.jwks_file, &config.jwks_file),
         ];
         let paths = named.into_iter().filter_map(|(setting, path)| Some((setting, path.clone()?)));
         let secret = config.secret.as_ref().map(|secret| secret.expose().to_owned());
-        Self { secret, paths: paths.collect(), seen: Vec::new() }
+        Self { settings, secret, paths: paths.collect(), seen: Vec::new() }
     }
 
     const fn exist(&self) -> bool {
@@ -171,13 +202,15 @@ impl Files {
         self.seen = self.looks();
         let mut keys = KeySet::default();
         if let Some(secret) = &self.secret {
-            keys = KeySet::secret("auth.secret", secret.as_bytes())?;
+            keys = KeySet::secret(self.settings.secret, secret.as_bytes())?;
         }
         for (setting, path) in &self.paths {
             let text = read(setting, path)?;
             let more = match *setting {
-                SECRET_FILE => KeySet::secret(setting, without_line_feed(&text).as_bytes())?,
-                PUBLIC_KEY_FILE => KeySet::pem(setting, &text)?,
+                name if name == self.settings.secret_file => {
+                    KeySet::secret(setting, without_line_feed(&text).as_bytes())?
+                }
+                name if name == self.settings.public_key_file => KeySet::pem(setting, &text)?,
                 _ => KeySet::jwks(setting, &text, Publicity::Secret)?,
             };
             keys = keys.joined(&more);
@@ -190,7 +223,7 @@ impl Files {
         if self.secret.is_some() {
             return Ok(self.secret.clone());
         }
-        let Some((setting, path)) = self.paths.iter().find(|(setting, _)| *setting == SECRET_FILE) else {
+        let Some((setting, path)) = self.paths.iter().find(|(setting, _)| *setting == self.settings.secret_file) else {
             return Ok(None);
         };
         Ok(Some(without_line_feed(&read(setting, path)?).to_owned()))

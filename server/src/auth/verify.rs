@@ -1,4 +1,4 @@
-//! From a token to a user: signature, time, issuer and audience.
+//! From a token to a user, or to a subscription: signature, time, issuer and audience.
 
 use std::num::NonZeroU32;
 
@@ -8,8 +8,15 @@ use serde_json::{Map, Value};
 
 use super::failure::Rejection;
 use super::keys::KeySet;
+use crate::channel::{Grants, Pattern};
 use crate::config::AuthConfig;
 use crate::users::is_user_name;
+
+/// The claim that makes a token one for a channel.
+pub(super) const CHANNEL_CLAIM: &str = "channel";
+
+/// The claim of such a token whose value goes with the subscription.
+const INFO_CLAIM: &str = "info";
 
 /// The rules that tokens are checked by.
 #[derive(Clone, Debug)]
@@ -17,6 +24,8 @@ pub(crate) struct Verifier {
     /// For each algorithm that the configured keys can have: the library wants to be told one at a time.
     rules: Vec<(Algorithm, Validation)>,
     user_claim: String,
+    channels_claim: String,
+    roles_claim: String,
     token_bytes_max: usize,
 }
 
@@ -26,6 +35,19 @@ pub(crate) struct Verified {
     pub(crate) user: String,
     /// `exp`, in seconds since the Unix epoch; `None` for a token without an end.
     pub(crate) expires_s: Option<NonZeroU32>,
+    /// What it says of channels, if anything.
+    pub(crate) grants: Option<Box<Grants>>,
+}
+
+/// What a good token for a channel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VerifiedSubscription {
+    pub(crate) user: String,
+    pub(crate) channel: String,
+    /// `exp`, in seconds since the Unix epoch; `None` for a token without an end.
+    pub(crate) expires_s: Option<NonZeroU32>,
+    /// `info` as JSON, if there is any.
+    pub(crate) info: Option<Box<str>>,
 }
 
 impl Verifier {
@@ -38,6 +60,8 @@ impl Verifier {
         Self {
             rules: rules.map(|algorithm| (algorithm, validation(config, algorithm))).collect(),
             user_claim: config.user_claim.clone(),
+            channels_claim: config.channels_claim.clone(),
+            roles_claim: config.roles_claim.clone(),
             token_bytes_max: config.token_bytes_max,
         }
     }
@@ -47,6 +71,31 @@ impl Verifier {
     /// # Errors
     /// The first thing that is wrong. [`Rejection::Expired`] is said of genuine tokens alone.
     pub(crate) fn verify(&self, keys: &KeySet, token: &str) -> Result<Verified, Rejection> {
+        let claims = self.claims(keys, token)?;
+        // Else whoever is given a token for one channel could do all that its user may.
+        if claims.contains_key(CHANNEL_CLAIM) {
+            return Err(Rejection::ForChannel);
+        }
+        Ok(Verified { user: self.user(&claims)?, expires_s: end(&claims), grants: self.grants(&claims) })
+    }
+
+    /// The subscription that a token is for, if it is good.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub(crate) fn verify_subscription(&self, keys: &KeySet, token: &str) -> Result<VerifiedSubscription, Rejection> {
+        let claims = self.claims(keys, token)?;
+        let channel = claims.get(CHANNEL_CLAIM).and_then(Value::as_str).ok_or(Rejection::NoChannel)?;
+        let info = claims.get(INFO_CLAIM).filter(|info| !info.is_null());
+        Ok(VerifiedSubscription {
+            user: self.user(&claims)?,
+            channel: channel.to_owned(),
+            expires_s: end(&claims),
+            info: info.map(|info| info.to_string().into()),
+        })
+    }
+
+    fn claims(&self, keys: &KeySet, token: &str) -> Result<Map<String, Value>, Rejection> {
         if token.len() > self.token_bytes_max {
             return Err(Rejection::TooLong { bytes: token.len(), most: self.token_bytes_max });
         }
@@ -60,21 +109,44 @@ impl Verifier {
         let mut outcome = Err(Rejection::UnknownKey);
         for key in keys.candidates(*algorithm, header.kid.as_deref()) {
             outcome = match decode::<Map<String, Value>>(token, key, validation) {
-                Ok(token) => return self.identify(&token.claims),
+                Ok(token) => return Ok(token.claims),
                 Err(error) => Err(rejection(error.into_kind())),
             };
-            if outcome != Err(Rejection::Signature) {
+            if !matches!(outcome, Err(Rejection::Signature)) {
                 return outcome;
             }
         }
         outcome
     }
 
-    fn identify(&self, claims: &Map<String, Value>) -> Result<Verified, Rejection> {
+    fn user(&self, claims: &Map<String, Value>) -> Result<String, Rejection> {
         let user = [self.user_claim.as_str(), "sub"].into_iter().find_map(|claim| user_name(claims.get(claim)?));
-        let user = user.ok_or_else(|| Rejection::NoUser(self.user_claim.clone()))?;
-        Ok(Verified { user, expires_s: claims.get("exp").and_then(whole_seconds) })
+        user.ok_or_else(|| Rejection::NoUser(self.user_claim.clone()))
     }
+
+    /// What is no list of texts, or no pattern, grants nothing.
+    fn grants(&self, claims: &Map<String, Value>) -> Option<Box<Grants>> {
+        let channels = texts(claims.get(&self.channels_claim)).filter_map(|text| text.parse::<Pattern>().ok());
+        let grants = Grants {
+            channels: channels.filter(|pattern| !pattern.names_user()).collect(),
+            roles: texts(claims.get(&self.roles_claim)).map(Into::into).collect(),
+        };
+        (grants != Grants::default()).then(|| Box::new(grants))
+    }
+}
+
+/// The texts of a list, or the one that stands in its place.
+fn texts(claim: Option<&Value>) -> impl Iterator<Item = &str> {
+    let items = match claim {
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    items.iter().filter_map(Value::as_str)
+}
+
+fn end(claims: &Map<String, Value>) -> Option<NonZeroU32> {
+    claims.get("exp").and_then(whole_seconds)
 }
 
 fn validation(config: &AuthConfig, algorithm: Algorithm) -> Validation {

@@ -1,10 +1,9 @@
-//! Options of channels, chosen by the first rule whose pattern matches the name.
-
-use std::fmt;
-use std::str::FromStr;
+//! What holds for channels, chosen by the most specific rule whose pattern matches the name.
 
 use crore_engine::Overflow;
 
+use super::access::{Access, Action, Audience};
+use super::pattern::Pattern;
 use super::slow::SlowChannel;
 
 /// What is decided for a channel as a whole.
@@ -15,91 +14,44 @@ pub struct ChannelOptions {
     pub echo: Option<bool>,
 }
 
-/// Options for the channels that a pattern matches.
+/// What holds for the channels that a pattern matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelRule {
     /// Which channels.
     pub pattern: Pattern,
-    /// What holds for them.
+    /// How they work.
     pub options: ChannelOptions,
     /// What happens to messages at subscribers that are behind.
     pub slow: SlowChannel,
+    /// Who may do what there.
+    pub access: Access,
 }
 
-/// A name, or a prefix followed by `*`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pattern {
-    text: String,
-    is_prefix: bool,
-}
-
-/// A pattern that is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// Nothing at all, which matches nothing.
-    #[error("a pattern can't be empty: write a channel's name, a prefix followed by `*`, or `*` for every channel")]
-    Empty,
-    /// A `*` before the end.
-    #[error("`{0}`: a pattern has `*` only at its end")]
-    StarInside(String),
-}
-
-impl FromStr for Pattern {
-    type Err = PatternError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (prefix, is_prefix) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
-        if text.is_empty() {
-            Err(PatternError::Empty)
-        } else if prefix.contains('*') {
-            Err(PatternError::StarInside(text.to_owned()))
-        } else {
-            Ok(Self { text: prefix.to_owned(), is_prefix })
-        }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
-        f.write_str(if self.is_prefix { "*" } else { "" })
-    }
-}
-
-impl Pattern {
-    /// Whether the pattern means this channel.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        if self.is_prefix { name.starts_with(&self.text) } else { name == self.text }
-    }
-
-    /// Whether the pattern means every channel that the other one means.
-    #[must_use]
-    pub fn covers(&self, other: &Self) -> bool {
-        self.matches(&other.text) && (self.is_prefix || !other.is_prefix)
-    }
-}
-
-/// The rules, in order.
+/// The rules, the most specific first.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelRules {
     rules: Vec<ChannelRule>,
     /// Whether any of them says what happens to messages at subscribers that are behind.
     any_slow: bool,
+    /// Whether any of them says who may do what.
+    any_access: bool,
 }
 
 impl ChannelRules {
-    /// Takes the rules in the order of their precedence.
+    /// Puts the rules into the order of their precedence. Of those that are equally specific and match the same name
+    /// the first counts.
     #[must_use]
-    pub fn new(rules: Vec<ChannelRule>) -> Self {
+    pub fn new(mut rules: Vec<ChannelRule>) -> Self {
+        rules.sort_by_key(|rule| rule.pattern.order());
         let any_slow = rules.iter().any(|rule| rule.slow.policy.is_some());
-        Self { rules, any_slow }
+        let any_access = rules.iter().any(|rule| rule.access.audiences().next().is_some());
+        Self { rules, any_slow, any_access }
     }
 
-    /// The options of a channel: those of the first rule that matches, else the defaults.
+    /// The options of a channel: those of the most specific rule that matches, else the defaults.
     #[must_use]
     pub fn options(&self, name: &str) -> ChannelOptions {
-        self.find(name).map_or_else(ChannelOptions::default, |rule| rule.options)
+        self.matching(name).next().map_or_else(ChannelOptions::default, |rule| rule.options)
     }
 
     /// What happens to a message of a channel, with this `data` or without any, at subscribers that are behind.
@@ -107,11 +59,24 @@ impl ChannelRules {
         if !self.any_slow {
             return Overflow::Limits;
         }
-        self.find(name).map_or(Overflow::Limits, |rule| rule.slow.overflow(data))
+        self.matching(name).next().map_or(Overflow::Limits, |rule| rule.slow.overflow(data))
     }
 
-    fn find(&self, name: &str) -> Option<&ChannelRule> {
-        self.rules.iter().find(|rule| rule.pattern.matches(name))
+    /// Who may do something in a channel: what the most specific rule says that says it, with its pattern.
+    pub(super) fn audience(&self, action: Action, name: &str) -> Option<(&Pattern, &Audience)> {
+        if !self.any_access {
+            return None;
+        }
+        self.matching(name).find_map(|rule| Some((&rule.pattern, rule.access.audience(action)?)))
+    }
+
+    /// Whether any rule says who may do what.
+    pub(crate) const fn any_access(&self) -> bool {
+        self.any_access
+    }
+
+    fn matching(&self, name: &str) -> impl Iterator<Item = &ChannelRule> {
+        self.rules.iter().filter(move |rule| rule.pattern.matches(name))
     }
 }
 
@@ -125,8 +90,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_matches_counts() {
-        let rules = ChannelRules::new(vec![rule("chat:lobby", true), rule("chat:*", false)]);
+    fn the_most_specific_rule_that_matches_counts() {
+        let rules = ChannelRules::new(vec![rule("chat:*", false), rule("chat:lobby", true)]);
         assert_eq!(rules.options("chat:lobby").echo, Some(true));
         assert_eq!(rules.options("chat:7").echo, Some(false));
         assert_eq!(rules.options("chat").echo, None);
@@ -134,15 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_covers_those_that_mean_no_other_channel() {
-        let covers = |a: &str, b: &str| a.parse::<Pattern>().unwrap().covers(&b.parse().unwrap());
-        assert!(covers("*", "chat:*") && covers("chat:*", "chat:*") && covers("chat:*", "chat:7") && covers("a", "a"));
-        assert!(!covers("chat:*", "*") && !covers("a", "a*") && !covers("a", "b"));
-    }
-
-    #[test]
-    fn patterns_are_checked() {
-        assert_eq!("".parse::<Pattern>(), Err(PatternError::Empty));
-        assert!(matches!("a*b*".parse::<Pattern>(), Err(PatternError::StarInside(_))));
+    fn of_equals_the_first_counts() {
+        let rules = ChannelRules::new(vec![rule("a{user}:x*", true), rule("a{user}:y*", false)]);
+        assert_eq!(rules.options("ab:y:x").echo, Some(true));
+        assert_eq!(rules.options("ab:y").echo, Some(false));
     }
 }

@@ -59,6 +59,18 @@ pub struct AuthConfig {
     pub token_bytes_max: usize,
     /// The cookie that holds a token.
     pub cookie: String,
+    /// The claim that lists channels of which the user is a member.
+    pub channels_claim: String,
+    /// The claim that lists the user's roles.
+    pub roles_claim: String,
+    /// The secret that tokens for channels are signed with, if they have keys of their own.
+    pub subscription_secret: Option<Secret>,
+    /// A file with that secret.
+    pub subscription_secret_file: Option<PathBuf>,
+    /// A file with public keys in PEM, for such tokens.
+    pub subscription_public_key_file: Option<PathBuf>,
+    /// How long before its end a client is told of a subscription that ends.
+    pub subscription_notice: Duration,
 }
 
 /// Whether clients say who they are.
@@ -116,6 +128,12 @@ impl Default for AuthConfig {
             timeout: Duration::from_secs(5),
             token_bytes_max: 4096,
             cookie: "token".to_owned(),
+            channels_claim: "channels".to_owned(),
+            roles_claim: "roles".to_owned(),
+            subscription_secret: None,
+            subscription_secret_file: None,
+            subscription_public_key_file: None,
+            subscription_notice: Duration::from_secs(10),
         }
     }
 }
@@ -127,6 +145,30 @@ impl AuthConfig {
 
     pub(crate) const fn has_keys(&self) -> bool {
         self.has_secret() || self.public_key_file.is_some() || self.jwks_file.is_some() || self.jwks_url.is_some()
+    }
+
+    /// Whether tokens for channels have keys of their own.
+    pub(crate) const fn has_own_subscription_keys(&self) -> bool {
+        self.subscription_secret.is_some()
+            || self.subscription_secret_file.is_some()
+            || self.subscription_public_key_file.is_some()
+    }
+
+    /// Whether tokens for channels can be checked: with keys of their own, or with the others.
+    pub(crate) fn has_subscription_keys(&self) -> bool {
+        self.has_own_subscription_keys() || self.mode != AuthMode::Off
+    }
+
+    /// What tokens for channels are checked by that have keys of their own: all the same but the keys.
+    pub(crate) fn of_subscriptions(&self) -> Self {
+        Self {
+            secret: self.subscription_secret.clone(),
+            secret_file: self.subscription_secret_file.clone(),
+            public_key_file: self.subscription_public_key_file.clone(),
+            jwks_file: None,
+            jwks_url: None,
+            ..self.clone()
+        }
     }
 
     /// Whether the settings go together, as far as that can be said without reading a key.

@@ -45,14 +45,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        for (index, rule) in self.channels.iter().enumerate() {
-            if let Some(earlier) = self.channels[..index].iter().find(|earlier| earlier.pattern.covers(&rule.pattern)) {
-                doubts.push(format!(
-                    "`channels`: the rule for `{}` never counts, since that for `{}` stands before it: put it first",
-                    rule.pattern, earlier.pattern
-                ));
-            }
-        }
+        doubts.extend(self.doubts_of_channels());
         doubts
     }
 }
@@ -68,7 +61,6 @@ fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::ChannelRule;
 
     #[test]
     fn the_defaults_leave_no_doubt() {
@@ -115,10 +107,5 @@ mod tests {
         assert_eq!(config.doubts(), [""; 0]);
         config.engine.slow_consumer = SlowConsumer::DropOldest;
         assert!(config.doubts()[0].starts_with("`compression.server_context_takeover`"));
-        let rule = |pattern: &str| ChannelRule { pattern: pattern.parse().unwrap(), ..ChannelRule::default() };
-        let mut config = Config { channels: vec![rule("chat:lobby"), rule("chat:*")], ..Config::default() };
-        assert_eq!(config.doubts(), [""; 0]);
-        config.channels.reverse();
-        assert!(config.doubts()[0].contains("the rule for `chat:lobby` never counts, since that for `chat:*`"));
     }
 }

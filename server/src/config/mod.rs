@@ -5,6 +5,7 @@
 //! What a setting means, its values and its default stand in one table (`config/settings/`), from which
 //! [`Config::reference`] and [`Config::sample`] are made.
 
+mod access;
 mod auth;
 mod change;
 mod doubts;
@@ -82,7 +83,7 @@ pub struct Config {
     pub rate_limit: RateLimitConfig,
     /// Logs, on the standard error stream.
     pub log: LogConfig,
-    /// Options by channel; the first rule that matches a name counts.
+    /// What holds for channels; the most specific rule that matches a name counts.
     pub channels: Vec<ChannelRule>,
 }
 
@@ -211,7 +212,8 @@ impl Config {
     /// [`ConfigError::Conflict`].
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let outcome = self.auth.check(&self.http, self.identity.trust_user_header);
-        outcome.map_err(|(key, problem)| ConfigError::Conflict { key, problem })
+        outcome.map_err(|(key, problem)| ConfigError::Conflict { key, problem })?;
+        self.check_channels()
     }
 }
 

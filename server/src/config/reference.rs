@@ -16,7 +16,9 @@ what is *live* counts from then on, what says *restart* from the next start.
 const CHANNELS_HEAD: &str = "
 ## [[channels]]
 
-Options by channel; of the entries whose pattern matches a channel's name the first counts. They have no variables.
+What holds for channels. Of the entries whose pattern matches a channel's name the most specific counts: the one with the
+most text before its first `{user}` or `*`; if that is the same, a name before one with `{user}` before one with `*`. Who
+may do what (`may_…`), where it does not say it, the next one says. They have no variables.
 
 | setting | value | example | changes | meaning |
 |---|---|---|---|---|

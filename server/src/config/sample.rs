@@ -15,8 +15,10 @@ const HEAD: &str = "Every setting of the server with its default, as `crore defa
      CRORE_LIMITS_PING_INTERVAL. `crore check-config FILE` says whether a file is right, and `crore config-doc` which \
      settings can be changed while the server runs.";
 
-const CHANNELS_ABOUT: &str = "Options by channel. As many of these as it takes; of those whose pattern matches a \
-     channel's name the first counts.";
+const CHANNELS_ABOUT: &str = "What holds for channels, as many of these as it takes. Of those whose pattern matches a \
+     channel's name the most specific counts: the one with the most text before its first {user} or *; if that is the \
+     same, a name before one with {user} before one with *. Who may do what, where it does not say it, the next one \
+     says. What is changed while the server runs counts for requests to come; who is subscribed stays so.";
 
 impl Config {
     /// A configuration file with every setting, its meaning and its default; it sets nothing to anything else.

@@ -311,7 +311,7 @@ impl SettingValue for Targets {
 
 impl SettingValue for Pattern {
     fn expected() -> Cow<'static, str> {
-        "a channel's name, or a prefix followed by `*`".into()
+        "a channel's name, in which `{user}` may stand for a user's, and `*` at the end for anything more".into()
     }
 
     fn from_value(value: Value<'_>) -> Result<Self, String> {

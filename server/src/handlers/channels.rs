@@ -1,22 +1,27 @@
 //! Publish and subscribe.
 
 use super::rooms;
+use crate::auth::Admission;
 use crate::call::Call;
+use crate::channel::Action;
 use crate::wire::Refusal;
 
 /// To be subscribed twice is to be subscribed.
 pub(super) fn subscribe(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    call.context().subscribe(channel.name())?;
-    call.reply("subscribed", |reply| reply.channel(&channel).data_field("subscribed", channel.json()));
+    if rooms::enter(call, &channel)? == Admission::Now {
+        let expires_ms = call.subscription_expires_ms(&channel);
+        call.reply("subscribed", |reply| {
+            reply.channel(&channel).expires_at(expires_ms).data_field("subscribed", channel.json())
+        });
+    }
     Ok(())
 }
 
 /// Acknowledged even where there was no subscription. Whoever had joined leaves.
 pub(super) fn unsubscribe(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    rooms::end_membership(call, &channel);
-    call.context().unsubscribe(channel.name());
+    rooms::exit(call, &channel);
     call.reply("unsubscribed", |reply| reply.channel(&channel).data_field("unsubscribed", channel.json()));
     Ok(())
 }
@@ -40,6 +45,7 @@ pub(super) fn message(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
 /// The channel's option outranks what the message asks for, and that what its type means.
 fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
+    call.require(Action::Publish, &channel)?;
     let asked = call.message().echo()?;
     let echo = call.policy.channels.options(channel.name()).echo.or(asked).unwrap_or(echo_by_type);
     call.publish(&channel, "message", echo);

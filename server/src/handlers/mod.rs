@@ -5,7 +5,7 @@ mod control;
 mod people;
 mod rooms;
 
-pub(crate) use self::rooms::leave_all;
+pub(crate) use self::rooms::{end_subscription, leave_all};
 
 use crate::auth;
 use crate::router::Router;

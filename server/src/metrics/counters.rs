@@ -84,6 +84,10 @@ pub(crate) struct CoreCounters {
     pub(crate) errors: Counter,
     /// Of these, because their sender had sent too much.
     pub(crate) rate_limited: Counter,
+    /// Of these, because somebody may not do what the message asked for.
+    pub(crate) forbidden: Counter,
+    /// Subscriptions that have ended with their tokens.
+    pub(crate) subscriptions_expired: Counter,
     /// Requests answered with 429.
     pub(crate) refused_addresses: Counter,
 }

@@ -121,6 +121,12 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let rate_limited: u64 = metrics.cores.iter().map(|core| core.rate_limited.read()).sum();
     let help = "Messages refused because their sender had sent too much.";
     text.counter("crore_messages_rate_limited_total", help, rate_limited);
+    let forbidden: u64 = metrics.cores.iter().map(|core| core.forbidden.read()).sum();
+    let help = "Messages refused because their sender may not do what they asked for.";
+    text.counter("crore_messages_forbidden_total", help, forbidden);
+    let expired: u64 = metrics.cores.iter().map(|core| core.subscriptions_expired.read()).sum();
+    let help = "Subscriptions that have ended with the token that they were made with.";
+    text.counter("crore_subscriptions_expired_total", help, expired);
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
     let help = "Payloads of the messages received; the average is the sum by the count.";
     text.histogram("crore_message_received_bytes", help, &MESSAGE_BYTES, 1, &observed);

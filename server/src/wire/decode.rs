@@ -25,6 +25,7 @@ pub struct Decoder {
 /// A message of a client. What its type does not need is not looked at.
 #[derive(Clone, Debug)]
 pub struct Incoming<'a> {
+    text: &'a str,
     kind: Cow<'a, str>,
     id: Option<&'a str>,
     fields: Fields<'a>,
@@ -92,13 +93,18 @@ impl Decoder {
             id => id,
         };
         match fields.kind.and_then(|kind| short_text(kind.get())) {
-            Some(kind) => Ok(Incoming { kind, id, fields, bounds: *self }),
+            Some(kind) => Ok(Incoming { text, kind, id, fields, bounds: *self }),
             None => Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes"))),
         }
     }
 }
 
 impl<'a> Incoming<'a> {
+    /// The message as it was read.
+    pub(crate) const fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// `type`.
     #[must_use]
     pub fn kind(&self) -> &str {
@@ -144,7 +150,7 @@ impl<'a> Incoming<'a> {
         short_text(json.get()).ok_or(Refusal::InvalidMessage("`method` is a string of at most 64 bytes"))
     }
 
-    /// `token` of an `auth` or a `refresh`, if there is one and it is not empty.
+    /// `token` of an `auth`, a `refresh`, a `subscribe` or a `join`, if there is one and it is not empty.
     ///
     /// # Errors
     /// It is not a string.

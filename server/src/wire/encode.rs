@@ -99,6 +99,15 @@ impl<'t> Envelope<'t> {
         envelope
     }
 
+    /// `expires_at`, in milliseconds since the Unix epoch, if there is an end.
+    #[must_use]
+    pub fn expires_at(self, end_ms: Option<u64>) -> Self {
+        match end_ms {
+            Some(end_ms) => self.json("expires_at", itoa::Buffer::new().format(end_ms)),
+            None => self,
+        }
+    }
+
     /// `data`, any JSON value.
     #[must_use]
     pub fn data(self, json: &str) -> Self {

@@ -6,7 +6,7 @@
 //!
 //! | a client sends | it receives | others receive |
 //! |---|---|---|
-//! | `subscribe`, `channel` | `subscribed`, `channel`, `data:{"subscribed":channel}` | |
+//! | `subscribe`, `channel`, perhaps `token` | `subscribed`, `channel`, `data:{"subscribed":channel}` | |
 //! | `unsubscribe`, `channel` | `unsubscribed`, `channel`, `data:{"unsubscribed":channel}` | |
 //! | `message`, `channel`, `data` | with an `id`: `response`, `data:{"published":true}` | `message`, `channel`, `from`, `data`: all subscribers, the sender too if it is one |
 //! | `publish`, `channel`, `data` | `response`, `data:{"published":true}` | the same, but not the sender |
@@ -38,6 +38,15 @@
 //! answered with the error `unauthenticated`. An authentication that fails is answered with an error (`no_token`,
 //! `invalid_token`, `token_expired`, `auth_timeout`) and ends the connection with the close code 4001; so does the end
 //! of a token, unless another one of the same user has come before.
+//!
+//! The rules of channels (`[[channels]]`) say who may subscribe, publish, see presence and see history; whoever may not is
+//! answered with the error `forbidden`. Where a rule takes a token for the channel, `subscribe` or `join` brings it in
+//! `token`. One that is not good for this channel and this user is answered with `invalid_token`, one that has ended with
+//! `token_expired`; the connection stays open, and a subscription that there is goes on to its own end. The reply has
+//! `expires_at` if the token has an end. `auth.subscription_notice` before it the client receives
+//! `{"type":"expiring","channel":…,"expires_at":…}`, once, and may subscribe again with a token that is good for longer; if
+//! it has not, it receives `{"type":"unsubscribed","channel":…,"code":"token_expired","error":"Token expired"}` at the end,
+//! and no more messages of the channel. `info` of the token goes with `join` to the others, as `data`.
 //!
 //! A batch holds 1 to `limits.batch_messages_max` messages, and no other batch; one that does not is refused as a whole.
 //! What comes behind a `disconnect` in it is not done. It has no answer of its own: give `id`s to its messages.

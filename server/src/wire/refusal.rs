@@ -41,7 +41,8 @@ pub enum Refusal {
     /// `unauthenticated`: nothing is done before the client has shown a token.
     #[error("No authentication token provided")]
     Unauthenticated,
-    /// `no_token`, `invalid_token`, `token_expired`, `auth_timeout`: the token is not accepted.
+    /// `no_token`, `invalid_token`, `token_expired`, `auth_timeout`: the token is not accepted; one for a channel is
+    /// `invalid_token` also where it is for another channel or another user.
     #[error("{0}")]
     Authentication(AuthFailure),
     /// `invalid_token`: the token is good, and another user's than the one whom the connection belongs to.
@@ -53,12 +54,16 @@ pub enum Refusal {
     /// `not_online`: the user has no open connection.
     #[error("User is not online")]
     NotOnline,
-    /// `forbidden`: the configuration does not let clients do it.
+    /// `forbidden`: the configuration does not let clients do it, or not this one in this channel; `detail` names the
+    /// setting.
     #[error("Forbidden")]
     Forbidden(&'static str),
     /// `busy`: the server has as much to do as it may; nothing has been done.
     #[error("Server busy, try again later")]
     Busy,
+    /// `cancelled`: the client has unsubscribed before the subscription began.
+    #[error("Subscription was cancelled")]
+    Cancelled,
     /// An error of a handler of your own.
     #[error("{error}")]
     Custom {
@@ -90,6 +95,7 @@ impl Refusal {
             Self::NotOnline => "not_online",
             Self::Forbidden(_) => "forbidden",
             Self::Busy => "busy",
+            Self::Cancelled => "cancelled",
             Self::Custom { code, .. } => code,
         }
     }

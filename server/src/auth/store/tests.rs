@@ -109,7 +109,7 @@ const LONG: Duration = Duration::from_secs(3600);
 fn an_unknown_key_causes_one_fetch_and_no_more_within_the_minimum() {
     let provider = Provider::start(jwks(&[0]));
     let interval_min = Duration::from_millis(300);
-    let store = KeyStore::open(&provider.config(LONG, interval_min)).unwrap();
+    let store = KeyStore::open(&provider.config(LONG, interval_min), &KEY_SETTINGS).unwrap();
     // Who comes before the first answer waits for it.
     if let Some(waiting) = store.wait() {
         eventually("the first fetch", || store.is_over(&waiting));
@@ -133,7 +133,8 @@ fn an_unknown_key_causes_one_fetch_and_no_more_within_the_minimum() {
 #[test]
 fn the_last_good_keys_stay_whatever_the_provider_says() {
     let provider = Provider::start(jwks(&[0]));
-    let store = KeyStore::open(&provider.config(Duration::from_millis(20), Duration::from_millis(20))).unwrap();
+    let store =
+        KeyStore::open(&provider.config(Duration::from_millis(20), Duration::from_millis(20)), &KEY_SETTINGS).unwrap();
     eventually("the first fetch", || knows(&store, 0));
     let huge = "x".repeat(usize::try_from(super::super::keys::KEYS_BYTES_MAX).unwrap() + 1);
     for (status, body) in [
@@ -157,7 +158,7 @@ fn those_who_wait_are_bounded_and_the_thread_ends_with_the_store() {
     let provider = Provider::start(jwks(&[0]));
     // Nothing is answered while the lock is held.
     let lock = provider.answer.lock().unwrap();
-    let store = KeyStore::open(&provider.config(LONG, LONG)).unwrap();
+    let store = KeyStore::open(&provider.config(LONG, LONG), &KEY_SETTINGS).unwrap();
     let waiting: Vec<_> = (0..WAITING_MAX + 10).filter_map(|_| store.wait()).collect();
     assert_eq!(waiting.len(), WAITING_MAX);
     drop(waiting);
@@ -175,7 +176,7 @@ fn files_are_read_again_when_they_change() {
     let path: PathBuf = directory.join("keys.json");
     fs::write(&path, jwks(&[0])).unwrap();
     let config = AuthConfig { jwks_file: Some(path.clone()), ..AuthConfig::default() };
-    let store = KeyStore::open(&config).unwrap();
+    let store = KeyStore::open(&config, &KEY_SETTINGS).unwrap();
     assert!(knows(&store, 0));
     assert!(store.wait().is_none(), "nothing is fetched");
     fs::write(&path, "{\"keys\":").unwrap();
@@ -189,7 +190,7 @@ fn files_are_read_again_when_they_change() {
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let config = AuthConfig { jwks_file: Some("nowhere.json".into()), ..AuthConfig::default() };
-    let problem = KeyStore::open(&config).unwrap_err().to_string();
+    let problem = KeyStore::open(&config, &KEY_SETTINGS).unwrap_err().to_string();
     assert!(problem.starts_with("`auth.jwks_file`: nowhere.json can't be read"), "{problem}");
 }
 
@@ -197,12 +198,32 @@ fn a_file_that_is_not_there_is_named() {
 fn a_secret_in_a_file_ends_before_its_line_feed() {
     let path = std::env::temp_dir().join(format!("crore-secret-{}", std::process::id()));
     fs::write(&path, format!("{}\n", "s".repeat(32))).unwrap();
-    let mut files = Files::new(&AuthConfig { secret_file: Some(path.clone()), ..AuthConfig::default() });
+    let config = AuthConfig { secret_file: Some(path.clone()), ..AuthConfig::default() };
+    let mut files = Files::new(&config, &KEY_SETTINGS);
     assert_eq!(files.load().unwrap().len(), 1);
     assert_eq!(files.secret().unwrap(), Some("s".repeat(32)));
     fs::write(&path, format!("{}\n", "s".repeat(31))).unwrap();
     assert!(files.load().is_err());
     fs::remove_file(path).unwrap();
     let given = AuthConfig { secret: Some(Secret::new("t".repeat(32))), ..AuthConfig::default() };
-    assert_eq!(Files::new(&given).secret().unwrap(), Some("t".repeat(32)));
+    assert_eq!(Files::new(&given, &KEY_SETTINGS).secret().unwrap(), Some("t".repeat(32)));
+}
+
+#[test]
+fn keys_of_channels_are_read_from_their_own_settings() {
+    let path = std::env::temp_dir().join(format!("crore-channels-{}", std::process::id()));
+    fs::write(&path, "short").unwrap();
+    let config = AuthConfig {
+        secret: Some(Secret::new("t".repeat(32))),
+        jwks_url: Some("https://id.example.com/keys".to_owned()),
+        subscription_secret_file: Some(path.clone()),
+        ..AuthConfig::default()
+    };
+    let own = config.of_subscriptions();
+    assert!(own.secret.is_none() && own.jwks_url.is_none());
+    let mut files = Files::new(&own, &SUBSCRIPTION_KEY_SETTINGS);
+    assert!(files.load().unwrap_err().to_string().starts_with("`auth.subscription_secret_file`: a secret of 5 bytes"));
+    fs::write(&path, "u".repeat(32)).unwrap();
+    assert_eq!((files.load().unwrap().len(), files.secret().unwrap()), (1, Some("u".repeat(32))));
+    fs::remove_file(path).unwrap();
 }

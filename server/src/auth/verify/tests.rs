@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::auth::AuthFailure;
 use crate::auth::keys::Publicity;
+use crate::auth::mutation::mutated;
 use crate::config::Secret;
 use crate::random::index_below;
 
@@ -263,51 +264,8 @@ fn mutated_tokens_are_never_accepted() {
     for token in &whole {
         assert!(both.verify(&keys, token).is_ok());
     }
-    let pieces = [
-        "",
-        ".",
-        "..",
-        "A",
-        "=",
-        "-",
-        "_",
-        "e30",
-        "eyJhbGciOiJub25lIn0",
-        "\u{e9}",
-        "\0",
-        "AAAAAAAA",
-        "eyJhbGciOiJIUzI1NiJ9",
-    ];
     for round in 0..6_000 {
-        let original = &whole[below(whole.len())];
-        let mut mutated: Vec<char> = original.chars().collect();
-        for _ in 0..=below(3) {
-            match below(4) {
-                // One bit of one character.
-                0 => {
-                    let at = below(mutated.len());
-                    mutated[at] = char::from(u8::try_from(mutated[at]).unwrap_or(b'A') ^ (1 << below(7)));
-                }
-                // The part of another token.
-                1 => {
-                    let mut parts: Vec<String> =
-                        mutated.iter().collect::<String>().split('.').map(str::to_owned).collect();
-                    let other: Vec<&str> = whole[below(whole.len())].split('.').collect();
-                    let at = below(parts.len().min(3));
-                    parts[at] = other[at].to_owned();
-                    mutated = parts.join(".").chars().collect();
-                }
-                _ => {
-                    let at = below(mutated.len());
-                    let removed = below(mutated.len() - at).min(below(12));
-                    mutated.splice(at..at + removed, pieces[below(pieces.len())].chars());
-                }
-            }
-            if mutated.is_empty() {
-                mutated.push('.');
-            }
-        }
-        let mutated: String = mutated.into_iter().collect();
+        let mutated = mutated(&mut below, &whole);
         if whole.contains(&mutated) {
             continue;
         }
@@ -342,4 +300,26 @@ fn cost_of_a_token() {
         });
         println!("{name}: {:?} a token", best.min().unwrap());
     }
+}
+
+// capability: 64
+#[test]
+fn roles_and_channels_are_lists_or_one() {
+    let grants = |more: Value| {
+        let mut all = claims(60);
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        verify(&config(), &hs256(&all)).unwrap().grants
+    };
+    assert_eq!(grants(json!({})), None);
+    let some =
+        grants(json!({"roles": ["admin", 7, "editor"], "channels": ["chat:*", "news", "{user}", "a*b"]})).unwrap();
+    assert_eq!(*some.roles, ["admin".into(), "editor".into()]);
+    assert_eq!(*some.channels, ["chat:*".parse().unwrap(), "news".parse().unwrap()]);
+    assert_eq!(*grants(json!({"roles": "admin"})).unwrap().roles, ["admin".into()]);
+    for nothing in [json!({"roles": 7, "channels": {"a": 1}}), json!({"roles": null}), json!({"channels": [""]})] {
+        assert_eq!(grants(nothing), None);
+    }
+    let named = AuthConfig { roles_claim: "groups".to_owned(), ..config() };
+    let token = hs256(&json!({"sub": "ann", "exp": now_s() + 60, "groups": ["a"], "roles": ["b"]}));
+    assert_eq!(*verify(&named, &token).unwrap().grants.unwrap().roles, ["a".into()]);
 }

@@ -136,5 +136,48 @@ pub(super) const SECTION: Section = Section {
             "Bytes of a token. In a request it shares `limits.head_bytes_max` with the rest of the head.",
         ),
         Setting::new("auth.cookie", Restart, place!(auth.cookie), "Name of the cookie that holds a token."),
+        Setting::new(
+            "auth.channels_claim",
+            Restart,
+            place!(auth.channels_claim),
+            "Claim that lists channels of which the user is a member, by names and patterns: what `granted` means in the \
+             rules of channels.",
+        ),
+        Setting::new(
+            "auth.roles_claim",
+            Restart,
+            place!(auth.roles_claim),
+            "Claim that lists the user's roles: what `role:NAME` means in the rules of channels.",
+        ),
+        Setting::new(
+            "auth.subscription_secret",
+            Restart,
+            place!(auth.subscription_secret),
+            "Secret of tokens for channels (`token` in their rules), where these have keys of their own, with any \
+             `auth.mode`. Without one of these three settings they are checked with the keys above. All else holds for \
+             them, too: algorithms, issuers, audiences, expiry, leeway, length.",
+        )
+        .example("\"the output of: openssl rand -base64 48\""),
+        Setting::new(
+            "auth.subscription_secret_file",
+            Restart,
+            place!(auth.subscription_secret_file),
+            "File with such a secret.",
+        )
+        .example("\"subscriptions.secret\""),
+        Setting::new(
+            "auth.subscription_public_key_file",
+            Restart,
+            place!(auth.subscription_public_key_file),
+            "File with public keys in PEM, for tokens for channels.",
+        )
+        .example("\"subscriptions.public.pem\""),
+        Setting::new(
+            "auth.subscription_notice",
+            Restart,
+            place!(auth.subscription_notice),
+            "How long before the end of a subscription by a token its client is told (`expiring`), so that it can \
+             subscribe with another one.",
+        ),
     ],
 };

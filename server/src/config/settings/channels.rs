@@ -8,8 +8,13 @@ type Setting = setting::Setting<ChannelRule>;
 
 /// Its settings.
 pub(in crate::config) const CHANNEL_SETTINGS: &[Setting] = &[
-    Setting::new("pattern", Live, place!(pattern), "Which channels: a name, or a prefix followed by *.")
-        .example("\"cursors:*\""),
+    Setting::new(
+        "pattern",
+        Live,
+        place!(pattern),
+        "Which channels: a name, in which {user} stands for any user's, and a * at the end for anything more.",
+    )
+    .example("\"inbox:{user}\""),
     Setting::new(
         "echo",
         Live,
@@ -35,4 +40,38 @@ pub(in crate::config) const CHANNEL_SETTINGS: &[Setting] = &[
         "For conflate: the field of data, at its top level, whose value is the key. A message without it replaces none.",
     )
     .example("\"symbol\""),
+    Setting::new(
+        "may_subscribe",
+        Live,
+        place!(access.subscribe),
+        "Who may subscribe and join; one of these, or a list of them. `anyone`, which is the default. `users`: clients \
+         of whom it is known who they are. `owner`: the user whose name stands in the place of {user}. `granted`: users \
+         whose token lists the channel, or a pattern for it (`auth.channels_claim`). `role:NAME`: users whose token \
+         lists the role (`auth.roles_claim`). `token`: who shows a token for the channel, `{\"type\":\"subscribe\",\
+         \"channel\":…,\"token\":…}`, which the server's backend has signed for this user and this channel (claims \
+         `sub`, `channel`, `exp`); when it ends, so does the subscription. `nobody`: no client.",
+    )
+    .example("[\"owner\", \"role:support\"]"),
+    Setting::new(
+        "may_publish",
+        Live,
+        place!(access.publish),
+        "Who may publish. `subscribers`: whoever is subscribed. `token`: who has subscribed by one. The server API may \
+         always.",
+    )
+    .example("[\"subscribers\"]"),
+    Setting::new(
+        "may_see_presence",
+        Live,
+        place!(access.presence),
+        "Who may see who is there. The default is `subscribers`.",
+    )
+    .example("[\"users\"]"),
+    Setting::new(
+        "may_see_history",
+        Live,
+        place!(access.history),
+        "Who may read what was published before. The default is `subscribers`.",
+    )
+    .example("[\"subscribers\"]"),
 ];

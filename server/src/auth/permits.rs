@@ -1,0 +1,269 @@
+//! What a connection may do in channels beyond others: what its user's token grants, and the tokens for channels that it
+//! has shown, each until its end.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crore_engine::Context;
+use crore_engine::clock::unix_ms;
+
+use super::login::{KEYS_INTERVAL, WAIT_MAX};
+use super::store::Waiting;
+use super::subscription::SubscriptionTokens;
+use super::verify::VerifiedSubscription;
+use super::{AuthFailure, Judgement};
+use crate::call::Call;
+use crate::channel::{Action, ChannelName, Grants, Identity};
+use crate::handlers;
+use crate::inbound::Inbound;
+use crate::session::Connection;
+use crate::wire::{Envelope, Refusal};
+
+/// Messages of one connection that wait for the keys of their tokens.
+const UNDECIDED_MAX: usize = 8;
+
+/// What a client is told that has shown no token where one is needed.
+const TOKEN_NEEDED: &str = "show a token for this channel: {\"type\":\"subscribe\",\"channel\":…,\"token\":…}";
+
+/// What few connections have.
+#[derive(Debug, Default)]
+pub(crate) struct Permits {
+    grants: Option<Box<Grants>>,
+    held: Vec<Permit>,
+    undecided: Vec<Undecided>,
+    /// What has waited is done again, and does not wait once more.
+    is_last: bool,
+}
+
+/// A token for a channel that was good when it was shown.
+#[derive(Debug)]
+struct Permit {
+    channel: Box<str>,
+    /// In seconds since the Unix epoch; `None` if it has no end.
+    expires_s: Option<NonZeroU32>,
+    /// The client knows that the end is near.
+    is_noticed: bool,
+    info: Option<Box<str>>,
+}
+
+/// A message whose token's key is being fetched.
+#[derive(Debug)]
+struct Undecided {
+    message: Box<str>,
+    id: Option<Box<str>>,
+    channel: Box<str>,
+    /// By the core's clock.
+    deadline: Duration,
+    waiting: Waiting,
+}
+
+/// Whether a subscription can begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Now,
+    /// When the key of its token has come: the message is done again then.
+    Later,
+}
+
+impl Permits {
+    pub(crate) fn grants(&self) -> Option<&Grants> {
+        self.grants.as_deref()
+    }
+
+    /// Whether a token for the channel has been shown, and has not ended.
+    pub(crate) fn holds(&self, channel: &str) -> bool {
+        self.find(channel).is_some()
+    }
+
+    /// `info` of that token, as JSON.
+    pub(crate) fn info(&self, channel: &str) -> Option<&str> {
+        self.find(channel)?.info.as_deref()
+    }
+
+    /// When the subscription to a channel ends, in milliseconds since the Unix epoch, if it does.
+    pub(crate) fn expires_ms(&self, channel: &str) -> Option<u64> {
+        Some(u64::from(self.find(channel)?.expires_s?.get()) * 1000)
+    }
+
+    fn drop_permit(&mut self, channel: &str) {
+        self.held.retain(|permit| *permit.channel != *channel);
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+    }
+
+    fn find(&self, channel: &str) -> Option<&Permit> {
+        self.held.iter().find(|permit| *permit.channel == *channel)
+    }
+
+    /// Each token is good until its own end: of two for one channel the later end counts.
+    fn hold(&mut self, verified: VerifiedSubscription, notice_after_ms: u64) {
+        let VerifiedSubscription { channel, expires_s, info, .. } = verified;
+        let before =
+            self.held.iter().position(|permit| *permit.channel == *channel).map(|at| self.held.swap_remove(at));
+        let expires_s = match before {
+            Some(before) => before.expires_s.zip(expires_s).map(|(before, now)| before.max(now)),
+            None => expires_s,
+        };
+        // Who has just been told of an end is not told of it again.
+        let is_noticed = expires_s.is_some_and(|end| u64::from(end.get()) * 1000 <= notice_after_ms);
+        self.held.push(Permit { channel: channel.into(), expires_s, is_noticed, info });
+    }
+
+    /// Asks to be woken for what comes next. The engine keeps the earliest such wish of a connection.
+    fn schedule(&self, tokens: &SubscriptionTokens, context: &mut Context<'_>) {
+        if !self.undecided.is_empty() {
+            return context.wake_after(KEYS_INTERVAL);
+        }
+        let Some(next_ms) = self.held.iter().filter_map(|permit| permit.next_ms(tokens)).min() else { return };
+        context.wake_after(Duration::from_millis(next_ms.saturating_sub(unix_ms())).min(WAIT_MAX));
+    }
+}
+
+impl Permit {
+    /// When something is to be done about it: a notice, or its end.
+    fn next_ms(&self, tokens: &SubscriptionTokens) -> Option<u64> {
+        let notice_ms = self.notice_ms(tokens)?;
+        if self.is_noticed { self.end_ms(tokens) } else { Some(notice_ms) }
+    }
+
+    fn notice_ms(&self, tokens: &SubscriptionTokens) -> Option<u64> {
+        Some((u64::from(self.expires_s?.get()) * 1000).saturating_sub(tokens.notice_ms))
+    }
+
+    fn end_ms(&self, tokens: &SubscriptionTokens) -> Option<u64> {
+        Some((u64::from(self.expires_s?.get()) + tokens.leeway_s) * 1000)
+    }
+}
+
+impl Connection {
+    /// What the user's token says of channels, in place of what an earlier one has said.
+    pub(super) fn set_grants(&mut self, grants: Option<Box<Grants>>) {
+        match (grants, self.permits_if_any()) {
+            (grants, Some(permits)) => permits.grants = grants,
+            (None, None) => {}
+            (grants, None) => self.permits_mut().grants = grants,
+        }
+    }
+
+    /// The subscription to a channel goes on without a token, or has not begun.
+    pub(crate) fn drop_permit(&mut self, channel: &str) {
+        if let Some(permits) = self.permits_if_any() {
+            permits.drop_permit(channel);
+        }
+    }
+}
+
+/// Whether the client may subscribe to a channel, with the token in its message if it takes one.
+pub(crate) fn admit(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) -> Result<Admission, Refusal> {
+    let (name, rules) = (channel.name(), &call.policy.channels);
+    let identity = call.identity(name);
+    let has_token = identity.has_token;
+    if rules.may(Action::Subscribe, &Identity { has_token: false, ..identity }, name) {
+        if has_token {
+            call.connection.drop_permit(name);
+        }
+        return Ok(Admission::Now);
+    }
+    if !rules.takes_token(name) {
+        return Err(Refusal::Forbidden(Action::Subscribe.refusal()));
+    }
+    match call.message().token()? {
+        Some(token) => show(call, channel, &token),
+        None if has_token => Ok(Admission::Now),
+        None => Err(Refusal::Forbidden(TOKEN_NEEDED)),
+    }
+}
+
+fn show(call: &mut Call<'_, '_>, channel: &ChannelName<'_>, token: &str) -> Result<Admission, Refusal> {
+    let Call { message, context, connection, shared, .. } = call;
+    // The configuration is checked for keys, and the rules of a server that runs may take tokens where it has none.
+    let tokens = shared.subscription_tokens.as_ref().ok_or(Refusal::Forbidden(Action::Subscribe.refusal()))?;
+    let unnamed = context.id().to_string();
+    let user = connection.name().unwrap_or(&unnamed);
+    let is_last = connection.permits().is_some_and(|permits| permits.is_last);
+    match tokens.judge(token, user, channel.name(), is_last) {
+        Judgement::Good(verified) => {
+            let permits = connection.permits_mut();
+            permits.hold(verified, unix_ms() + tokens.notice_ms);
+            permits.schedule(tokens, context);
+            Ok(Admission::Now)
+        }
+        Judgement::Bad(failure) => Err(Refusal::Authentication(failure)),
+        Judgement::Unknown(waiting) => {
+            let permits = connection.permits_mut();
+            if permits.undecided.len() >= UNDECIDED_MAX {
+                return Err(Refusal::Busy);
+            }
+            permits.undecided.push(Undecided {
+                message: message.text().into(),
+                id: message.id().map(Into::into),
+                channel: channel.name().into(),
+                deadline: context.now() + tokens.timeout,
+                waiting,
+            });
+            permits.schedule(tokens, context);
+            Ok(Admission::Later)
+        }
+    }
+}
+
+/// The client wants no subscription to a channel any more, neither one that there is nor one that waits.
+pub(crate) fn give_up(call: &mut Call<'_, '_>, channel: &str) {
+    let Call { context, connection, text, now_ms, .. } = call;
+    let Some(permits) = connection.permits_if_any() else { return };
+    permits.drop_permit(channel);
+    for undecided in permits.undecided.extract_if(.., |undecided| *undecided.channel == *channel) {
+        let error = Envelope::error(text, undecided.id.as_deref(), &Refusal::Cancelled);
+        context.send(error.finish(*now_ms));
+    }
+}
+
+/// A time has come that the connection has asked for, perhaps for another reason.
+pub(crate) fn wake_permits(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
+    if inbound.connection.permits_if_any().is_none() || inbound.context.is_closing() {
+        return;
+    }
+    do_again(tokens, inbound);
+    end_some(tokens, inbound);
+    if let Some(permits) = inbound.connection.permits_if_any() {
+        permits.schedule(tokens, inbound.context);
+    }
+}
+
+/// Does what has waited for a key, which has come by now or does not.
+fn do_again(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
+    let now = inbound.context.now();
+    let Some(permits) = inbound.connection.permits_if_any() else { return };
+    let is_over = |undecided: &mut Undecided| tokens.is_over(&undecided.waiting) || now >= undecided.deadline;
+    let decided: Vec<_> = permits.undecided.extract_if(.., is_over).collect();
+    for undecided in decided {
+        inbound.connection.permits_mut().is_last = true;
+        inbound.again(&undecided.message);
+        inbound.connection.permits_mut().is_last = false;
+    }
+}
+
+/// Ends subscriptions whose tokens have ended, and tells of those that are about to.
+fn end_some(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
+    let Inbound { context, connection, policy, counters, text, now_ms, .. } = inbound;
+    let now_ms = *now_ms;
+    let Some(permits) = connection.permits_if_any() else { return };
+    let has_ended = |permit: &mut Permit| permit.end_ms(tokens).is_some_and(|end_ms| end_ms <= now_ms);
+    let ended: Vec<_> = permits.held.extract_if(.., has_ended).collect();
+    for permit in &mut permits.held {
+        if !permit.is_noticed && permit.notice_ms(tokens).is_some_and(|notice_ms| notice_ms <= now_ms) {
+            permit.is_noticed = true;
+            let notice = Envelope::start(text, "expiring").text("channel", &permit.channel);
+            let expires_ms = permit.expires_s.map(|end| u64::from(end.get()) * 1000);
+            context.send(notice.expires_at(expires_ms).finish(now_ms));
+        }
+    }
+    for Permit { channel, .. } in ended {
+        handlers::end_subscription(context, connection, &policy.channels, &channel, text, now_ms);
+        counters.subscriptions_expired.add(1);
+        let failure = AuthFailure::Expired;
+        let ended = Envelope::start(text, "unsubscribed").text("channel", &channel);
+        context.send(ended.text("code", failure.code()).text("error", failure).finish(now_ms));
+    }
+}

@@ -24,6 +24,7 @@ pub mod control;
 mod doctor;
 mod handlers;
 mod health;
+mod history;
 mod http;
 mod inbound;
 pub mod log;

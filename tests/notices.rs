@@ -4,6 +4,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crore_engine::{ConnectionId, Context, CoreContext, CoreId, Handler, Message, Notice};
+use crore_tests::frame::masked;
 use crore_tests::{Client, Server, Setup, limits, on_each_kind};
 
 const CORES: usize = 2;
@@ -244,6 +245,25 @@ fn a_subscription_begins_at_a_point_that_another_core_names() {
             thread.join().expect("it publishes");
         }
         assert_eq!(server.stats().mesh_refused, 0);
+    });
+}
+
+#[test]
+fn a_subscription_misses_nothing_of_what_its_own_core_publishes_at_once() {
+    on_each_kind(|setup| {
+        let server = start(setup);
+        for (number, client) in clients(&server).iter_mut().enumerate() {
+            let mut together = masked(0x81, b"follow");
+            for _ in 0..3 {
+                together.extend(masked(0x81, b"publish"));
+            }
+            client.send(together);
+            let first = 3 * number as u64;
+            assert_eq!(client.text(), first.to_string(), "the place where it begins");
+            for next in first..first + 3 {
+                assert_eq!(client.text(), next.to_string());
+            }
+        }
     });
 }
 

@@ -115,7 +115,8 @@ impl CoreContext<'_> {
 
     /// Tells a connection something: [`Handler::on_told`](super::Handler::on_told) on its core, or
     /// [`Handler::on_untold`](super::Handler::on_untold) there if it is not open. Between two cores this keeps its
-    /// order with everything else that the one sends, publishes and tells the other. Where a core is so far behind
+    /// order with everything else that the one sends, publishes and tells the other; on one core, with what is told and
+    /// what calls without a connection publish. Where a core is so far behind
     /// that it is sent nothing ([`LANE_BACKLOG_MAX`](crate::limits::LANE_BACKLOG_MAX)), the notice is dropped, and
     /// counted in `mesh_refused`.
     pub fn tell(&mut self, to: ConnectionId, notice: Notice) {

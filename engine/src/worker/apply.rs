@@ -75,7 +75,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         match (action, slot) {
             (Action::Send { to, frame }, _) => self.send_to(to, actions.slice(&frame)),
             (Action::Publish { topic, frame, publication }, _) => {
-                self.publish(text(actions.slice(&topic)), actions.slice(&frame), publication);
+                // Without a connection at hand it comes behind what this core has told itself, as on another core.
+                let waits = slot.is_none() && (self.own_taken > 0 || !self.batches[self.core.index()].is_empty());
+                self.publish(text(actions.slice(&topic)), actions.slice(&frame), publication, waits);
             }
             (Action::Broadcast { frame, except }, _) => self.broadcast(actions.slice(&frame), except),
             (Action::Close { to, code, reason }, _) => {
@@ -216,17 +218,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    fn publish(&mut self, name: &str, frame: &[u8], publication: Publication) {
+    /// `waits`: it is left for this core's next commands, too.
+    fn publish(&mut self, name: &str, frame: &[u8], publication: Publication, waits: bool) {
         let hash = self.interest.hash(name);
-        if let Some(topic) = self.topics.find_hashed(name, hash) {
+        if !waits && let Some(topic) = self.topics.find_hashed(name, hash) {
             self.publish_here(topic, frame, &publication);
         }
-        if self.batches.len() == 1 {
+        if self.batches.len() == 1 && !waits {
             return;
         }
         let mut shared: Option<(Arc<str>, Bytes)> = None;
         for core in self.interest.cores_interested(hash) {
-            if core != self.core && core.index() < self.batches.len() {
+            if (core != self.core || waits) && core.index() < self.batches.len() {
                 let (topic, frame) =
                     shared.get_or_insert_with(|| (Arc::from(name), Bytes::copy_from_slice(frame))).clone();
                 self.batches[core.index()].push(Command::Publish { topic, hash, frame, publication });

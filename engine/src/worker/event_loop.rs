@@ -309,7 +309,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn take_commands(&mut self) {
         // What the handler tells its own core while this is taken waits for the next turn.
         let mut own = std::mem::take(&mut self.batches[self.core.index()]);
+        self.own_taken = own.len();
         for command in own.drain(..) {
+            self.own_taken -= 1;
             self.trims.note_activity();
             self.obey(command);
         }

@@ -188,6 +188,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     port: Port<Batch>,
     /// What this turn has for each other core, and what the handler tells its own.
     batches: Vec<Batch>,
+    /// Of what it has told its own, what has been taken out of there and is not done yet.
+    own_taken: usize,
 
     clock: Clock,
     ticking: bool,
@@ -271,6 +273,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             held: Held::default(),
             commands,
             batches: (0..handle.cores()).map(|_| Batch::new()).collect(),
+            own_taken: 0,
             port,
             handle,
             clock,

@@ -6,6 +6,8 @@ use crore_engine::{ConnectionId, Context, Publication};
 
 use crate::auth::Permits;
 use crate::channel::{Action, ChannelName, Identity};
+use crate::history::Since;
+use crate::home::{Asker, Follow, HomeNotice, Publish, Purpose, Read};
 use crate::policy::Policy;
 use crate::session::{Connection, Shared};
 use crate::wire::{Envelope, Incoming, Refusal, Sender};
@@ -68,7 +70,11 @@ impl<'a, 'c> Call<'a, 'c> {
         if !rules.any_access() && matches!(action, Action::Subscribe | Action::Publish) {
             return Ok(());
         }
-        let may = rules.may(action, &self.identity(channel.name()), channel.name());
+        self.require_of(action, &self.identity(channel.name()), channel)
+    }
+
+    fn require_of(&self, action: Action, identity: &Identity<'_>, channel: &ChannelName<'_>) -> Result<(), Refusal> {
+        let may = self.policy.channels.may(action, identity, channel.name());
         if may { Ok(()) } else { Err(Refusal::Forbidden(action.refusal())) }
     }
 
@@ -95,7 +101,7 @@ impl<'a, 'c> Call<'a, 'c> {
     }
 
     /// Hands the `data` of the message to every subscriber of a channel, as a message of type `kind`;
-    /// `echo` says whether the sender receives it too, if it is a subscriber.
+    /// `echo` says whether the sender receives it too, if it is a subscriber. It is not kept in the channel's history.
     pub fn publish(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool) {
         let envelope = Envelope::start(self.text, kind).channel(channel);
         let sender = self.connection.sender(self.context.id());
@@ -104,6 +110,61 @@ impl<'a, 'c> Call<'a, 'c> {
         let except = (!echo).then(|| self.context.id());
         let overflow = self.policy.channels.overflow(channel.name(), Some(data));
         self.context.publish_with(channel.name(), text, Publication { except, overflow });
+    }
+
+    /// Whether publications of a channel are kept, and so made by its home.
+    pub(crate) fn has_history(&self, channel: &ChannelName<'_>) -> bool {
+        self.policy.channels.options(channel.name()).history.is_some()
+    }
+
+    /// As [`Self::publish`], by the home of the channel, which also acknowledges it if that is wanted.
+    pub(crate) fn publish_from_home(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool, acknowledge: bool) {
+        let id = self.context.id();
+        let sender = self.connection.sender(id);
+        let opened = Envelope::start(self.text, kind).channel(channel).from(sender).data(self.message.data());
+        let publish = Publish {
+            channel: channel.name().into(),
+            opened: opened.leave_open().into(),
+            publication: Publication {
+                except: (!echo).then_some(id),
+                overflow: self.policy.channels.overflow(channel.name(), Some(self.message.data())),
+            },
+            acknowledge: acknowledge.then(|| Asker::Client(id, self.message.id().map(Into::into))),
+        };
+        self.tell_home(channel, HomeNotice::Publish(publish));
+    }
+
+    /// Asks the home of a channel where that stands; the answer completes the subscription.
+    pub(crate) fn follow(&mut self, channel: &ChannelName<'_>, purpose: Purpose) -> Result<(), Refusal> {
+        let since = self.message.recover()?;
+        if since.is_some() {
+            self.require_of(
+                Action::SeeHistory,
+                &Identity { is_subscribed: true, ..self.identity(channel.name()) },
+                channel,
+            )?;
+        }
+        let most = self.shared.subscriptions_max();
+        let pending = self.connection.pending_mut();
+        if pending.len() >= most as usize {
+            return Err(Refusal::TooManySubscriptions(most));
+        }
+        let ticket = pending.push(channel.name(), self.message.id(), purpose);
+        self.context.raise_interest(channel.name());
+        let follow = Follow { to: self.context.id(), ticket, channel: channel.name().into(), since };
+        self.tell_home(channel, HomeNotice::Follow(follow));
+        Ok(())
+    }
+
+    /// Asks the home of a channel for what it keeps; the home answers.
+    pub(crate) fn read_history(&mut self, channel: &ChannelName<'_>, since: Since, count: usize) {
+        let asker = Asker::Client(self.context.id(), self.message.id().map(Into::into));
+        self.tell_home(channel, HomeNotice::Read(Read { asker, channel: channel.name().into(), since, count }));
+    }
+
+    fn tell_home(&mut self, channel: &ChannelName<'_>, notice: HomeNotice) {
+        let home = self.shared.home_of(channel.name());
+        self.context.tell_core(home, Box::new(notice));
     }
 
     /// Hands the `data` of the message to every open connection, as a message of type `kind`.

@@ -25,6 +25,7 @@ mod doctor;
 mod handlers;
 mod health;
 mod history;
+mod home;
 mod http;
 mod inbound;
 pub mod log;

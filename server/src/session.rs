@@ -11,8 +11,9 @@ use crore_engine::{
 
 use crate::address::{Addresses, Origin};
 use crate::auth::{Auth, Login, Permits, SubscriptionTokens};
-use crate::config::Config;
+use crate::config::{Config, HistoryConfig};
 use crate::control::{Inspection, Jobs, Survey};
+use crate::home::{self, Caught, Following, HandOut, Home, HomeNotice, Pending, Purpose, Waiting};
 use crate::inbound::{Inbound, refuse};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::policy::Policy;
@@ -42,6 +43,12 @@ pub(crate) struct Shared {
     addresses: Addresses,
     pub(crate) rate_limiter: Option<RateLimiter>,
     pub(crate) router: Router,
+    history: HistoryConfig,
+    hand_out: HandOut,
+    cores: usize,
+    subscriptions_max: u32,
+    /// By which channels are given their homes.
+    hasher: foldhash::quality::RandomState,
     on_trim: fn(),
     started: Instant,
     metrics: Metrics,
@@ -70,6 +77,14 @@ impl Shared {
             subscription_tokens,
             rate_limiter: RateLimiter::new(&config.rate_limit),
             router,
+            history: config.history.clone(),
+            hand_out: HandOut {
+                bytes: config.engine.outbox_bytes_max / 2,
+                messages: config.engine.outbox_messages_max / 2,
+            },
+            cores,
+            subscriptions_max: config.engine.subscriptions_max,
+            hasher: foldhash::quality::RandomState::default(),
             on_trim,
             started: Instant::now(),
             metrics: Metrics::new(cores),
@@ -77,6 +92,20 @@ impl Shared {
             policy: Mutex::new(policy),
             room: OnceLock::new(),
         }
+    }
+
+    /// The core that numbers and keeps what is published to a channel with a history.
+    pub(crate) fn home_of(&self, channel: &str) -> CoreId {
+        home::of(channel, self.cores, &self.hasher)
+    }
+
+    /// Topics that a connection may be subscribed to.
+    pub(crate) const fn subscriptions_max(&self) -> u32 {
+        self.subscriptions_max
+    }
+
+    fn new_home(&self) -> Home {
+        Home::new(&self.history, self.cores, self.hand_out)
     }
 
     pub(crate) fn uptime(&self) -> Duration {
@@ -112,6 +141,8 @@ struct Extras {
     permits: Option<Box<Permits>>,
     /// Where there is a limit for each connection, and it has sent something.
     rate_state: Option<Box<rate_limit::State>>,
+    /// Subscriptions that have not begun.
+    pending: Pending,
 }
 
 /// Who speaks. A million users are idle, so that a name is kept once where that will do.
@@ -180,6 +211,15 @@ impl Connection {
         }
     }
 
+    pub(crate) fn pending_mut(&mut self) -> &mut Pending {
+        &mut self.extras.get_or_insert_default().pending
+    }
+
+    /// Gives up the subscriptions to a channel that have not begun.
+    pub(crate) fn give_up_pending(&mut self, channel: &str) -> Vec<Waiting> {
+        self.extras.as_mut().map(|extras| extras.pending.give_up(channel)).unwrap_or_default()
+    }
+
     fn user(&self) -> Option<&User> {
         self.extras.as_ref()?.user.as_ref()
     }
@@ -229,13 +269,15 @@ pub(crate) struct Session {
     shared: Arc<Shared>,
     policy: Arc<Policy>,
     core: CoreId,
+    home: Home,
     text: String,
     recipients: Vec<ConnectionId>,
 }
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>, core: CoreId) -> Self {
-        Self { shared, policy, core, text: String::new(), recipients: Vec::new() }
+        let home = shared.new_home();
+        Self { shared, policy, core, home, text: String::new(), recipients: Vec::new() }
     }
 
     fn counters(&self) -> &CoreCounters {
@@ -250,6 +292,46 @@ impl Session {
         self.shared.users.find(user, &mut self.recipients);
         for connection in &self.recipients {
             context.tell(*connection, Box::new(rate_limit::Reset));
+        }
+    }
+
+    /// The home of a channel says where it stands: the subscription begins behind that place.
+    fn begin(&mut self, context: &mut Context<'_>, connection: &mut Connection, following: &Following) {
+        let Following { channel, position, caught, .. } = following;
+        let waiting = connection.extras.as_mut().and_then(|extras| extras.pending.take(following));
+        // After it has subscribed, or else a message would find nobody to come to for a moment.
+        let Some(waiting) = waiting else { return context.lower_interest(channel) };
+        let (text, now_ms) = (&mut self.text, unix_ms());
+        let anew = !context.is_subscribed(channel);
+        let subscribed = context.subscribe(channel);
+        context.lower_interest(channel);
+        if let Err(error) = subscribed {
+            connection.drop_permit(channel);
+            self.shared.metrics.core(self.core.index()).errors.add(1);
+            return refuse(context, text, waiting.id.as_deref(), &error.into(), now_ms);
+        }
+        let (kind, key) = match waiting.purpose {
+            Purpose::Subscribe => ("subscribed", "subscribed"),
+            Purpose::Join => ("joined", "joined"),
+        };
+        // Who was subscribed all the time has missed nothing.
+        let caught = caught.as_ref().filter(|_| anew);
+        let reply = Envelope::start(text, kind).id(waiting.id.as_deref()).text("channel", channel);
+        let recovered = caught.map(|caught| caught.complete);
+        let reply = reply.expires_at(connection.permits().and_then(|permits| permits.expires_ms(channel)));
+        context.send(reply.data_followed(key, channel, *position, recovered).finish(now_ms));
+        if let Some(Caught { complete, messages }) = caught {
+            if !complete {
+                let gap = Envelope::start(text, "gap").text("channel", channel);
+                let next = position.offset + 1 - messages.len() as u64;
+                context.send(gap.json("next", itoa::Buffer::new().format(next)).finish(now_ms));
+            }
+            for message in messages {
+                context.send(&**message);
+            }
+        }
+        if waiting.purpose == Purpose::Join {
+            handlers::announce_join(context, connection, &self.policy.channels, channel, text, now_ms);
         }
     }
 }
@@ -329,7 +411,7 @@ impl Handler for Session {
     }
 
     fn on_wake(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
-        let Self { shared, policy, core, text, recipients } = self;
+        let Self { shared, policy, core, text, recipients, .. } = self;
         if let Some(auth) = &shared.auth {
             auth::on_wake(auth, House { shared, policy }, context, connection, text);
         }
@@ -348,13 +430,28 @@ impl Handler for Session {
         (self.shared.on_trim)();
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.home.memory_bytes()
+    }
+
+    fn on_untold(&mut self, context: &mut CoreContext<'_>, _: ConnectionId, notice: Notice) {
+        if let Ok(following) = notice.downcast::<Following>() {
+            context.lower_interest(&following.channel);
+        }
+    }
+
+    fn on_core_wake(&mut self, context: &mut CoreContext<'_>) {
+        self.home.sweep(context);
+        self.counters().note_history(self.home.publications());
+    }
+
     fn on_pong(&mut self, _: &mut Context<'_>, _: &mut Connection, round_trip: Duration) {
         self.counters().round_trip(round_trip);
     }
 
     fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Connection, message: Message<'_>) {
         // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
-        let Self { shared, policy, core, text, recipients } = self;
+        let Self { shared, policy, core, text, recipients, .. } = self;
         let counters = shared.metrics.core(core.index());
         counters.message(message.payload().len());
         let now_ms = unix_ms();
@@ -373,8 +470,13 @@ impl Handler for Session {
         Some(Envelope::gap(&mut self.text, gap.topic, gap.dropped).finish(unix_ms()).into())
     }
 
-    /// The control thread asks for what is known of the connection, or it may begin anew.
+    /// The home of a channel says where it stands, the control thread asks for what is known of the connection, or its
+    /// rate limit begins anew.
     fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
+        let notice = match notice.downcast::<Following>() {
+            Ok(following) => return self.begin(context, connection, &following),
+            Err(notice) => notice,
+        };
         if notice.is::<rate_limit::Reset>() {
             connection.reset_rate_state();
         } else if let Ok(inspection) = notice.downcast::<Inspection>() {
@@ -382,8 +484,17 @@ impl Handler for Session {
         }
     }
 
-    /// The configuration has been read again, the control thread asks who subscribes to what, or a user may begin anew.
+    /// A channel's home is asked for something, the configuration has been read again, the control thread asks who
+    /// subscribes to what, or a user may begin anew.
     fn on_core_told(&mut self, context: &mut CoreContext<'_>, notice: Notice) {
+        let notice = match notice.downcast::<HomeNotice>() {
+            Ok(notice) => {
+                let Self { shared, policy, core, home, text, .. } = self;
+                home.obey(context, *notice, |channel| policy.channels.options(channel), text);
+                return shared.metrics.core(core.index()).note_history(home.publications());
+            }
+            Err(notice) => notice,
+        };
         let notice = match notice.downcast::<NewPolicy>() {
             Ok(another) => {
                 self.policy = another.take(context.core());

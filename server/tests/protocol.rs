@@ -145,7 +145,7 @@ fn a_publication_reaches_every_subscriber_and_the_sender_as_agreed() {
     let mut config = config();
     let rule = |pattern: &str, echo| ChannelRule {
         pattern: pattern.parse().unwrap(),
-        options: ChannelOptions { echo: Some(echo) },
+        options: ChannelOptions { echo: Some(echo), ..ChannelOptions::default() },
         ..ChannelRule::default()
     };
     config.channels = vec![rule("never:*", false), rule("always:*", true)];

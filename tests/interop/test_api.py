@@ -1,9 +1,11 @@
 """The server API, as a backend uses it, with WebSockets at the other end."""
 
 import json
+import pathlib
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -227,6 +229,64 @@ class Api(unittest.TestCase):
         while not holds():
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.05)
+
+
+class History(unittest.TestCase):
+    def setUp(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        rules = pathlib.Path(directory, "crore.toml")
+        rules.write_text('[[channels]]\npattern = "chat:*"\nhistory = 3\n')
+        self.server = self.enterContext(ApiServer(CRORE_CONFIG=str(rules)))
+        self.http = self.enterContext(self.server.http())
+
+    def read(self, channel="chat:1", status=200, **query):
+        response = self.http.get(f"/api/channels/{channel}/history", params=query)
+        self.assertEqual(response.status_code, status, response.text)
+        return response.json()
+
+    # capability: 80 85
+    def test_backends_and_clients_publish_in_one_order(self):
+        client = self.enterContext(Client(self.server))
+        client.subscribe("chat:1")
+        publish = {"channel": "chat:1", "data": "a"}
+        first = self.http.post("/api/publish", json=publish).json()
+        self.assertEqual((first["published"], first["offset"]), (True, 1))
+        message = client.receive()
+        self.assertEqual((message["data"], message["offset"], message["epoch"]), ("a", 1, first["epoch"]))
+        self.assertEqual(client.ask(type="publish", channel="chat:1", data="b")["data"]["offset"], 2)
+        self.http.post("/api/publish", json={**publish, "exclude": client.id})
+        self.assertTrue(client.nothing_came())
+        self.assertEqual(self.read()["offset"], 3)
+
+    # capability: 80 85
+    def test_what_is_kept_is_read(self):
+        replies = [self.http.post("/api/publish", json={"channel": "chat:1", "data": n}).json() for n in range(1, 6)]
+        epoch = replies[0]["epoch"]
+        kept = self.read()
+        times = [message["timestamp"] for message in kept["messages"]]
+        self.assertEqual((kept["channel"], kept["offset"], kept["epoch"], kept["complete"]), ("chat:1", 5, epoch, True))
+        for query, numbers, complete in (
+            ({}, [3, 4, 5], True),
+            ({"limit": 2}, [4, 5], False),
+            ({"limit": 0}, [], False),
+            ({"offset": 4, "epoch": epoch}, [5], True),
+            ({"offset": 1, "epoch": epoch}, [3, 4, 5], False),
+            ({"offset": 4, "epoch": "none"}, [3, 4, 5], False),
+            ({"since": times[2] + 1}, [], True),
+            ({"since": 1}, [3, 4, 5], False),
+        ):
+            part = self.read(**query)
+            self.assertEqual([message["data"] for message in part["messages"]], numbers, query)
+            self.assertEqual(part["complete"], complete, query)
+        for wrong in ({"offset": 1}, {"epoch": epoch}, {"offset": 1, "epoch": epoch, "since": 1}, {"limit": "x"}, {"more": 1}):
+            self.assertEqual(self.read(status=400, **wrong)["code"], "invalid_message", wrong)
+
+    # capability: 80 85
+    def test_a_channel_without_a_history_has_none_to_read(self):
+        self.assertEqual(self.read("news", status=404)["code"], "no_history")
+        unknown = self.read("chat:unknown")
+        self.assertEqual(unknown, {"channel": "chat:unknown", "messages": [], "complete": True, "offset": 0})
+        self.assertEqual(value(self.server.metrics(), "crore_history_messages"), 0)
 
 
 class Settings(unittest.TestCase):

@@ -1,10 +1,13 @@
 //! What holds for channels, chosen by the most specific rule whose pattern matches the name.
 
+use std::time::Duration;
+
 use crore_engine::Overflow;
 
 use super::access::{Access, Action, Audience};
 use super::pattern::Pattern;
 use super::slow::SlowChannel;
+use crate::history::Retention;
 
 /// What is decided for a channel as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +15,18 @@ pub struct ChannelOptions {
     /// Whether a publisher that is subscribed receives its own messages. `None` leaves it to the
     /// message's `echo`, and that to its type.
     pub echo: Option<bool>,
+    /// How many of the last publications are kept. `None`: the channel has no history.
+    pub history: Option<u32>,
+    /// How long a publication is kept, if it is not pushed out by others before. `None`: for as long as there is room.
+    pub history_time: Option<Duration>,
+}
+
+impl ChannelOptions {
+    /// What is kept of the publications, if the channel has a history.
+    pub(crate) fn retention(&self) -> Option<Retention> {
+        let age_ms = self.history_time.map_or(u64::MAX, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.history.map(|messages| Retention { messages: messages as usize, age_ms })
+    }
 }
 
 /// What holds for the channels that a pattern matches.
@@ -85,7 +100,7 @@ mod tests {
     use super::*;
 
     fn rule(pattern: &str, echo: bool) -> ChannelRule {
-        let options = ChannelOptions { echo: Some(echo) };
+        let options = ChannelOptions { echo: Some(echo), ..ChannelOptions::default() };
         ChannelRule { pattern: pattern.parse().unwrap(), options, ..ChannelRule::default() }
     }
 

@@ -73,6 +73,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// What clients may do.
     pub clients: ClientsConfig,
+    /// Bounds of what channels keep.
+    pub history: HistoryConfig,
     /// Compression of messages.
     pub compression: CompressionConfig,
     /// Bounds of a connection; section `limits`, where `topic_bytes_max` is called `channel_bytes_max`.
@@ -151,6 +153,15 @@ pub struct ClientsConfig {
     pub broadcast: bool,
     /// Whether a client may send to a user.
     pub private: bool,
+}
+
+/// Section `history`.
+#[derive(Clone, Debug)]
+pub struct HistoryConfig {
+    /// Bytes of all publications that are kept.
+    pub memory_bytes_max: u64,
+    /// Channels of which anything is kept.
+    pub channels_max: usize,
 }
 
 /// Section `compression`.
@@ -243,6 +254,7 @@ impl Default for Config {
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },
+            history: HistoryConfig { memory_bytes_max: 64 << 20, channels_max: 100_000 },
             compression: CompressionConfig { enabled: true, settings: Compression::default() },
             engine: Limits::default(),
             limits: ProtocolLimits {

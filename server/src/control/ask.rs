@@ -9,6 +9,7 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
 use super::error::ApiError;
+use crate::home::{Asker, HomeNotice};
 use crate::wire::Refusal;
 
 /// How long a core may take to answer.
@@ -124,6 +125,17 @@ pub(super) async fn counts(engine: &EngineHandle, names: Vec<String>) -> Result<
         counts.push(wait(answered).await?);
     }
     Ok(counts)
+}
+
+/// The answer of a channel's home to a question that is made with the way back.
+pub(super) async fn home<T>(
+    engine: &EngineHandle,
+    home: CoreId,
+    question: impl FnOnce(Asker<T>) -> HomeNotice,
+) -> Result<T, ApiError> {
+    let (answer, answered) = channel();
+    tell(engine, home, Box::new(question(Asker::Api(answer))))?;
+    wait(answered).await
 }
 
 pub(super) fn cores(engine: &EngineHandle) -> impl Iterator<Item = CoreId> + use<> {

@@ -4,12 +4,14 @@ use super::rooms;
 use crate::auth::Admission;
 use crate::call::Call;
 use crate::channel::Action;
+use crate::history::Since;
+use crate::home::Purpose;
 use crate::wire::Refusal;
 
 /// To be subscribed twice is to be subscribed.
 pub(super) fn subscribe(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    if rooms::enter(call, &channel)? == Admission::Now {
+    if rooms::enter(call, &channel, Purpose::Subscribe)? == Admission::Now {
         let expires_ms = call.subscription_expires_ms(&channel);
         call.reply("subscribed", |reply| {
             reply.channel(&channel).expires_at(expires_ms).data_field("subscribed", channel.json())
@@ -28,26 +30,41 @@ pub(super) fn unsubscribe(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
 
 /// To all but the sender, and always acknowledged.
 pub(super) fn publish(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
-    hand_on(call, false)?;
-    call.reply("response", |reply| reply.data_field("published", "true"));
-    Ok(())
+    hand_on(call, false, true)
 }
 
 /// To all subscribers, the sender among them; acknowledged if the client asks by an `id`.
 pub(super) fn message(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
-    hand_on(call, true)?;
-    if call.message().id().is_some() {
+    hand_on(call, true, call.message().id().is_some())
+}
+
+/// The channel's option outranks what the message asks for, and that what its type means.
+fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool, acknowledge: bool) -> Result<(), Refusal> {
+    let channel = call.message().channel()?;
+    call.require(Action::Publish, &channel)?;
+    let asked = call.message().echo()?;
+    let options = call.policy.channels.options(channel.name());
+    let echo = options.echo.or(asked).unwrap_or(echo_by_type);
+    if options.history.is_some() {
+        call.publish_from_home(&channel, "message", echo, acknowledge);
+        return Ok(());
+    }
+    call.publish(&channel, "message", echo);
+    if acknowledge {
         call.reply("response", |reply| reply.data_field("published", "true"));
     }
     Ok(())
 }
 
-/// The channel's option outranks what the message asks for, and that what its type means.
-fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool) -> Result<(), Refusal> {
+/// What is kept of a channel, to whoever may see it: the last `limit` messages, of those since `recover` if that is given.
+pub(super) fn history(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    call.require(Action::Publish, &channel)?;
-    let asked = call.message().echo()?;
-    let echo = call.policy.channels.options(channel.name()).echo.or(asked).unwrap_or(echo_by_type);
-    call.publish(&channel, "message", echo);
+    let since = call.message().recover()?.unwrap_or(Since::Kept);
+    let count = call.message().limit()?.unwrap_or(usize::MAX);
+    if !call.has_history(&channel) {
+        return Err(Refusal::NoHistory);
+    }
+    call.require(Action::SeeHistory, &channel)?;
+    call.read_history(&channel, since, count);
     Ok(())
 }

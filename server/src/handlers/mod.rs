@@ -5,7 +5,7 @@ mod control;
 mod people;
 mod rooms;
 
-pub(crate) use self::rooms::{end_subscription, leave_all};
+pub(crate) use self::rooms::{announce_join, end_subscription, leave_all};
 
 use crate::auth;
 use crate::router::Router;
@@ -16,6 +16,7 @@ pub(crate) fn register(router: Router) -> Router {
         .on("subscribe", channels::subscribe)
         .on("unsubscribe", channels::unsubscribe)
         .on("publish", channels::publish)
+        .on("history", channels::history)
         .on("message", channels::message)
         .on("join", rooms::join)
         .on("leave", rooms::leave)

@@ -8,19 +8,20 @@ use crore_engine::{Context, Publication};
 use crate::auth::{self, Admission};
 use crate::call::Call;
 use crate::channel::{ChannelName, ChannelRules};
+use crate::home::Purpose;
 use crate::session::Connection;
 use crate::wire::{Envelope, Refusal};
 
 /// Subscribes, and tells the others, once.
 pub(super) fn join(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    if enter(call, &channel)? == Admission::Later {
+    // A member that comes again may bring a token that is good for longer.
+    let is_member = call.connection.is_member(channel.name());
+    let admission = if is_member { auth::admit(call, &channel)? } else { enter(call, &channel, Purpose::Join)? };
+    if admission == Admission::Later {
         return Ok(());
     }
-    if !call.connection.is_member(channel.name()) {
-        call.connection.add_room(channel.name());
-        announce_join(call, &channel);
-    }
+    announce_join(call.context, call.connection, &call.policy.channels, channel.name(), call.text, call.now_ms);
     let expires_ms = call.subscription_expires_ms(&channel);
     call.reply("joined", |reply| reply.channel(&channel).expires_at(expires_ms).data_field("joined", channel.json()));
     Ok(())
@@ -34,16 +35,25 @@ pub(super) fn leave(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Subscribes whoever may.
-pub(super) fn enter(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) -> Result<Admission, Refusal> {
-    let admission = auth::admit(call, channel)?;
-    if admission == Admission::Now
-        && let Err(error) = call.context().subscribe(channel.name())
-    {
-        call.connection.drop_permit(channel.name());
-        return Err(error.into());
+/// Subscribes whoever may: at once, or when the home of a channel with a history has said where it stands, which answers
+/// the message then.
+pub(super) fn enter(
+    call: &mut Call<'_, '_>,
+    channel: &ChannelName<'_>,
+    purpose: Purpose,
+) -> Result<Admission, Refusal> {
+    if auth::admit(call, channel)? == Admission::Later {
+        return Ok(Admission::Later);
     }
-    Ok(admission)
+    let entered = if call.has_history(channel) {
+        call.follow(channel, purpose).map(|()| Admission::Later)
+    } else {
+        call.context().subscribe(channel.name()).map(|()| Admission::Now).map_err(Refusal::from)
+    };
+    if entered.is_err() && !call.context.is_subscribed(channel.name()) {
+        call.connection.drop_permit(channel.name());
+    }
+    entered
 }
 
 /// Unsubscribes. A member leaves.
@@ -53,7 +63,7 @@ pub(super) fn exit(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) {
     end_subscription(context, connection, &policy.channels, channel.name(), text, *now_ms);
 }
 
-/// Ends a subscription, if there is one. A member leaves.
+/// Ends a subscription, or gives up one that has not begun. A member leaves.
 pub(crate) fn end_subscription(
     context: &mut Context<'_>,
     connection: &mut Connection,
@@ -64,6 +74,10 @@ pub(crate) fn end_subscription(
 ) {
     if connection.remove_room(channel) {
         announce_leave(context, connection, rules, channel, text, now_ms);
+    }
+    for given_up in connection.give_up_pending(channel) {
+        let error = Envelope::error(text, given_up.id.as_deref(), &Refusal::Cancelled);
+        context.send(error.finish(now_ms));
     }
     context.unsubscribe(channel);
 }
@@ -81,14 +95,26 @@ pub(crate) fn leave_all(
     }
 }
 
-/// With what the member's token for the channel says of it, if it says anything.
-fn announce_join(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) {
-    let sender = call.connection.sender(call.context.id());
-    let mut joined = Envelope::start(call.text, "join").channel(channel).from(sender);
-    if let Some(info) = call.connection.permits().and_then(|permits| permits.info(channel.name())) {
+/// Tells the others of somebody who subscribes that it is a member, unless it is one already: with what its token for the
+/// channel says of it, if it says anything.
+pub(crate) fn announce_join(
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    rules: &ChannelRules,
+    channel: &str,
+    text: &mut String,
+    now_ms: u64,
+) {
+    if connection.is_member(channel) {
+        return;
+    }
+    connection.add_room(channel);
+    let sender = connection.sender(context.id());
+    let mut joined = Envelope::start(text, "join").text("channel", channel).from(sender);
+    if let Some(info) = connection.permits().and_then(|permits| permits.info(channel)) {
         joined = joined.data(info);
     }
-    tell_others(call.context, &call.policy.channels, channel.name(), joined.finish(call.now_ms));
+    tell_others(context, rules, channel, joined.finish(now_ms));
 }
 
 fn announce_leave(

@@ -1,6 +1,10 @@
 //! The last publications of one channel, in order and without a hole.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+use std::sync::Arc;
 
 /// A place in a channel's publications: which line of them, and the last one that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,9 +16,28 @@ pub(crate) struct Position {
     pub(crate) offset: u64,
 }
 
-/// Names a line of publications.
+/// Names a line of publications: to clients a text that says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch(pub(crate) u64);
+
+impl Epoch {
+    /// Of no line.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
 
 /// From where on publications are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +47,8 @@ pub(crate) enum Since {
     /// From a time on, in milliseconds since the Unix epoch. What was published in that very millisecond is among
     /// them: whoever has seen part of it can tell by the offsets.
     Time(u64),
+    /// All that is kept.
+    Kept,
 }
 
 /// What there is of what is wanted.
@@ -36,15 +61,13 @@ pub(crate) struct Found<'l> {
 
 impl<'l> Found<'l> {
     /// The messages, the oldest first.
-    pub(crate) fn texts(self) -> impl ExactSizeIterator<Item = &'l str> {
-        self.entries.map(|entry| &*entry.text)
+    pub(crate) fn texts(self) -> impl DoubleEndedIterator<Item = &'l Arc<str>> {
+        self.entries.map(|entry| &entry.text)
     }
 
-    /// The last so many of them.
-    pub(crate) fn last(mut self, count: usize) -> Self {
-        let more = self.entries.len().saturating_sub(count);
-        self.entries.by_ref().take(more).for_each(drop);
-        self
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 }
 
@@ -52,11 +75,11 @@ impl<'l> Found<'l> {
 struct Entry {
     published_ms: u64,
     /// The message as its receivers have got it.
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 /// What a publication takes beside its text: its entry, the allocator's share, and its place in the order of all.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 16 + 24;
+const ENTRY_BYTES: usize = size_of::<Entry>() + 32 + 24;
 
 /// Publications of one channel.
 #[derive(Debug)]
@@ -130,6 +153,7 @@ impl Log {
                 let missed = behind.and_then(|behind| usize::try_from(behind).ok());
                 (missed.is_some_and(|missed| missed <= kept), kept - missed.unwrap_or(kept).min(kept))
             }
+            Since::Kept => (true, 0),
             Since::Time(since_ms) => {
                 (self.dropped_ms < since_ms, self.entries.partition_point(|entry| entry.published_ms < since_ms))
             }
@@ -160,7 +184,7 @@ mod tests {
 
     fn found(log: &Log, since: Since) -> (bool, Vec<&str>) {
         let found = log.since(since);
-        (found.complete, found.texts().collect())
+        (found.complete, found.texts().map(|text| &**text).collect())
     }
 
     #[test]
@@ -191,8 +215,6 @@ mod tests {
         assert_eq!(found(&log, Since::Time(1007)), (true, vec!["7", "8", "9", "10"]));
         assert!(!found(&log, Since::Time(1006)).0, "the sixth was published then, and is gone");
         assert!(!found(&log, Since::Time(0)).0);
-        assert_eq!(log.since(Since::Time(0)).last(2).texts().collect::<Vec<_>>(), ["9", "10"]);
-        assert_eq!(log.since(Since::Time(0)).last(9).texts().len(), 4);
     }
 
     #[test]

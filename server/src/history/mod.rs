@@ -91,7 +91,7 @@ impl History {
             kept: 0,
             bytes: 0,
             evicted: 0,
-            next_epoch: seed,
+            next_epoch: seed % Epoch::NONE.0,
             swept: 0,
         }
     }
@@ -99,6 +99,11 @@ impl History {
     /// Whether there is anything to sweep.
     pub(crate) fn is_empty(&self) -> bool {
         self.channels.is_empty()
+    }
+
+    /// Whether there is anything to know of a channel.
+    pub(crate) fn is_known(&self, name: &str) -> bool {
+        self.keys.contains_key(name)
     }
 
     /// Bytes of heap, about.
@@ -179,7 +184,7 @@ impl History {
             self.make_room();
         }
         let epoch = Epoch(self.next_epoch);
-        self.next_epoch = self.next_epoch.wrapping_add(1);
+        self.next_epoch = (self.next_epoch + 1) % Epoch::NONE.0;
         let key = self.channels.insert(Channel { name: name.into(), log: Log::new(epoch, now_ms), retention });
         self.keys.insert(name.into(), key);
         key
@@ -271,6 +276,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::below;
 
     const BOUNDS: Bounds = Bounds { bytes: 1 << 20, channels: 1 << 10 };
     const LAST_THREE: Retention = Retention { messages: 3, age_ms: 10_000 };
@@ -281,7 +287,7 @@ mod tests {
 
     fn all(history: &mut History, name: &str, now_ms: u64) -> Vec<String> {
         let (_, found) = history.read(name, LAST_THREE, Some(Since::Time(0)), now_ms);
-        found.unwrap().texts().map(str::to_owned).collect()
+        found.unwrap().texts().map(|text| text.to_string()).collect()
     }
 
     #[test]
@@ -342,17 +348,15 @@ mod tests {
 
     #[test]
     fn random_publications_leave_what_the_rules_leave() {
-        let seed = std::env::var("CRORE_TEST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-        println!("CRORE_TEST_SEED={seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut history = History::new(BOUNDS, rng.u64(..));
+        let mut below = below();
+        let mut history = History::new(BOUNDS, below(u64::MAX));
         let mut model: Vec<Vec<(u64, u64)>> = vec![Vec::new(); 8];
         let mut now_ms = 1;
         for number in 0..20_000_u64 {
-            now_ms += rng.u64(0..1500);
-            let channel = rng.usize(0..8);
+            now_ms += below(1500);
+            let channel = usize::try_from(below(8)).unwrap();
             let name = channel.to_string();
-            match rng.u8(0..4) {
+            match below(4) {
                 0 => history.sweep(now_ms),
                 1 => {
                     let expected: Vec<String> = model[channel]

@@ -13,6 +13,11 @@ impl Counter {
         self.0.store(self.read().wrapping_add(more), Ordering::Relaxed);
     }
 
+    /// As [`Self::add`].
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -90,6 +95,10 @@ pub(crate) struct CoreCounters {
     pub(crate) subscriptions_expired: Counter,
     /// Requests answered with 429.
     pub(crate) refused_addresses: Counter,
+    /// Publications that are kept, of the channels that are at home here.
+    pub(crate) history_kept: Counter,
+    /// Publications given up for want of room.
+    pub(crate) history_evicted: Counter,
 }
 
 impl CoreCounters {
@@ -97,6 +106,12 @@ impl CoreCounters {
     pub(crate) fn message(&self, bytes: usize) {
         let class = bytes.saturating_sub(1).checked_ilog2().map_or(0, |bits| (bits as usize / 2).saturating_sub(1));
         self.message_bytes.observe(class, bytes as u64);
+    }
+
+    /// So many publications are kept, and so many have been given up.
+    pub(crate) fn note_history(&self, (kept, evicted): (usize, u64)) {
+        self.history_kept.set(kept as u64);
+        self.history_evicted.set(evicted);
     }
 
     /// A heartbeat was answered.

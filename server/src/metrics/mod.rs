@@ -118,6 +118,11 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let refused: u64 = metrics.cores.iter().map(|core| core.refused_addresses.read()).sum();
     let help = "Requests answered with 429 because their address had as many connections as it may.";
     text.counter("crore_refused_address_total", help, refused);
+    let kept: u64 = metrics.cores.iter().map(|core| core.history_kept.read()).sum();
+    text.gauge("crore_history_messages", "Publications that are kept for channels with a history.", kept);
+    let evicted: u64 = metrics.cores.iter().map(|core| core.history_evicted.read()).sum();
+    let help = "Publications given up for want of room (`history.memory_max`, `history.channels_max`).";
+    text.counter("crore_history_evicted_total", help, evicted);
     let rate_limited: u64 = metrics.cores.iter().map(|core| core.rate_limited.read()).sum();
     let help = "Messages refused because their sender had sent too much.";
     text.counter("crore_messages_rate_limited_total", help, rate_limited);
@@ -155,6 +160,8 @@ mod tests {
         let metrics = Metrics::new(2);
         metrics.core(1).message(100);
         metrics.core(1).refused_addresses.add(3);
+        metrics.core(0).note_history((2, 5));
+        metrics.core(1).note_history((4, 0));
         metrics.core(0).rate_limited.add(3);
         metrics.core(1).rate_limited.add(4);
         sessions(&mut text, &metrics);
@@ -195,6 +202,8 @@ mod tests {
             "crore_message_received_bytes_bucket{le=\"256\"} 1",
             "crore_message_received_bytes_sum 100",
             "crore_refused_address_total 3",
+            "crore_history_messages 6",
+            "crore_history_evicted_total 5",
             "crore_messages_rate_limited_total 7",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");

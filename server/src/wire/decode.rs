@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{ID_BYTES_MAX, NAME_BYTES_MAX, Refusal};
 use crate::channel::ChannelName;
+use crate::history::{Epoch, Position, Since};
 
 /// Reads messages within bounds.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +62,23 @@ struct Fields<'a> {
     #[serde(borrow)]
     token: Option<&'a RawValue>,
     #[serde(borrow)]
+    recover: Option<&'a RawValue>,
+    #[serde(borrow)]
+    limit: Option<&'a RawValue>,
+    #[serde(borrow)]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     messages: Option<&'a RawValue>,
+}
+
+/// `recover`: `offset` and `epoch` of the last message that was seen, or `since`, a `timestamp`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recover<'a> {
+    offset: Option<u64>,
+    #[serde(borrow)]
+    epoch: Option<Cow<'a, str>>,
+    since: Option<u64>,
 }
 
 impl Decoder {
@@ -139,6 +154,36 @@ impl<'a> Incoming<'a> {
     pub fn to(&self) -> Result<Cow<'a, str>, Refusal> {
         let json = self.fields.to.ok_or(Refusal::InvalidMessage("`to` is missing"))?;
         text(json.get()).ok_or(Refusal::InvalidMessage("`to` is a string"))
+    }
+
+    /// `recover`: from where on publications are wanted, if the client says so.
+    ///
+    /// # Errors
+    /// It is neither a place nor a time.
+    pub(crate) fn recover(&self) -> Result<Option<Since>, Refusal> {
+        let Some(json) = self.fields.recover else { return Ok(None) };
+        let refusal = Refusal::InvalidMessage(
+            "`recover` is {\"offset\":…,\"epoch\":…} of the last message, or {\"since\":timestamp}",
+        );
+        match serde_json::from_str::<Recover<'_>>(json.get()) {
+            Ok(Recover { offset: Some(offset), epoch: Some(epoch), since: None }) => {
+                // An epoch that is none was never given out: like one that has gone.
+                let epoch = epoch.parse().unwrap_or(Epoch::NONE);
+                Ok(Some(Since::Position(Position { epoch, offset })))
+            }
+            Ok(Recover { offset: None, epoch: None, since: Some(since) }) => Ok(Some(Since::Time(since))),
+            _ => Err(refusal),
+        }
+    }
+
+    /// `limit`: how many are wanted at most, if the client says so.
+    ///
+    /// # Errors
+    /// It is no number.
+    pub(crate) fn limit(&self) -> Result<Option<usize>, Refusal> {
+        let Some(json) = self.fields.limit else { return Ok(None) };
+        let limit = json.get().parse().map_err(|_| Refusal::InvalidMessage("`limit` is a whole number"))?;
+        Ok(Some(limit))
     }
 
     /// `method` of a request.

@@ -6,6 +6,8 @@ use crore_engine::ConnectionId;
 
 use super::Refusal;
 use crate::channel::ChannelName;
+use crate::history::Position;
+use crate::home::Caught;
 
 /// Who a message comes from.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,18 @@ impl<'t> Envelope<'t> {
         text.push_str(kind);
         text.push('"');
         Self { text }
+    }
+
+    /// Goes on with a message that was [left open](Self::leave_open).
+    pub(crate) fn resume(text: &'t mut String, opened: &str) -> Self {
+        text.clear();
+        text.push_str(opened);
+        Self { text }
+    }
+
+    /// Leaves the message as it is, to be gone on with elsewhere.
+    pub(crate) fn leave_open(self) -> &'t str {
+        self.text
     }
 
     /// Begins an error.
@@ -124,6 +138,56 @@ impl<'t> Envelope<'t> {
         envelope
     }
 
+    /// `offset` and `epoch`: the place of a publication in its channel.
+    #[must_use]
+    pub(crate) fn position(self, position: Position) -> Self {
+        self.text.push(',');
+        push_position(self.text, position);
+        self
+    }
+
+    /// `data` of the answer to a publication that was kept at a place.
+    #[must_use]
+    pub(crate) fn data_published(self, position: Position) -> Self {
+        let envelope = self.json("data", "{\"published\":true,");
+        push_position(envelope.text, position);
+        envelope.text.push('}');
+        envelope
+    }
+
+    /// `data` of the answer to a subscription that begins behind a place: with `key` the channel's name, and whether
+    /// what was missed follows in full, if the client wanted that.
+    #[must_use]
+    pub(crate) fn data_followed(self, key: &str, channel: &str, position: Position, recovered: Option<bool>) -> Self {
+        let mut envelope = self.json("data", "{\"");
+        envelope.text.push_str(key);
+        envelope.text.push_str("\":");
+        envelope = envelope.quoted(channel);
+        envelope.text.push(',');
+        push_position(envelope.text, position);
+        if let Some(recovered) = recovered {
+            envelope.text.push_str(if recovered { ",\"recovered\":true" } else { ",\"recovered\":false" });
+        }
+        envelope.text.push('}');
+        envelope
+    }
+
+    /// `data` of the answer to a question for what is kept.
+    #[must_use]
+    pub(crate) fn data_history(self, caught: &Caught, position: Position) -> Self {
+        let envelope = self.json("data", "{\"messages\":[");
+        for (index, message) in caught.messages.iter().enumerate() {
+            if index > 0 {
+                envelope.text.push(',');
+            }
+            envelope.text.push_str(message);
+        }
+        envelope.text.push_str(if caught.complete { "],\"complete\":true," } else { "],\"complete\":false," });
+        push_position(envelope.text, position);
+        envelope.text.push('}');
+        envelope
+    }
+
     /// A field whose value is JSON already.
     #[must_use]
     pub fn json(self, key: &str, json: &str) -> Self {
@@ -136,10 +200,14 @@ impl<'t> Envelope<'t> {
     /// A field whose value is a text that still has to be quoted.
     #[must_use]
     pub fn text(self, key: &str, text: impl fmt::Display) -> Self {
-        let envelope = self.json(key, "\"");
-        write!(Escape(envelope.text), "{text}").expect("a string takes all that is written to it");
-        envelope.text.push('"');
-        envelope
+        self.json(key, "").quoted(text)
+    }
+
+    fn quoted(self, text: impl fmt::Display) -> Self {
+        self.text.push('"');
+        write!(Escape(self.text), "{text}").expect("a string takes all that is written to it");
+        self.text.push('"');
+        self
     }
 
     /// Ends the message with its `timestamp`, in milliseconds since the Unix epoch.
@@ -165,6 +233,14 @@ impl Write for Escape<'_> {
         }
         Ok(())
     }
+}
+
+fn push_position(text: &mut String, Position { epoch, offset }: Position) {
+    text.push_str("\"offset\":");
+    text.push_str(itoa::Buffer::new().format(offset));
+    text.push_str(",\"epoch\":\"");
+    write!(text, "{epoch}").expect("a string takes all that is written to it");
+    text.push('"');
 }
 
 fn push_identity(text: &mut String, id: ConnectionId, sender: Sender<'_>) {

@@ -48,6 +48,16 @@
 //! it has not, it receives `{"type":"unsubscribed","channel":…,"code":"token_expired","error":"Token expired"}` at the end,
 //! and no more messages of the channel. `info` of the token goes with `join` to the others, as `data`.
 //!
+//! A channel with a history (`history` in its rule) has one order for all: each of its messages carries its `offset`,
+//! counted from 1, and the `epoch` of that count, and the replies to `subscribe`, `join`, `publish` and `message` have both in
+//! their `data`. With `recover` a client says in `subscribe` or `join` what it has seen last, `{"offset":…,"epoch":…}`, or
+//! from which `timestamp` on it wants to hear, `{"since":…}`: what it has missed comes right behind the reply, and everything
+//! else behind that. `recovered` in the reply says whether that is all; if not, a
+//! `{"type":"gap","channel":…,"next":offset}` comes first, with the offset of the next message. What a slow consumer has
+//! missed since comes when it unsubscribes, and subscribes anew with `recover`.
+//! `{"type":"history","channel":…}` reads what is kept, with `recover` and `limit` as bounds: `data` of the reply is
+//! `{"messages":[…],"complete":…,"offset":…,"epoch":…}`.
+//!
 //! A batch holds 1 to `limits.batch_messages_max` messages, and no other batch; one that does not is refused as a whole.
 //! What comes behind a `disconnect` in it is not done. It has no answer of its own: give `id`s to its messages.
 //!

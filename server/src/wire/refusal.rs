@@ -61,6 +61,9 @@ pub enum Refusal {
     /// `busy`: the server has as much to do as it may; nothing has been done.
     #[error("Server busy, try again later")]
     Busy,
+    /// `no_history`: nothing is kept of the channel.
+    #[error("The channel has no history")]
+    NoHistory,
     /// `cancelled`: the client has unsubscribed before the subscription began.
     #[error("Subscription was cancelled")]
     Cancelled,
@@ -95,6 +98,7 @@ impl Refusal {
             Self::NotOnline => "not_online",
             Self::Forbidden(_) => "forbidden",
             Self::Busy => "busy",
+            Self::NoHistory => "no_history",
             Self::Cancelled => "cancelled",
             Self::Custom { code, .. } => code,
         }
@@ -116,6 +120,7 @@ impl Refusal {
             Self::TooManyConnections(most) => {
                 Cow::Owned(format!("a user may have {most} (`limits.connections_per_user_max`)"))
             }
+            Self::NoHistory => Cow::Borrowed("`history` in the rule of a channel (`[[channels]]`) gives it one"),
             Self::Unauthenticated => Cow::Borrowed("send {\"type\":\"auth\",\"token\":…} first"),
             Self::AnotherUser => Cow::Borrowed("a connection keeps its user: open another one"),
             _ => return None,

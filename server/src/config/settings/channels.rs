@@ -74,4 +74,19 @@ pub(in crate::config) const CHANNEL_SETTINGS: &[Setting] = &[
         "Who may read what was published before. The default is `subscribers`.",
     )
     .example("[\"subscribers\"]"),
+    Setting::new(
+        "history",
+        Live,
+        place!(options.history),
+        "How many of the last publications are kept for those who come back (`recover`) or ask for them (`history`). \
+         Such a channel is published from one core, and its messages carry `offset` and `epoch`. Without it: none.",
+    )
+    .example("100"),
+    Setting::new(
+        "history_time",
+        Live,
+        place!(options.history_time),
+        "How long a publication is kept. Without it: until others push it out, or there is no room (`history.memory_max`).",
+    )
+    .example("\"1h\""),
 ];

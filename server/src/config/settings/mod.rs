@@ -7,6 +7,7 @@ mod api;
 mod auth;
 mod channels;
 mod compression;
+mod history;
 mod limits;
 mod rate_limit;
 
@@ -28,6 +29,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "identity", about: "Who a connection is.", settings: IDENTITY },
     auth::SECTION,
     Section { name: "clients", about: "What clients may do.", settings: CLIENTS },
+    history::SECTION,
     compression::SECTION,
     limits::SECTION,
     rate_limit::SECTION,

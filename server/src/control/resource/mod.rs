@@ -3,6 +3,7 @@
 mod broadcast;
 mod channels;
 mod connections;
+mod history;
 mod operations;
 mod publish;
 mod stats;
@@ -28,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(connections::disconnect))
         .routes(routes!(channels::list))
         .routes(routes!(channels::show))
+        .routes(routes!(history::show))
         .routes(routes!(stats::stats))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))

@@ -10,8 +10,11 @@ use utoipa::ToSchema;
 
 use crate::channel::ChannelName;
 use crate::control::api::ApiState;
+use crate::control::ask;
 use crate::control::error::ApiError;
 use crate::control::extract::Body;
+use crate::history::Position;
+use crate::home::{self, HomeNotice};
 use crate::users::connection_id;
 use crate::wire::{Envelope, Refusal};
 
@@ -37,12 +40,20 @@ pub(super) struct Publish {
 pub(super) struct Published {
     /// True: it is on its way to whoever subscribes to the channel.
     published: bool,
+    /// Where it is among the messages of the channel, from 1; absent where the channel has no history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    offset: Option<u64>,
+    /// Names the count that `offset` belongs to; absent where the channel has no history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    epoch: Option<String>,
 }
 
 /// Publish to a channel
 ///
-/// Every subscriber receives `{"type":"message","channel":…,"data":…,"timestamp":…}`, without `from`. That there are
-/// no subscribers is no error.
+/// Every subscriber receives `{"type":"message","channel":…,"data":…,"timestamp":…}`, without `from`; with `offset` and
+/// `epoch` where the channel has a history. That there are no subscribers is no error.
 #[utoipa::path(
     post,
     path = "/api/publish",
@@ -55,15 +66,25 @@ pub(super) async fn publish(
     State(api): State<ApiState>,
     Body(Publish { channel, data, exclude }): Body<Publish>,
 ) -> Result<Json<Published>, ApiError> {
-    let policy = api.shared()?.policy();
+    let shared = api.shared()?;
+    let policy = shared.policy();
     let channel = ChannelName::parse(channel.get(), policy.decoder.channel_bytes_max).map_err(Refusal::from)?;
+    let except = exclude.map(|id| connection_id(&id).ok_or_else(no_identifier)).transpose()?;
     let mut text = String::new();
-    let text = Envelope::start(&mut text, "message").channel(&channel).data(data.get()).finish(unix_ms());
-    let except = match exclude.as_deref().map(connection_id) {
-        Some(None) => return Err(ApiError::Invalid("`exclude` is no identifier of a connection".to_owned())),
-        except => except.flatten(),
-    };
-    let overflow = policy.channels.overflow(channel.name(), Some(data.get()));
-    api.engine.publish_with(channel.name(), text, Publication { except, overflow })?;
-    Ok(Json(Published { published: true }))
+    let envelope = Envelope::start(&mut text, "message").channel(&channel).data(data.get());
+    let publication = Publication { except, overflow: policy.channels.overflow(channel.name(), Some(data.get())) };
+    if policy.channels.options(channel.name()).history.is_some() {
+        let (name, opened) = (channel.name().into(), envelope.leave_open().into());
+        let publish = |asker| home::Publish { channel: name, opened, publication, acknowledge: Some(asker) };
+        let home = shared.home_of(channel.name());
+        let Position { offset, epoch } =
+            ask::home(&api.engine, home, |asker| HomeNotice::Publish(publish(asker))).await?;
+        return Ok(Json(Published { published: true, offset: Some(offset), epoch: Some(epoch.to_string()) }));
+    }
+    api.engine.publish_with(channel.name(), envelope.finish(unix_ms()), publication)?;
+    Ok(Json(Published { published: true, offset: None, epoch: None }))
+}
+
+fn no_identifier() -> ApiError {
+    ApiError::Invalid("`exclude` is no identifier of a connection".to_owned())
 }

@@ -1,0 +1,67 @@
+//! Subscriptions that wait for the home of their channel to say where it stands.
+
+use super::Following;
+
+/// What a connection does once it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It subscribes.
+    Subscribe,
+    /// It subscribes, and is announced as a member.
+    Join,
+}
+
+/// A subscription that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    ticket: u32,
+    channel: Box<str>,
+    /// The `id` of the client's message.
+    pub(crate) id: Option<Box<str>>,
+    pub(crate) purpose: Purpose,
+}
+
+/// Those of one connection, in the order of their requests.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    waiting: Vec<Waiting>,
+    ticket: u32,
+}
+
+impl Pending {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Adds one, and returns what tells it from the others.
+    pub(crate) fn push(&mut self, channel: &str, id: Option<&str>, purpose: Purpose) -> u32 {
+        self.ticket = self.ticket.wrapping_add(1);
+        let waiting = Waiting { ticket: self.ticket, channel: channel.into(), id: id.map(Into::into), purpose };
+        self.waiting.push(waiting);
+        self.ticket
+    }
+
+    /// Takes the one out that the home has answered; `None` if it has been given up.
+    pub(crate) fn take(&mut self, following: &Following) -> Option<Waiting> {
+        let index = self.waiting.iter().position(|waiting| waiting.ticket == following.ticket)?;
+        let waiting = self.waiting.remove(index);
+        self.shrink();
+        Some(waiting)
+    }
+
+    /// Gives up those for a channel.
+    pub(crate) fn give_up(&mut self, channel: &str) -> Vec<Waiting> {
+        let (gone, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| *waiting.channel == *channel);
+        self.waiting = waiting;
+        self.shrink();
+        gone
+    }
+
+    fn shrink(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,253 @@
+"""Python's `websockets` against channels with a history: what was missed comes, once and in order, or a gap is told."""
+
+import concurrent.futures
+import json
+import pathlib
+import random
+import tempfile
+import time
+import unittest
+
+from websockets.sync.client import connect
+
+from support import PATIENCE_S, Server
+
+RULES = """
+[[channels]]
+pattern = "chat:*"
+history = 100
+
+[[channels]]
+pattern = "long:*"
+history = 100000
+
+[[channels]]
+pattern = "short:*"
+history = 3
+
+[[channels]]
+pattern = "brief:*"
+history = 100
+history_time = "1s"
+"""
+
+
+class History(unittest.TestCase):
+    def setUp(self):
+        directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.file = directory / "crore.toml"
+        self.file.write_text(RULES)
+        self.server = self.enterContext(self.start())
+
+    def start(self):
+        return Server("crore", "--listen", "127.0.0.1:{port}", "--cores", 2, "--config", self.file)
+
+    def client(self, server=None):
+        """A connection that has been welcomed."""
+        socket = self.enterContext(connect((server or self.server).url))
+        self.assertEqual(self.receive(socket)["type"], "welcome")
+        return socket
+
+    def send(self, socket, **message):
+        socket.send(json.dumps(message))
+
+    def receive(self, socket):
+        return json.loads(socket.recv(timeout=PATIENCE_S))
+
+    def subscribe(self, socket, channel, **fields):
+        """The `data` of the reply."""
+        self.send(socket, type="subscribe", id="s", channel=channel, **fields)
+        reply = self.receive(socket)
+        self.assertEqual((reply["type"], reply["id"], reply["channel"]), ("subscribed", "s", channel))
+        self.assertEqual(reply["data"]["subscribed"], channel)
+        return reply["data"]
+
+    def publish(self, socket, channel, numbers):
+        """Publishes numbers; returns the replies' `data`."""
+        replies = []
+        for number in numbers:
+            self.send(socket, type="publish", id=number, channel=channel, data=number)
+            reply = self.receive(socket)
+            self.assertEqual((reply["type"], reply["id"], reply["data"]["published"]), ("response", number, True))
+            replies.append(reply["data"])
+        return replies
+
+    def messages(self, socket, count):
+        """The `data` and `offset` of the next messages."""
+        messages = [self.receive(socket) for _ in range(count)]
+        self.assertEqual({message["type"] for message in messages}, {"message"} if count else set())
+        return [(message["data"], message["offset"]) for message in messages]
+
+    def assert_nothing_else(self, socket):
+        self.send(socket, type="ping")
+        self.assertEqual(self.receive(socket)["type"], "pong")
+
+    # capability: 69 85
+    def test_what_was_missed_comes_with_the_subscription(self):
+        publisher, reader = self.client(), self.client()
+        data = self.subscribe(reader, "chat:1")
+        self.assertEqual(data["offset"], 0)
+        self.assertNotIn("recovered", data)
+        replies = self.publish(publisher, "chat:1", [1, 2, 3])
+        self.assertEqual([reply["offset"] for reply in replies], [1, 2, 3])
+        self.assertEqual(self.messages(reader, 3), [(1, 1), (2, 2), (3, 3)])
+        reader.close()
+        self.publish(publisher, "chat:1", [4, 5])
+        reader = self.client()
+        data = self.subscribe(reader, "chat:1", recover={"offset": 3, "epoch": data["epoch"]})
+        self.assertEqual((data["offset"], data["recovered"]), (5, True))
+        self.assertEqual(self.messages(reader, 2), [(4, 4), (5, 5)])
+        self.publish(publisher, "chat:1", [6])
+        self.assertEqual(self.messages(reader, 1), [(6, 6)])
+        self.assert_nothing_else(reader)
+
+    # capability: 85
+    def test_a_gap_is_told_before_what_there_is(self):
+        publisher, reader = self.client(), self.client()
+        epoch = self.publish(publisher, "short:1", range(1, 11))[0]["epoch"]
+        for recover in ({"offset": 2, "epoch": epoch}, {"offset": 10, "epoch": "0"}, {"offset": 11, "epoch": epoch}, {"since": 1}):
+            data = self.subscribe(reader, "short:1", recover=recover)
+            self.assertEqual((data["offset"], data["recovered"]), (10, False))
+            gap = self.receive(reader)
+            self.assertEqual((gap["type"], gap["channel"], gap["next"]), ("gap", "short:1", 8))
+            self.assertEqual(self.messages(reader, 3), [(8, 8), (9, 9), (10, 10)])
+            self.send(reader, type="unsubscribe", channel="short:1")
+            self.assertEqual(self.receive(reader)["type"], "unsubscribed")
+
+    # capability: 85
+    def test_a_timestamp_is_a_place_too(self):
+        publisher, reader = self.client(), self.client()
+        self.subscribe(reader, "chat:2")
+        for number in (1, 2, 3):
+            self.publish(publisher, "chat:2", [number])
+            time.sleep(0.005)
+        times = [self.receive(reader)["timestamp"] for _ in range(3)]
+        reader = self.client()
+        data = self.subscribe(reader, "chat:2", recover={"since": times[1]})
+        self.assertTrue(data["recovered"])
+        self.assertEqual(self.messages(reader, 2), [(2, 2), (3, 3)])
+
+    # capability: 69 85
+    def test_nothing_is_lost_or_doubled_while_readers_come_and_go(self):
+        seed = random.randrange(2**32)
+        print(f"seed {seed}")
+        count, publishers, readers = 100, 3, 6
+        last = count * publishers
+
+        def publish(number):
+            with connect(self.server.url) as socket:
+                self.receive(socket)
+                for index in range(count):
+                    self.send(socket, type="publish", channel="long:1", id=index, data=[number, index])
+                    self.receive(socket)
+
+        def read(chance):
+            seen, epoch, order = 0, None, []
+            while seen < last:
+                # With a bound to its queue the client does not hear the end of what it has not read.
+                with connect(self.server.url, max_queue=None) as socket:
+                    self.receive(socket)
+                    recover = {"offset": seen, "epoch": epoch} if epoch else {"since": 1}
+                    self.send(socket, type="subscribe", channel="long:1", recover=recover)
+                    data = self.receive(socket)["data"]
+                    # From time 1 on is more than the server can vouch for.
+                    if not epoch:
+                        self.assertEqual(self.receive(socket)["type"], "gap")
+                    else:
+                        self.assertTrue(data["recovered"])
+                    epoch = data["epoch"]
+                    for _ in range(chance.randrange(60)):
+                        if seen == last:
+                            break
+                        message = self.receive(socket)
+                        self.assertEqual((message["offset"], message["epoch"]), (seen + 1, epoch))
+                        order.append(message["data"])
+                        seen += 1
+            return order
+
+        with concurrent.futures.ThreadPoolExecutor(readers + publishers) as pool:
+            reading = [pool.submit(read, random.Random(seed + number)) for number in range(readers)]
+            for publisher in [pool.submit(publish, number) for number in range(publishers)]:
+                publisher.result()
+            orders = [reader.result() for reader in reading]
+        for order in orders:
+            self.assertEqual(order, orders[0], "all see one order")
+        for number in range(publishers):
+            self.assertEqual([index for of, index in orders[0] if of == number], list(range(count)))
+
+    # capability: 85
+    def test_history_is_read_by_subscribers(self):
+        publisher, reader = self.client(), self.client()
+        self.publish(publisher, "chat:3", range(1, 6))
+        self.send(reader, type="history", id=1, channel="chat:3")
+        self.assertEqual(self.receive(reader)["code"], "forbidden")
+        self.send(reader, type="history", id=1, channel="news")
+        self.assertEqual(self.receive(reader)["code"], "no_history")
+        epoch = self.subscribe(reader, "chat:3")["epoch"]
+        for fields, numbers, complete in (
+            ({}, [1, 2, 3, 4, 5], True),
+            ({"limit": 2}, [4, 5], False),
+            ({"recover": {"offset": 3, "epoch": epoch}}, [4, 5], True),
+            ({"limit": 0}, [], False),
+        ):
+            self.send(reader, type="history", id=2, channel="chat:3", **fields)
+            reply = self.receive(reader)
+            self.assertEqual((reply["type"], reply["id"], reply["data"]["offset"]), ("response", 2, 5))
+            self.assertEqual([message["data"] for message in reply["data"]["messages"]], numbers)
+            self.assertEqual(reply["data"]["complete"], complete)
+        for wrong in ({"limit": "2"}, {"limit": -1}, {"recover": 7}, {"recover": {"offset": 1}}, {"recover": {"since": "x"}}):
+            self.send(reader, type="history", id=3, channel="chat:3", **wrong)
+            self.assertEqual(self.receive(reader)["code"], "invalid_message")
+
+    def test_who_unsubscribes_at_once_is_not_subscribed(self):
+        publisher, reader = self.client(), self.client()
+        for number in range(50):
+            self.send(reader, type="subscribe", id="s", channel="chat:4")
+            self.send(reader, type="unsubscribe", id="u", channel="chat:4")
+            replies = {reply["id"]: reply for reply in (self.receive(reader), self.receive(reader))}
+            self.assertEqual(replies["u"]["type"], "unsubscribed")
+            self.assertTrue(replies["s"]["type"] == "subscribed" or replies["s"]["code"] == "cancelled")
+            self.publish(publisher, "chat:4", [number])
+            self.assert_nothing_else(reader)
+
+    def test_members_of_a_channel_with_a_history_are_announced(self):
+        one, two = self.client(), self.client()
+        for socket in (one, two):
+            self.send(socket, type="join", id="j", channel="chat:5")
+            reply = self.receive(socket)
+            self.assertEqual((reply["type"], reply["data"]["joined"]), ("joined", "chat:5"))
+        self.assertEqual(self.receive(one)["type"], "join")
+        two.close()
+        self.assertEqual(self.receive(one)["type"], "leave")
+
+    def test_echo_and_exclusion_are_the_same_with_a_history(self):
+        socket = self.client()
+        self.subscribe(socket, "chat:6")
+        self.send(socket, type="message", channel="chat:6", data="to all")
+        self.assertEqual(self.messages(socket, 1), [("to all", 1)])
+        self.publish(socket, "chat:6", [2])
+        self.assert_nothing_else(socket)
+
+    def test_time_ends_what_is_kept(self):
+        publisher, reader = self.client(), self.client()
+        epoch = self.publish(publisher, "brief:1", [1])[0]["epoch"]
+        time.sleep(1.1)
+        self.assertEqual(self.publish(publisher, "brief:1", [2])[0], {"published": True, "offset": 2, "epoch": epoch})
+        data = self.subscribe(reader, "brief:1", recover={"offset": 0, "epoch": epoch})
+        self.assertFalse(data["recovered"])
+        self.assertEqual(self.receive(reader)["next"], 2)
+        self.assertEqual(self.messages(reader, 1), [(2, 2)])
+
+    def test_another_run_is_another_epoch(self):
+        before = self.publish(self.client(), "chat:7", [1])[0]
+        with self.start() as server:
+            reader = self.client(server)
+            data = self.subscribe(reader, "chat:7", recover={"offset": 1, "epoch": before["epoch"]})
+            self.assertNotEqual(data["epoch"], before["epoch"])
+            self.assertEqual((data["offset"], data["recovered"]), (0, False))
+            self.assertEqual(self.receive(reader)["next"], 1)
+            self.assert_nothing_else(reader)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -8,6 +8,7 @@ use crate::auth::Permits;
 use crate::channel::{Action, ChannelName, Identity};
 use crate::history::Since;
 use crate::home::{Asker, Follow, HomeNotice, Publish, Purpose, Read};
+use crate::metrics::CoreCounters;
 use crate::policy::Policy;
 use crate::session::{Connection, Shared};
 use crate::wire::{Envelope, Incoming, Refusal, Sender};
@@ -19,6 +20,7 @@ pub struct Call<'a, 'c> {
     pub(crate) connection: &'a mut Connection,
     pub(crate) shared: &'a Shared,
     pub(crate) policy: &'a Policy,
+    pub(crate) counters: &'a CoreCounters,
     /// Reused for every message that is written.
     pub(crate) text: &'a mut String,
     /// Reused for every list of a user's connections.
@@ -76,6 +78,17 @@ impl<'a, 'c> Call<'a, 'c> {
     fn require_of(&self, action: Action, identity: &Identity<'_>, channel: &ChannelName<'_>) -> Result<(), Refusal> {
         let may = self.policy.channels.may(action, identity, channel.name());
         if may { Ok(()) } else { Err(Refusal::Forbidden(action.refusal())) }
+    }
+
+    /// Whether the client is subscribed to a channel.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`].
+    pub(crate) fn require_subscription(&self, channel: &ChannelName<'_>) -> Result<(), Refusal> {
+        if self.context.is_subscribed(channel.name()) {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden("subscribe to the channel first"))
     }
 
     /// Milliseconds since the Unix epoch: the `timestamp` of all that this call writes.

@@ -87,8 +87,9 @@ impl Inbound<'_, '_> {
 
     fn hand_over(&mut self, handler: Option<&HandlerFn>, message: &Incoming<'_>) -> Result<(), Refusal> {
         let Some(handler) = handler else { return Err(Refusal::UnknownType(message.kind().to_owned())) };
-        let Self { context, connection, shared, policy, text, recipients, now_ms, .. } = self;
-        handler(&mut Call { message, context, connection, shared, policy, text, recipients, now_ms: *now_ms })
+        let Self { context, connection, shared, policy, counters, text, recipients, now_ms, .. } = self;
+        let now_ms = *now_ms;
+        handler(&mut Call { message, context, connection, shared, policy, counters, text, recipients, now_ms })
     }
 
     /// What keeps the connection from all but showing who it is.

@@ -40,6 +40,7 @@ mod service;
 mod session;
 mod sharded;
 mod signals;
+mod typing;
 mod users;
 pub mod wire;
 

@@ -2,7 +2,7 @@
 
 use crate::auth::Door;
 use crate::channel::ChannelRules;
-use crate::config::{ClientsConfig, Config};
+use crate::config::{ClientsConfig, Config, TypingConfig};
 use crate::http::Site;
 use crate::wire::Decoder;
 
@@ -12,6 +12,7 @@ use crate::wire::Decoder;
 pub(crate) struct Policy {
     pub(crate) channels: ChannelRules,
     pub(crate) clients: ClientsConfig,
+    pub(crate) typing: TypingConfig,
     pub(crate) decoder: Decoder,
     pub(crate) site: Site,
     pub(crate) door: Door,
@@ -25,6 +26,7 @@ impl Policy {
         Self {
             channels: ChannelRules::new(config.channels.clone()),
             clients: config.clients.clone(),
+            typing: config.typing,
             decoder: Decoder {
                 json_depth_max: config.limits.json_depth_max,
                 channel_bytes_max: config.engine.topic_bytes_max,

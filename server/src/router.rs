@@ -90,6 +90,10 @@ mod tests {
             "broadcast",
             "join",
             "leave",
+            "typing",
+            "typing.start",
+            "typing.stop",
+            "read",
             "auth",
             "refresh",
         ] {

@@ -20,6 +20,7 @@ use crate::policy::Policy;
 use crate::rate_limit::{self, RateLimiter};
 use crate::reload::NewPolicy;
 use crate::router::Router;
+use crate::typing::{self, Throttle, Typing};
 use crate::users::{TooManyConnections, Users, is_user_name};
 use crate::wire::{Envelope, Refusal, Sender};
 use crate::{auth, handlers};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) subscription_tokens: Option<SubscriptionTokens>,
     addresses: Addresses,
     pub(crate) rate_limiter: Option<RateLimiter>,
+    pub(crate) typing: Throttle,
     pub(crate) router: Router,
     history: HistoryConfig,
     hand_out: HandOut,
@@ -76,6 +78,7 @@ impl Shared {
             auth,
             subscription_tokens,
             rate_limiter: RateLimiter::new(&config.rate_limit),
+            typing: Throttle::default(),
             router,
             history: config.history.clone(),
             hand_out: HandOut {
@@ -137,12 +140,19 @@ struct Extras {
     origin: Option<Box<Origin>>,
     rooms: Vec<Box<str>>,
     login: Login,
-    /// What it may do in channels beyond others.
-    permits: Option<Box<Permits>>,
+    seldom: Option<Box<Seldom>>,
     /// Where there is a limit for each connection, and it has sent something.
     rate_state: Option<Box<rate_limit::State>>,
     /// Subscriptions that have not begun.
     pending: Pending,
+}
+
+/// What fewer still have.
+#[derive(Debug, Default)]
+struct Seldom {
+    /// What it may do in channels beyond others.
+    permits: Permits,
+    typing: Typing,
 }
 
 /// Who speaks. A million users are idle, so that a name is kept once where that will do.
@@ -246,15 +256,23 @@ impl Connection {
     }
 
     pub(crate) fn permits(&self) -> Option<&Permits> {
-        self.extras.as_ref()?.permits.as_deref()
+        Some(&self.extras.as_ref()?.seldom.as_ref()?.permits)
     }
 
     pub(crate) fn permits_if_any(&mut self) -> Option<&mut Permits> {
-        self.extras.as_mut()?.permits.as_deref_mut()
+        Some(&mut self.extras.as_mut()?.seldom.as_mut()?.permits)
     }
 
     pub(crate) fn permits_mut(&mut self) -> &mut Permits {
-        self.extras.get_or_insert_default().permits.get_or_insert_default()
+        &mut self.extras.get_or_insert_default().seldom.get_or_insert_default().permits
+    }
+
+    pub(crate) fn typing(&mut self) -> Option<&mut Typing> {
+        Some(&mut self.extras.as_mut()?.seldom.as_mut()?.typing)
+    }
+
+    pub(crate) fn typing_mut(&mut self) -> &mut Typing {
+        &mut self.extras.get_or_insert_default().seldom.get_or_insert_default().typing
     }
 
     /// Whether nothing is done for the connection until it has shown a token.
@@ -421,6 +439,7 @@ impl Handler for Session {
                 Inbound { context, connection, shared, policy, counters, text, recipients, now_ms, in_batch: false };
             auth::wake_permits(tokens, &mut inbound);
         }
+        typing::end_some(context, connection, &policy.channels, false, text, unix_ms());
     }
 
     /// What the next message needs it makes again: cheap, once a second.
@@ -521,6 +540,7 @@ impl Handler for Session {
         {
             limiter.forget_user(user);
         }
+        typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
         handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
     }
 }

@@ -75,6 +75,8 @@ pub struct Config {
     pub clients: ClientsConfig,
     /// Bounds of what channels keep.
     pub history: HistoryConfig,
+    /// Who types.
+    pub typing: TypingConfig,
     /// Compression of messages.
     pub compression: CompressionConfig,
     /// Bounds of a connection; section `limits`, where `topic_bytes_max` is called `channel_bytes_max`.
@@ -162,6 +164,15 @@ pub struct HistoryConfig {
     pub memory_bytes_max: u64,
     /// Channels of which anything is kept.
     pub channels_max: usize,
+}
+
+/// Section `typing`.
+#[derive(Clone, Copy, Debug)]
+pub struct TypingConfig {
+    /// How long a client types that does not say so again.
+    pub timeout: Duration,
+    /// How soon others are told again that a user types in a channel.
+    pub interval_min: Duration,
 }
 
 /// Section `compression`.
@@ -255,6 +266,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },
             history: HistoryConfig { memory_bytes_max: 64 << 20, channels_max: 100_000 },
+            typing: TypingConfig { timeout: Duration::from_secs(2), interval_min: Duration::from_secs(1) },
             compression: CompressionConfig { enabled: true, settings: Compression::default() },
             engine: Limits::default(),
             limits: ProtocolLimits {

@@ -3,12 +3,13 @@
 mod channels;
 mod control;
 mod people;
+mod receipts;
 mod rooms;
 
-pub(crate) use self::rooms::{announce_join, end_subscription, leave_all};
+pub(crate) use self::rooms::{announce_join, end_subscription, leave_all, tell_others};
 
-use crate::auth;
 use crate::router::Router;
+use crate::{auth, typing};
 
 /// Adds the built-in types to a router.
 pub(crate) fn register(router: Router) -> Router {
@@ -20,6 +21,10 @@ pub(crate) fn register(router: Router) -> Router {
         .on("message", channels::message)
         .on("join", rooms::join)
         .on("leave", rooms::leave)
+        .on("typing", typing::typing)
+        .on("typing.start", typing::start)
+        .on("typing.stop", typing::stop)
+        .on("read", receipts::read)
         .on("private", people::private)
         .on("send_to_user", people::private)
         .on("broadcast", people::broadcast)

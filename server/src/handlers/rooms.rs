@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::channel::{ChannelName, ChannelRules};
 use crate::home::Purpose;
 use crate::session::Connection;
+use crate::typing;
 use crate::wire::{Envelope, Refusal};
 
 /// Subscribes, and tells the others, once.
@@ -63,7 +64,7 @@ pub(super) fn exit(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) {
     end_subscription(context, connection, &policy.channels, channel.name(), text, *now_ms);
 }
 
-/// Ends a subscription, or gives up one that has not begun. A member leaves.
+/// Ends a subscription, or gives up one that has not begun. Who types there has stopped; a member leaves.
 pub(crate) fn end_subscription(
     context: &mut Context<'_>,
     connection: &mut Connection,
@@ -72,6 +73,7 @@ pub(crate) fn end_subscription(
     text: &mut String,
     now_ms: u64,
 ) {
+    typing::end(context, connection, rules, channel, text, now_ms);
     if connection.remove_room(channel) {
         announce_leave(context, connection, rules, channel, text, now_ms);
     }
@@ -131,7 +133,7 @@ fn announce_leave(
 }
 
 /// Hands what has no `data` to be told apart by to all other subscribers of a channel.
-fn tell_others(context: &mut Context<'_>, rules: &ChannelRules, channel: &str, text: &str) {
+pub(crate) fn tell_others(context: &mut Context<'_>, rules: &ChannelRules, channel: &str, text: &str) {
     let publication = Publication { except: Some(context.id()), overflow: rules.overflow(channel, None) };
     context.publish_with(channel, text, publication);
 }

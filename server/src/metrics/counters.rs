@@ -93,6 +93,12 @@ pub(crate) struct CoreCounters {
     pub(crate) forbidden: Counter,
     /// Subscriptions that have ended with their tokens.
     pub(crate) subscriptions_expired: Counter,
+    /// Times that others were told that somebody types.
+    pub(crate) typing: Counter,
+    /// Times that they were not, because they had been told of late.
+    pub(crate) typing_throttled: Counter,
+    /// Read receipts.
+    pub(crate) receipts: Counter,
     /// Requests answered with 429.
     pub(crate) refused_addresses: Counter,
     /// Publications that are kept, of the channels that are at home here.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crore_engine::{EngineHandle, Memory, Response, Room, Stats};
 
 pub(crate) use self::counters::{CoreCounters, Peak};
-use self::counters::{MESSAGE_BYTES, Observed, ROUND_TRIP_US};
+use self::counters::{Counter, MESSAGE_BYTES, Observed, ROUND_TRIP_US};
 use self::text::Text;
 use crate::control::Jobs;
 
@@ -126,12 +126,17 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let rate_limited: u64 = metrics.cores.iter().map(|core| core.rate_limited.read()).sum();
     let help = "Messages refused because their sender had sent too much.";
     text.counter("crore_messages_rate_limited_total", help, rate_limited);
-    let forbidden: u64 = metrics.cores.iter().map(|core| core.forbidden.read()).sum();
+    let sum =
+        |counter: fn(&CoreCounters) -> &Counter| metrics.cores.iter().map(|core| counter(core).read()).sum::<u64>();
     let help = "Messages refused because their sender may not do what they asked for.";
-    text.counter("crore_messages_forbidden_total", help, forbidden);
-    let expired: u64 = metrics.cores.iter().map(|core| core.subscriptions_expired.read()).sum();
+    text.counter("crore_messages_forbidden_total", help, sum(|core| &core.forbidden));
     let help = "Subscriptions that have ended with the token that they were made with.";
-    text.counter("crore_subscriptions_expired_total", help, expired);
+    text.counter("crore_subscriptions_expired_total", help, sum(|core| &core.subscriptions_expired));
+    let help = "Times that others were told that somebody types.";
+    text.counter("crore_typing_total", help, sum(|core| &core.typing));
+    let help = "Times that others were not told that somebody types, because they had been told of late.";
+    text.counter("crore_typing_throttled_total", help, sum(|core| &core.typing_throttled));
+    text.counter("crore_read_receipts_total", "Read receipts handed on.", sum(|core| &core.receipts));
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
     let help = "Payloads of the messages received; the average is the sum by the count.";
     text.histogram("crore_message_received_bytes", help, &MESSAGE_BYTES, 1, &observed);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer as _};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{ID_BYTES_MAX, NAME_BYTES_MAX, Refusal};
+use super::{ID_BYTES_MAX, NAME_BYTES_MAX, RECEIPT_IDS_MAX, Refusal};
 use crate::channel::ChannelName;
 use crate::history::{Epoch, Position, Since};
 
@@ -61,6 +61,10 @@ struct Fields<'a> {
     echo: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
+    #[serde(borrow, rename = "isTyping")]
+    is_typing: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ids: Option<&'a RawValue>,
     #[serde(borrow)]
     recover: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -100,9 +104,7 @@ impl Decoder {
             Category::Io | Category::Syntax | Category::Eof => reject(None, Refusal::InvalidJson),
         })?;
         let id = match fields.id.map(RawValue::get) {
-            Some(id)
-                if id.len() > ID_BYTES_MAX || !id.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) =>
-            {
+            Some(id) if !is_id(id) => {
                 return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
             }
             id => id,
@@ -218,6 +220,31 @@ impl<'a> Incoming<'a> {
         }
     }
 
+    /// `isTyping`.
+    ///
+    /// # Errors
+    /// It is missing, or neither true nor false.
+    pub(crate) fn is_typing(&self) -> Result<bool, Refusal> {
+        match self.fields.is_typing.map(RawValue::get) {
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            _ => Err(Refusal::InvalidMessage("`isTyping` is true or false")),
+        }
+    }
+
+    /// `ids`: a list of identifiers of messages, as the client wrote it.
+    ///
+    /// # Errors
+    /// It is missing, empty, too long, or something else is in it.
+    pub(crate) fn ids(&self) -> Result<&'a str, Refusal> {
+        let json = self.fields.ids.ok_or(Refusal::InvalidMessage("`ids` is missing"))?.get();
+        let ids = serde_json::Deserializer::from_str(json).deserialize_seq(AtMost(RECEIPT_IDS_MAX));
+        match ids {
+            Ok(Some(ids)) if !ids.is_empty() && ids.iter().all(|id| is_id(id.get())) => Ok(json),
+            _ => Err(Refusal::InvalidMessage("`ids` is a list of 1 to 100 numbers or strings of at most 128 bytes")),
+        }
+    }
+
     /// `messages` of a batch, each as the client wrote it; never none.
     ///
     /// # Errors
@@ -257,6 +284,11 @@ impl<'de> Visitor<'de> for AtMost {
         }
         Ok(Some(items))
     }
+}
+
+/// Whether a JSON value can be an `id`.
+fn is_id(json: &str) -> bool {
+    json.len() <= ID_BYTES_MAX && json.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit())
 }
 
 /// What to say about a text that is no message: that it is not even JSON, if so.
@@ -400,6 +432,26 @@ mod tests {
         }
         assert_eq!(refusal(r#","messages":[1,2,3,4]"#), Refusal::BatchTooLong(3));
         assert_eq!(refusal(r#","messages":[1,2,3,4,{"a":[]}]"#), Refusal::BatchTooLong(3));
+    }
+
+    // capability: 50 51
+    #[test]
+    fn what_is_typed_and_read_is_checked() {
+        assert_eq!(decode(r#"{"type":"typing","isTyping":true}"#).is_typing(), Ok(true));
+        assert_eq!(decode(r#"{"type":"typing","isTyping":false}"#).is_typing(), Ok(false));
+        for wrong in [r#"{"type":"typing"}"#, r#"{"type":"typing","isTyping":"yes"}"#] {
+            assert!(matches!(decode(wrong).is_typing(), Err(Refusal::InvalidMessage(_))), "{wrong}");
+        }
+        let ids = |json: &str| decode(&format!(r#"{{"type":"read","ids":{json}}}"#)).ids().map(str::to_owned);
+        for good in ["[1]", r#"[ "a", -2, 3.5 ]"#] {
+            assert_eq!(ids(good).as_deref(), Ok(good));
+        }
+        let list = |count: usize| format!("[{}]", vec!["7"; count].join(","));
+        assert!(ids(&list(RECEIPT_IDS_MAX)).is_ok());
+        let long = format!("[\"{}\"]", "x".repeat(ID_BYTES_MAX));
+        for wrong in ["[]", "1", "null", "[[1]]", "[{}]", "[true]", "[null]", &list(RECEIPT_IDS_MAX + 1), &long] {
+            assert!(matches!(ids(wrong), Err(Refusal::InvalidMessage(_))), "{wrong}");
+        }
     }
 
     #[test]

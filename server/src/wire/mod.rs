@@ -14,6 +14,8 @@
 //! | `leave`, `channel` | `left`, `channel`, `data:{"left":channel}` | `leave`, `channel`, `from`; also when a member disconnects |
 //! | `private`, `to`, `data` | `response`, `data:{"delivered":n}` | `private`, `from`, `data`: every connection of the user |
 //! | `broadcast`, `data` | with an `id`: `response`, `data:{"broadcast":true}` | `broadcast`, `from`, `data`: every connection |
+//! | `typing`, `channel`, `isTyping` | with an `id`: `response`, `data:{"typing":true}` or `false` | `typing`, `channel`, `from`, `isTyping`: the other subscribers, when it changes |
+//! | `read`, `channel`, `ids` | with an `id`: `response`, `data:{"read":true}` | `read`, `channel`, `from`, `ids`: the other subscribers |
 //! | `ping` | `pong` | |
 //! | `connect` | `connected`, `data:{"connection_id":…,"user_id":…}` | |
 //! | `auth`, `token` | `authenticated`, `user_id`, `expires_at` if the token has an end; `refresh` does the same | |
@@ -58,6 +60,12 @@
 //! `{"type":"history","channel":…}` reads what is kept, with `recover` and `limit` as bounds: `data` of the reply is
 //! `{"messages":[…],"complete":…,"offset":…,"epoch":…}`.
 //!
+//! `typing` and `read` are for whoever is subscribed to the channel and may publish there; they are kept nowhere. A client
+//! says `typing` again for as long as it types: if it has not for `typing.timeout`, or has left the channel, or is gone, the
+//! others receive `"isTyping":false` from the server. `typing.start` and `typing.stop` are short for `typing`. That a user
+//! types in a channel is told once in `typing.interval_min`, whatever it sends. `ids` are 1 to 100 numbers or strings that
+//! name messages among the clients; the server hands them on as they are.
+//!
 //! A batch holds 1 to `limits.batch_messages_max` messages, and no other batch; one that does not is refused as a whole.
 //! What comes behind a `disconnect` in it is not done. It has no answer of its own: give `id`s to its messages.
 //!
@@ -82,6 +90,9 @@ pub use self::refusal::Refusal;
 
 /// Bytes of an `id`, as JSON. It is echoed, so that it must not be a way to store things.
 pub const ID_BYTES_MAX: usize = 128;
+
+/// Messages that one read receipt is about.
+pub const RECEIPT_IDS_MAX: usize = 100;
 
 /// Bytes of a `type` or a `method`. Unknown ones are named in the error.
 pub const NAME_BYTES_MAX: usize = 64;

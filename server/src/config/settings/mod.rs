@@ -10,6 +10,7 @@ mod compression;
 mod history;
 mod limits;
 mod rate_limit;
+mod typing;
 
 pub(super) use self::channels::CHANNEL_SETTINGS;
 
@@ -30,6 +31,7 @@ pub(super) const SECTIONS: &[Section] = &[
     auth::SECTION,
     Section { name: "clients", about: "What clients may do.", settings: CLIENTS },
     history::SECTION,
+    typing::SECTION,
     compression::SECTION,
     limits::SECTION,
     rate_limit::SECTION,

@@ -2,7 +2,7 @@
 
 use crate::auth::Door;
 use crate::channel::ChannelRules;
-use crate::config::{ClientsConfig, Config, TypingConfig};
+use crate::config::{ClientsConfig, Config, TypingConfig, UserExcess};
 use crate::http::Site;
 use crate::wire::Decoder;
 
@@ -19,6 +19,7 @@ pub(crate) struct Policy {
     pub(crate) welcome: Option<String>,
     pub(crate) trust_user_header: bool,
     pub(crate) connections_per_user_max: usize,
+    pub(crate) connections_per_user_excess: UserExcess,
 }
 
 impl Policy {
@@ -37,6 +38,7 @@ impl Policy {
             welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
             trust_user_header: config.identity.trust_user_header,
             connections_per_user_max: config.limits.connections_per_user_max,
+            connections_per_user_excess: config.limits.connections_per_user_excess,
         }
     }
 }

@@ -28,6 +28,9 @@ use crate::{auth, handlers};
 /// Close code of a user's connection too many.
 const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
 
+/// Close code of a connection in whose place its user has opened another one.
+const CODE_REPLACED: u16 = 4030;
+
 /// Bytes of the text that a session keeps for its next message.
 const TEXT_KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -362,12 +365,21 @@ pub(crate) struct House<'h> {
 }
 
 impl House<'_> {
-    /// A connection becomes one that others can reach; `false` if its user has too many.
+    /// A connection becomes one that others can reach, perhaps in place of another one; `false` if its user has too many.
     pub(crate) fn enter(self, context: &mut Context<'_>, connection: &Connection, text: &mut String) -> bool {
-        let most = self.policy.connections_per_user_max;
-        let entered = self.shared.users.enter(context.id(), connection.name(), most);
-        let Err(TooManyConnections(most)) = entered else { return true };
-        self.shared.metrics.core(context.id().core().index()).errors.add(1);
+        let Policy { connections_per_user_max: most, connections_per_user_excess: excess, .. } = *self.policy;
+        let counters = self.shared.metrics.core(context.id().core().index());
+        let TooManyConnections(most) = match self.shared.users.enter(context.id(), connection.name(), most, excess) {
+            Ok(replaced) => {
+                for other in replaced {
+                    counters.replaced.add(1);
+                    context.close_connection(other, CODE_REPLACED, "Replaced by another connection");
+                }
+                return true;
+            }
+            Err(too_many) => too_many,
+        };
+        counters.errors.add(1);
         refuse(context, text, None, &Refusal::TooManyConnections(most), unix_ms());
         context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
         false

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crore_engine::{ConnectionId, CoreId};
 
+use crate::config::UserExcess;
 use crate::sharded::{self, Sharded};
 
 /// Bytes of a user's name.
@@ -41,26 +42,36 @@ impl Users {
         Self { open: (0..cores).map(|_| OpenSlots::new()).collect(), named: Sharded::new() }
     }
 
-    /// A connection has opened; `user` is its name if it has one besides its identifier. It is refused if that user has
-    /// `most` connections or more.
+    /// A connection has opened; `user` is its name if it has one besides its identifier. If that user has `most`
+    /// connections or more, it is refused, or replaces the oldest ones, which are returned: they are the user's no more.
     ///
     /// # Errors
     /// The user has too many. Nothing is changed then.
-    pub(crate) fn enter(&self, id: ConnectionId, user: Option<&str>, most: usize) -> Result<(), TooManyConnections> {
+    pub(crate) fn enter(
+        &self,
+        id: ConnectionId,
+        user: Option<&str>,
+        most: usize,
+        excess: UserExcess,
+    ) -> Result<Vec<ConnectionId>, TooManyConnections> {
+        let mut replaced = Vec::new();
         if let Some(user) = user {
             let mut shard = self.named.shard(user);
             match shard.get_mut(user) {
-                Some(connections) if connections.len() >= most => {
+                Some(connections) if connections.len() >= most && excess == UserExcess::Refuse => {
                     return Err(TooManyConnections(most));
                 }
-                Some(connections) => connections.push(id),
+                Some(connections) => {
+                    replaced.extend(connections.drain(..(connections.len() + 1).saturating_sub(most)));
+                    connections.push(id);
+                }
                 None => {
                     shard.insert(user.into(), vec![id]);
                 }
             }
         }
         self.slots(id.core()).set(id, true);
-        Ok(())
+        Ok(replaced)
     }
 
     /// A connection has closed. One that never entered may leave. Returns whether its user has no more.
@@ -157,11 +168,11 @@ mod tests {
         let users = Users::new(2);
         let (first, second) = (id(1, 70_000, 3), id(1, 70_000, 4));
         assert!(find(&users, &first.to_string()).is_empty());
-        users.enter(first, None, 2).unwrap();
+        users.enter(first, None, 2, UserExcess::Refuse).unwrap();
         assert_eq!(find(&users, &first.to_string()), [first]);
         assert!(find(&users, &second.to_string()).is_empty(), "another user of the slot");
         users.leave(first, None);
-        users.enter(second, None, 2).unwrap();
+        users.enter(second, None, 2, UserExcess::Refuse).unwrap();
         assert!(find(&users, &first.to_string()).is_empty());
         assert_eq!(find(&users, &second.to_string()), [second]);
     }
@@ -169,7 +180,7 @@ mod tests {
     #[test]
     fn texts_that_are_no_identifiers_find_nobody() {
         let users = Users::new(1);
-        users.enter(id(0, 1, 1), None, 2).unwrap();
+        users.enter(id(0, 1, 1), None, 2, UserExcess::Refuse).unwrap();
         for text in ["", "0-1", "00-1-1", "0-1-1-", "+0-1-1", "0-1000001-1", "7-1-1", "ffffffff-1-1", "x"] {
             assert!(find(&users, text).is_empty(), "{text}");
         }
@@ -179,9 +190,9 @@ mod tests {
     fn a_user_has_several_connections_on_any_core_up_to_the_limit() {
         let users = Users::new(2);
         let connections = [id(0, 1, 0), id(1, 1, 0), id(0, 2, 0)];
-        users.enter(connections[0], Some("ann"), 2).unwrap();
-        users.enter(connections[1], Some("ann"), 2).unwrap();
-        assert_eq!(users.enter(connections[2], Some("ann"), 2), Err(TooManyConnections(2)));
+        users.enter(connections[0], Some("ann"), 2, UserExcess::Refuse).unwrap();
+        users.enter(connections[1], Some("ann"), 2, UserExcess::Refuse).unwrap();
+        assert_eq!(users.enter(connections[2], Some("ann"), 2, UserExcess::Refuse), Err(TooManyConnections(2)));
         assert_eq!(find(&users, "ann"), connections[..2]);
         assert_eq!(find(&users, &connections[1].to_string()), [connections[1]]);
         assert!(!users.leave(connections[2], Some("ann")));
@@ -191,5 +202,19 @@ mod tests {
         assert!(users.leave(connections[2], Some("ann")), "one that never entered");
         assert!(find(&users, "ann").is_empty());
         assert_eq!(users.named.sum(Shard::len), 0, "nothing is left of her");
+    }
+
+    // capability: 22
+    #[test]
+    fn a_new_connection_replaces_the_oldest_where_that_is_wanted() {
+        let users = Users::new(1);
+        let enter = |slot, most| users.enter(id(0, slot, 0), Some("ann"), most, UserExcess::Replace).unwrap();
+        assert!(enter(1, 3).is_empty() && enter(2, 3).is_empty() && enter(3, 3).is_empty());
+        assert_eq!(enter(4, 3), [id(0, 1, 0)]);
+        // The bound is lower by now.
+        assert_eq!(enter(5, 1), [id(0, 2, 0), id(0, 3, 0), id(0, 4, 0)]);
+        assert_eq!(find(&users, "ann"), [id(0, 5, 0)]);
+        assert!(!users.leave(id(0, 1, 0), Some("ann")), "who was replaced takes nobody along");
+        assert!(users.leave(id(0, 5, 0), Some("ann")));
     }
 }

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.request
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -233,6 +234,36 @@ class Failures(AuthCase):
         self.assertEqual(self.ask(second, type="auth", token=token())["type"], "authenticated")
         self.assertEqual(self.receive(second)["code"], "too_many_connections")
         self.assert_closed(second, 4029, "Too many connections")
+
+
+    # capability: 22
+    def test_a_new_connection_of_a_user_can_replace_the_old_one(self):
+        limits = '[limits]\nconnections_per_user_max = 1\nconnections_per_user_excess = "replace"'
+        self.serve(more=limits, http="metrics = true")
+        bob = self.connect(f"?token={token('bob')}")
+        self.assert_authenticated(bob, "bob")
+        self.ask(bob, type="join", channel="room")
+        # On both cores, by the request and by a message.
+        sockets = [self.connect(f"?token={token()}")]
+        self.assert_authenticated(sockets[0])
+        for round in range(6):
+            old = sockets[-1]
+            self.ask(old, type="join", channel="room")
+            self.assertEqual(self.receive(bob)["type"], "join")
+            if round % 2:
+                sockets.append(self.connect(f"?token={token()}"))
+                self.assert_authenticated(sockets[-1])
+            else:
+                sockets.append(self.connect())
+                self.assertEqual(self.ask(sockets[-1], type="auth", token=token())["type"], "authenticated")
+                self.assertEqual(self.receive(sockets[-1])["type"], "welcome")
+            self.assert_closed(old, 4030, "Replaced by another connection")
+            self.assertEqual(self.receive(bob)["type"], "leave")
+            # What is sent to her reaches the new one, and no other.
+            self.assertEqual(self.ask(bob, type="private", to="ann", data=round)["data"], {"delivered": 1})
+            self.assertEqual(self.receive(sockets[-1])["data"], round)
+        with urllib.request.urlopen(f"{self.server.url.replace('ws', 'http', 1)}metrics") as response:
+            self.assertIn("\ncrore_connections_replaced_total 6\n", response.read().decode())
 
 
 class Lifetime(AuthCase):

@@ -189,12 +189,23 @@ pub struct CompressionConfig {
 pub struct ProtocolLimits {
     /// Open connections of one user.
     pub connections_per_user_max: usize,
+    /// What becomes of a user's connection too many.
+    pub connections_per_user_excess: UserExcess,
     /// Connections from one address, or from one /64 of IPv6.
     pub connections_per_ip_max: Option<u32>,
     /// Levels of nested objects and lists in a message.
     pub json_depth_max: usize,
     /// Messages of one batch.
     pub batch_messages_max: usize,
+}
+
+/// What becomes of a user's connection too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserExcess {
+    /// It is refused.
+    Refuse,
+    /// The oldest one is closed instead.
+    Replace,
 }
 
 /// Section `log`.
@@ -271,6 +282,7 @@ impl Default for Config {
             engine: Limits::default(),
             limits: ProtocolLimits {
                 connections_per_user_max: 64,
+                connections_per_user_excess: UserExcess::Refuse,
                 connections_per_ip_max: None,
                 json_depth_max: 64,
                 batch_messages_max: 100,

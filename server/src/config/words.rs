@@ -8,7 +8,7 @@ use crore_engine::uring::DescriptorSetting;
 use jsonwebtoken::Algorithm;
 
 use super::value::{SettingValue, Value, quoted};
-use super::{AuthMode, LogFormat, OnExceed, ProxySetting, RateLimitAlgorithm, RateLimitKey};
+use super::{AuthMode, LogFormat, OnExceed, ProxySetting, RateLimitAlgorithm, RateLimitKey, UserExcess};
 use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
 use crate::channel::SlowPolicy;
@@ -118,6 +118,11 @@ words!(RateLimitKey:
 words!(OnExceed:
     "error" => OnExceed::Error,
     "close" => OnExceed::Close,
+);
+
+words!(UserExcess:
+    "refuse" => UserExcess::Refuse,
+    "replace" => UserExcess::Replace,
 );
 
 /// "a, b or c".

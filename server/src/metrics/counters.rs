@@ -93,6 +93,8 @@ pub(crate) struct CoreCounters {
     pub(crate) forbidden: Counter,
     /// Subscriptions that have ended with their tokens.
     pub(crate) subscriptions_expired: Counter,
+    /// Connections closed because their user has opened others.
+    pub(crate) replaced: Counter,
     /// Times that others were told that somebody types.
     pub(crate) typing: Counter,
     /// Times that they were not, because they had been told of late.

@@ -132,6 +132,8 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     text.counter("crore_messages_forbidden_total", help, sum(|core| &core.forbidden));
     let help = "Subscriptions that have ended with the token that they were made with.";
     text.counter("crore_subscriptions_expired_total", help, sum(|core| &core.subscriptions_expired));
+    let help = "Connections closed because their user has opened others in their place.";
+    text.counter("crore_connections_replaced_total", help, sum(|core| &core.replaced));
     let help = "Times that others were told that somebody types.";
     text.counter("crore_typing_total", help, sum(|core| &core.typing));
     let help = "Times that others were not told that somebody types, because they had been told of late.";

@@ -74,6 +74,10 @@
 //! With `rate_limit.on_exceed = "close"` an error with the code `rate_limited` is the last message before a close frame
 //! with `rate_limit.close_code` (4008 by default) and the reason "Rate limit exceeded". A `ping` is never limited.
 //!
+//! Where `limits.connections_per_user_excess` is `replace`, a user's oldest connection is closed with 4030, "Replaced by
+//! another connection", when another one is opened than there may be. Its client does not come back by itself: it would
+//! only close the other one.
+//!
 //! A server that stops closes with 1001. One that spreads its closes (`shutdown_spread`), because it comes back,
 //! closes with 1012 and the reason `restart; reconnect in 1-30 s`: a client waits a time of its own choice between the
 //! two numbers of seconds, at random, and then reconnects. `restart` may be followed by other words some day; the form

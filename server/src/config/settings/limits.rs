@@ -24,7 +24,15 @@ pub(super) const SECTION: Section = Section {
             "limits.connections_per_user_max",
             Live,
             place!(limits.connections_per_user_max),
-            "Open connections of one user; more are closed with 4029.",
+            "Open connections of one user; `limits.connections_per_user_excess` says what becomes of more.",
+        ),
+        Setting::new(
+            "limits.connections_per_user_excess",
+            Live,
+            place!(limits.connections_per_user_excess),
+            "What becomes of a user's connection too many: it is closed with 4029 (`refuse`), or the user's oldest one is \
+             with 4030 (`replace`), so that with `connections_per_user_max = 1` each user has a single connection, the \
+             last that was opened.",
         ),
         Setting::new(
             "limits.connections_per_ip_max",

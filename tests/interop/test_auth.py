@@ -371,6 +371,34 @@ class Doors(AuthCase):
         for origin in ("https://evil.org", None):
             self.assert_closed(self.connect(origin=origin), 1008, "Origin not allowed")
 
+    # capability: 63
+    def test_a_page_repeats_a_cookie_that_others_cannot_read(self):
+        for rejection in ("403", "1008"):
+            self.serve(mode='"off"', http=f'csrf_cookie = "csrf"\norigin_rejection = "{rejection}"')
+            cookie = {"Cookie": "a=b; csrf=x%2B1"}
+            socket = self.connect("?csrf=x%252B1", origin=PAGE, additional_headers=cookie)
+            self.assertEqual(self.receive(socket)["type"], "welcome")
+            # A client that names no origin is no browser.
+            self.assertEqual(self.receive(self.connect())["type"], "welcome")
+            for query, headers in (
+                ("", cookie),
+                ("?csrf=", cookie),
+                ("?csrf=x", cookie),
+                ("?xcsrf=x%252B1", cookie),
+                ("?csrf=x%252B1", {}),
+                ("?csrf=", {"Cookie": "csrf="}),
+                ("?csrf=x%252B1", {"Cookie": "xcsrf=x%2B1"}),
+            ):
+                with self.subTest(rejection, query=query, headers=headers):
+                    if rejection == "1008":
+                        socket = self.connect(query, origin=PAGE, additional_headers=headers)
+                        self.assert_closed(socket, 1008, "CSRF token missing or wrong")
+                        continue
+                    with self.assertRaises(InvalidStatus) as refused:
+                        self.connect(query, origin=PAGE, additional_headers=headers)
+                    self.assertEqual(refused.exception.response.status_code, 403)
+                    self.assertEqual(refused.exception.response.body, b"CSRF token missing or wrong\n")
+
     # capability: 6
     def test_subprotocols(self):
         self.serve(mode='"off"', http='subprotocols = ["superchat", "chat"]')

@@ -6,7 +6,7 @@ use crore_engine::protocol::handshake::is_upgrade;
 use crore_engine::{Answer, Context, Request, Response};
 
 use super::origin::{self, OriginPattern, OriginRejection};
-use super::source::{SUBPROTOCOL_PREFIX, offered_subprotocols};
+use super::source::{SUBPROTOCOL_PREFIX, offered_subprotocols, repeats_cookie};
 use super::{Auth, TokenSource, login};
 use crate::config::HttpConfig;
 use crate::session::Connection;
@@ -15,6 +15,8 @@ use crate::session::Connection;
 const CODE_POLICY_VIOLATION: u16 = 1008;
 
 const ORIGIN_NOT_ALLOWED: &str = "Origin not allowed";
+
+const CSRF_TOKEN_WRONG: &str = "CSRF token missing or wrong";
 
 /// What a page reads, in its browser's tools for developers, that offers nothing but a token.
 const ONLY_A_TOKEN: &str = "A browser closes a connection when the server selects none of the subprotocols that were \
@@ -27,6 +29,7 @@ pub(crate) struct Door {
     origins: Vec<OriginPattern>,
     origin_required: bool,
     rejection: OriginRejection,
+    csrf_cookie: Option<String>,
     subprotocols: Vec<String>,
 }
 
@@ -36,6 +39,7 @@ impl Door {
             origins: config.allowed_origins.clone(),
             origin_required: config.require_origin,
             rejection: config.origin_rejection,
+            csrf_cookie: config.csrf_cookie.clone(),
             subprotocols: config.subprotocols.clone(),
         }
     }
@@ -57,14 +61,13 @@ impl Door {
         let subprotocol = self.select_subprotocol(request);
         let upgrade = Answer::Upgrade { subprotocol: subprotocol.map(str::to_owned) };
         if !origin::is_allowed(request, &self.origins, self.origin_required) {
-            tracing::debug!(connection = %context.id(), origin = request.header("Origin"), "origin refused");
-            return match self.rejection {
-                OriginRejection::Forbidden => Answer::Respond(forbidden()),
-                OriginRejection::PolicyViolation => {
-                    context.close(CODE_POLICY_VIOLATION, ORIGIN_NOT_ALLOWED);
-                    upgrade
-                }
-            };
+            return self.reject(context, request, upgrade, ORIGIN_NOT_ALLOWED);
+        }
+        if let Some(cookie) = &self.csrf_cookie
+            && request.header("Origin").is_some()
+            && !repeats_cookie(request, cookie)
+        {
+            return self.reject(context, request, upgrade, CSRF_TOKEN_WRONG);
         }
         let Some(auth) = auth else { return upgrade };
         if auth.sources.contains(&TokenSource::Subprotocol)
@@ -78,6 +81,17 @@ impl Door {
             None => login::await_message(auth, context, connection, text),
         }
         upgrade
+    }
+
+    fn reject(&self, context: &mut Context<'_>, request: &Request<'_>, upgrade: Answer, why: &'static str) -> Answer {
+        tracing::debug!(connection = %context.id(), origin = request.header("Origin"), "refused: {why}");
+        match self.rejection {
+            OriginRejection::Forbidden => Answer::Respond(forbidden(why)),
+            OriginRejection::PolicyViolation => {
+                context.close(CODE_POLICY_VIOLATION, why);
+                upgrade
+            }
+        }
     }
 
     /// The first that the client offers and the server has. A token is none.
@@ -94,8 +108,8 @@ fn is_page_with_only_a_token(request: &Request<'_>) -> bool {
         && offers.all(|offer| offer.starts_with(SUBPROTOCOL_PREFIX))
 }
 
-fn forbidden() -> Response {
-    let mut response = Response::text(403, "Origin not allowed\n");
+fn forbidden(why: &str) -> Response {
+    let mut response = Response::text(403, format!("{why}\n"));
     // A cache must not hand this to a page that is allowed.
     response.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Origin")));
     response

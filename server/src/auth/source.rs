@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crore_engine::Request;
 use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq as _;
 
 /// What a subprotocol begins with that is a token.
 pub(crate) const SUBPROTOCOL_PREFIX: &str = "auth.";
@@ -33,13 +34,11 @@ pub(crate) fn find<'r>(request: &Request<'r>, sources: &[TokenSource], cookie: &
     TokenSource::ALL.into_iter().filter(|source| sources.contains(source)).find_map(|source| {
         let token = match source {
             TokenSource::Bearer => request.header_values("Authorization").find_map(bearer).map(Cow::Borrowed),
-            TokenSource::Query => request.query.and_then(query_token),
+            TokenSource::Query => query_value(request, "token"),
             TokenSource::Subprotocol => offered_subprotocols(request)
                 .find_map(|offer| offer.strip_prefix(SUBPROTOCOL_PREFIX))
                 .map(Cow::Borrowed),
-            TokenSource::Cookie => {
-                request.header_values("Cookie").find_map(|header| cookie_value(header, cookie)).map(Cow::Borrowed)
-            }
+            TokenSource::Cookie => cookie_value(request, cookie).map(Cow::Borrowed),
             TokenSource::Message => None,
         };
         token.filter(|token| !token.is_empty())
@@ -58,13 +57,24 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii())
 }
 
-fn query_token(query: &str) -> Option<Cow<'_, str>> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+/// Whether a request repeats the value of a cookie in its query, as a page alone can that may read the cookie.
+pub(super) fn repeats_cookie(request: &Request<'_>, cookie: &str) -> bool {
+    let Some((kept, shown)) = cookie_value(request, cookie).zip(query_value(request, "csrf")) else { return false };
+    !kept.is_empty() && kept.as_bytes().ct_eq(shown.as_bytes()).into()
+}
+
+fn query_value<'r>(request: &Request<'r>, name: &str) -> Option<Cow<'r, str>> {
+    let mut pairs = request.query?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
     percent_decode_str(value).decode_utf8().ok()
 }
 
+fn cookie_value<'r>(request: &Request<'r>, name: &str) -> Option<&'r str> {
+    request.header_values("Cookie").find_map(|header| cookie_in(header, name))
+}
+
 /// RFC 6265, section 4.2.1: pairs separated by semicolons.
-fn cookie_value<'h>(header: &'h str, name: &str) -> Option<&'h str> {
+fn cookie_in<'h>(header: &'h str, name: &str) -> Option<&'h str> {
     let pairs = header.split(';').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(key, _)| key.trim_ascii() == name)?;
     let value = value.trim_ascii();

@@ -115,6 +115,8 @@ pub struct HttpConfig {
     pub origin_rejection: OriginRejection,
     /// Whether a request without an origin, which no browser makes, is refused too.
     pub require_origin: bool,
+    /// The cookie whose value a page has to repeat in its request; `None`: it has not.
+    pub csrf_cookie: Option<String>,
     /// Subprotocols that the server selects from.
     pub subprotocols: Vec<String>,
 }
@@ -269,6 +271,7 @@ impl Default for Config {
                 allowed_origins: Vec::new(),
                 origin_rejection: OriginRejection::Forbidden,
                 require_origin: false,
+                csrf_cookie: None,
                 subprotocols: vec!["crore".to_owned()],
             },
             auth: AuthConfig::default(),

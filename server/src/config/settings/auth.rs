@@ -7,10 +7,15 @@ use crate::config::setting::Reload::Restart;
 use crate::config::setting::{self, Place, Section, Shown, place};
 use crate::config::value::SettingValue as _;
 
-/// Whether a text can be a subprotocol: a token (RFC 9110, section 5.6.2) that is not one of ours.
-pub(super) fn is_subprotocol(text: &str) -> bool {
+/// Whether a text is a token (RFC 9110, section 5.6.2).
+pub(super) fn is_token(text: &str) -> bool {
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token_byte) && !text.starts_with(SUBPROTOCOL_PREFIX)
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+/// Whether a text can be a subprotocol: a token that is not one of ours.
+pub(super) fn is_subprotocol(text: &str) -> bool {
+    is_token(text) && !text.starts_with(SUBPROTOCOL_PREFIX)
 }
 
 type Setting = setting::Setting<Config>;

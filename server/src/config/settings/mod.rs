@@ -179,6 +179,22 @@ const HTTP: &[Setting] = &[
         "Whether clients that name no origin are refused as well, where origins are listed.",
     ),
     Setting::new(
+        "http.csrf_cookie",
+        Live,
+        place!(http.csrf_cookie),
+        "Name of a cookie whose value a page has to repeat in the query of its request, `?csrf=VALUE`; one that does not is \
+         refused like one of another origin. Pages of other sites can have the cookie sent, and can't read it. Your own \
+         site sets it to something random, with SameSite and without HttpOnly. A client that names no origin is no \
+         browser, and needs none. Without it: no page has to.",
+    )
+    .checked("the name of a cookie (RFC 6265, section 4.1.1)", |config| match &config.http.csrf_cookie {
+        Some(name) if !auth::is_token(name) => {
+            Err(format!("a cookie's name is a word of letters, digits and any of !#$%&'*+-.^_`|~: `{name}` is none"))
+        }
+        _ => Ok(()),
+    })
+    .example("\"csrf\""),
+    Setting::new(
         "http.subprotocols",
         Live,
         place!(http.subprotocols),

@@ -190,6 +190,12 @@ impl Audience {
         self.0.iter().any(|who| matches!(who, Who::Granted | Who::Role(_)))
     }
 
+    /// Whether it has to be known who somebody is.
+    #[must_use]
+    pub fn needs_user(&self) -> bool {
+        self.0.iter().any(|who| matches!(who, Who::Users | Who::Owner))
+    }
+
     fn includes(&self, identity: &Identity<'_>, pattern: &Pattern, channel: &str) -> bool {
         self.0.iter().any(|who| who.includes(identity, pattern, channel))
     }

@@ -48,20 +48,28 @@ impl Config {
         Ok(())
     }
 
-    /// Rules that let in nobody, which is hardly meant.
-    pub(super) fn doubts_of_channels(&self) -> impl Iterator<Item = String> {
-        let without_tokens = self.auth.mode == AuthMode::Off;
-        let in_vain = self
-            .channels
-            .iter()
-            .filter(move |rule| without_tokens && rule.access.audiences().any(Audience::needs_grants));
-        in_vain.map(|rule| {
-            format!(
-                "`channels`: the rule for `{}` asks for what only tokens of users say (`granted`, `role:…`), and they are \
-                 not looked at: set `auth.mode`",
-                rule.pattern
-            )
-        })
+    /// Rules that let in nobody of those whom they name, which is hardly meant.
+    pub(super) fn doubts_of_channels(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.auth.mode != AuthMode::Off {
+            return doubts;
+        }
+        for rule in &self.channels {
+            let (pattern, names) = (&rule.pattern, |who: fn(&Audience) -> bool| rule.access.audiences().any(who));
+            if names(Audience::needs_grants) {
+                doubts.push(format!(
+                    "`channels`: the rule for `{pattern}` asks for what only tokens of users say (`granted`, `role:…`), \
+                     and they are not looked at: set `auth.mode`"
+                ));
+            }
+            if names(Audience::needs_user) && !self.identity.trust_user_header {
+                doubts.push(format!(
+                    "`channels`: the rule for `{pattern}` asks who somebody is (`users`, `owner`), and nobody says so: \
+                     set `auth.mode`, or `identity.trust_user_header` behind a proxy"
+                ));
+            }
+        }
+        doubts
     }
 }
 
@@ -101,7 +109,11 @@ mod tests {
     #[test]
     fn roles_that_nobody_can_have_are_doubtful() {
         let mut config = Config { channels: vec![rule("a", &["users", "role:admin"])], ..Config::default() };
-        assert!(config.doubts()[0].starts_with("`channels`: the rule for `a` asks for"));
+        assert!(config.doubts()[0].starts_with("`channels`: the rule for `a` asks for what only tokens"));
+        assert!(config.doubts()[1].starts_with("`channels`: the rule for `a` asks who somebody is"));
+        config.identity.trust_user_header = true;
+        assert_eq!(config.doubts().len(), 1);
+        config.identity.trust_user_header = false;
         config.auth.mode = AuthMode::Required;
         assert_eq!(config.doubts(), [""; 0]);
     }

@@ -18,6 +18,7 @@ use crate::protocol::Opcode;
 use crate::protocol::close::code;
 use crate::protocol::frame::append_frame;
 use crate::stats::{CoreStats, Stats};
+use crate::survey::{Survey, Surveyed};
 use crate::topics::Interest;
 
 /// What one core, or another thread, asks of a core.
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Tell { to: ConnectionId, notice: Notice },
     /// Something for the handler.
     TellCore { notice: Notice },
+    /// A look at some of its connections.
+    Survey { survey: Survey, answer: Box<dyn FnOnce(Surveyed) + Send> },
     /// Stop accepting, close every connection, end the worker.
     Drain(Arc<Drain>),
 }
@@ -216,6 +219,20 @@ impl EngineHandle {
     /// The core takes no more commands: the notice comes back.
     pub fn tell_core(&self, core: CoreId, notice: Notice) -> Result<(), Untold> {
         self.tell_by(core, Command::TellCore { notice })
+    }
+
+    /// Asks a core which connections are open, and how much waits for each: a part of them at a time. The core calls
+    /// `answer`, which should hand on what it is given; if there is no such core any more, it is dropped.
+    ///
+    /// # Errors
+    /// The core takes no more commands.
+    pub fn survey(
+        &self,
+        core: CoreId,
+        survey: Survey,
+        answer: impl FnOnce(Surveyed) + Send + 'static,
+    ) -> Result<(), Overloaded> {
+        self.to_core(core, Command::Survey { survey, answer: Box::new(answer) })
     }
 
     /// Open connections, on all cores.

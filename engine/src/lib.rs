@@ -56,7 +56,7 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | `clock` `driver` `free_list` `id` `limits` `memory` `message` `peers` `stats` | each other |
+//! | `clock` `driver` `free_list` `id` `limits` `memory` `message` `peers` `stats` `survey` | each other |
 //! | `handler` `handle` | those, and the types of `protocol`, `mesh` and `topics` that are part of the contract |
 //! | `protocol` `mesh` `topics` | `limits` `id` `message` `free_list` |
 //! | `uring` | `limits` `id` `driver` |
@@ -86,6 +86,7 @@ pub mod protocol;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod stats;
+mod survey;
 pub mod topics;
 pub mod uring;
 mod worker;
@@ -105,6 +106,7 @@ pub use peers::{ProxyProtocol, TrustedPeers};
 pub use protocol::deflate::{Compression, CompressionError};
 pub use protocol::http::Request;
 pub use stats::Stats;
+pub use survey::{Survey, Surveyed};
 pub use uring::DescriptorSetting;
 pub use worker::connection_bytes;
 

@@ -293,6 +293,7 @@ fn parcel(command: Command) -> Option<Parcel> {
         | Command::Terminate { .. }
         | Command::Tell { .. }
         | Command::TellCore { .. }
+        | Command::Survey { .. }
         | Command::Drain(_) => None,
     }
 }

@@ -168,6 +168,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 None => self.call_core(|handler, context| handler.on_untold(context, to, notice)),
             },
             Command::TellCore { notice } => self.call_core(|handler, context| handler.on_core_told(context, notice)),
+            Command::Survey { survey, answer } => answer(self.survey(survey)),
             Command::Drain(terms) => self.drain(terms),
         }
     }

@@ -18,6 +18,7 @@
 //!   wakes        times that the handler has asked for
 //!   pace         who is turned away when too many come at once
 //!   budget       who is turned away or closed when too much is held
+//!   survey       who is there, for whoever asks
 //!   drain        the end: everyone is closed, at once or spread over a time
 //!   memory       what is held, by class; what is given back when it is not needed
 //!   ending       every way in which a connection ends, and the one place where its slot is freed
@@ -49,6 +50,7 @@ mod pause;
 mod proxied;
 mod slow;
 mod starved;
+mod survey;
 mod timers;
 mod upgrade;
 mod variants;

@@ -12,7 +12,7 @@ use crore_engine::{
 use crate::address::{Addresses, Origin};
 use crate::auth::{Auth, Login, Permits, SubscriptionTokens};
 use crate::config::{Config, HistoryConfig};
-use crate::control::{Inspection, Jobs, Survey};
+use crate::control::{Census, Inspection, Jobs};
 use crate::home::{self, Caught, Following, HandOut, Home, HomeNotice, Pending, Purpose, Waiting};
 use crate::inbound::{Inbound, refuse};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     hasher: foldhash::quality::RandomState,
     on_trim: fn(),
     started: Instant,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// The way to the control thread, which ends with it.
     pub(crate) jobs: Jobs,
     /// For whoever is no core; the cores have theirs without a lock.
@@ -237,8 +237,19 @@ impl Connection {
         self.extras.as_ref()?.user.as_ref()
     }
 
-    fn origin(&self) -> Option<&Origin> {
+    /// Where it came from, and when, if that is kept.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
         self.extras.as_ref()?.origin.as_deref()
+    }
+
+    /// The rooms that it is a member of.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &str> {
+        self.extras.iter().flat_map(|extras| &extras.rooms).map(AsRef::as_ref)
+    }
+
+    /// When its user's token ends, in seconds since the Unix epoch.
+    pub(crate) fn token_expires_s(&self) -> Option<u32> {
+        self.extras.as_ref()?.login.expires_s()
     }
 
     /// The user's name, if the connection has one besides its identifier.
@@ -511,7 +522,7 @@ impl Handler for Session {
         if notice.is::<rate_limit::Reset>() {
             connection.reset_rate_state();
         } else if let Ok(inspection) = notice.downcast::<Inspection>() {
-            inspection.answer(context, connection.name());
+            inspection.answer(context, connection);
         }
     }
 
@@ -538,8 +549,8 @@ impl Handler for Session {
             Ok(reset) => return self.reset_rate_limit(context, &reset.0),
             Err(notice) => notice,
         };
-        if let Ok(survey) = notice.downcast::<Survey>() {
-            survey.answer(context);
+        if let Ok(census) = notice.downcast::<Census>() {
+            census.answer(context);
         }
     }
 

@@ -23,7 +23,7 @@ fn config() -> Config {
     Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         cores: NonZeroU16::new(2),
-        api: ApiConfig { enabled: true, listen, key: None },
+        api: ApiConfig { enabled: true, listen, key: None, client_addresses: true },
         ..Config::default()
     }
 }

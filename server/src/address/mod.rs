@@ -28,6 +28,8 @@ pub(crate) struct Addresses {
     header: AddressHeader,
     limit: Option<Arc<AddressLimit>>,
     log_connections: bool,
+    /// Whether it is kept where connections come from.
+    keeps_origins: bool,
 }
 
 /// What is kept of where a connection came from, where it is kept.
@@ -41,6 +43,19 @@ pub(crate) struct Origin {
     _seat: Option<Seat>,
 }
 
+const _: () = assert!(size_of::<Origin>() <= 64, "the reference of `api.client_addresses` says so");
+
+impl Origin {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// How long ago the connection came, by its worker's clock.
+    pub(crate) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+}
+
 impl Addresses {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
@@ -48,6 +63,7 @@ impl Addresses {
             header: config.client_address_header,
             limit: config.limits.connections_per_ip_max.map(AddressLimit::new),
             log_connections: config.log.connections,
+            keeps_origins: config.keeps_origins(),
         }
     }
 
@@ -77,8 +93,8 @@ impl Addresses {
     ) {
         let Closed { code, reason, cause } = closed;
         let address = origin.and_then(|origin| origin.address).map(display);
-        let since = origin.map(|origin| now.saturating_sub(origin.since).as_millis());
-        let duration_ms = since.and_then(|duration| u64::try_from(duration).ok());
+        let age = origin.map(|origin| origin.age(now).as_millis());
+        let duration_ms = age.and_then(|duration| u64::try_from(duration).ok());
         if self.log_connections {
             tracing::info!(%connection, user, address, code, reason, ?cause, duration_ms, "closed");
         } else {
@@ -101,7 +117,7 @@ impl Addresses {
         peer: Option<SocketAddr>,
         request: &Request<'_>,
     ) -> Result<Option<Box<Origin>>, Response> {
-        if self.limit.is_none() && !self.log_connections {
+        if !self.keeps_origins {
             return Ok(None);
         }
         let address = self.client(peer, request);

@@ -54,6 +54,10 @@ impl Login {
         self.pending.as_ref().is_some_and(|pending| pending.gates)
     }
 
+    pub(crate) fn expires_s(&self) -> Option<u32> {
+        self.expires_s.map(NonZeroU32::get)
+    }
+
     fn await_token(&mut self, deadline: Duration, gates: bool, token: Option<Undecided>) {
         self.pending = Some(Box::new(Pending { deadline, gates, token }));
     }

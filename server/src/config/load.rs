@@ -90,7 +90,7 @@ impl Sources {
 impl Config {
     /// What is wrong with settings that depend on each other.
     fn conflicts(&self) -> Option<ConfigError> {
-        let ApiConfig { enabled, listen, key } = &self.api;
+        let ApiConfig { enabled, listen, key, .. } = &self.api;
         if !*enabled || key.is_some() || listen.ip().to_canonical().is_loopback() {
             return None;
         }

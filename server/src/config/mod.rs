@@ -132,6 +132,8 @@ pub struct ApiConfig {
     /// What opens `/api/`: at least 16 characters, sent as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Default
     /// none: everything under `/api/` is answered with 403; health and metrics never take a key.
     pub key: Option<ApiKey>,
+    /// Whether it is kept, for the server API to show, where each client is and when it came. Default true.
+    pub client_addresses: bool,
 }
 
 /// Section `welcome`.
@@ -233,7 +235,13 @@ pub enum LogFormat {
 impl Config {
     /// Whether anybody wants to know where connections come from.
     pub(crate) const fn wants_addresses(&self) -> bool {
-        !self.trusted_proxies.is_empty() || self.limits.connections_per_ip_max.is_some() || self.log.connections
+        !self.trusted_proxies.is_empty() || self.keeps_origins()
+    }
+
+    /// Whether it is kept where a connection came from, for as long as it is open.
+    pub(crate) const fn keeps_origins(&self) -> bool {
+        let shows = self.api.enabled && self.api.key.is_some() && self.api.client_addresses;
+        shows || self.limits.connections_per_ip_max.is_some() || self.log.connections
     }
 
     /// Workers: as many as are set, or one for each CPU that the process may run on.
@@ -275,7 +283,12 @@ impl Default for Config {
                 subprotocols: vec!["crore".to_owned()],
             },
             auth: AuthConfig::default(),
-            api: ApiConfig { enabled: false, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None },
+            api: ApiConfig {
+                enabled: false,
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+                key: None,
+                client_addresses: true,
+            },
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::error::ApiError;
 use super::key::ApiKey;
+use super::survey::Surveys;
 use super::{openapi, resource};
 use crate::config::Config;
 use crate::session::Shared;
@@ -29,6 +30,9 @@ pub(super) struct Api {
     shared: Weak<Shared>,
     key: Option<ApiKey>,
     pub(super) body_bytes_max: usize,
+    /// What waits for a connection before it is dealt with as a slow consumer.
+    pub(super) outbox_bytes_max: usize,
+    pub(super) surveys: Surveys,
 }
 
 pub(super) type ApiState = Arc<Api>;
@@ -40,6 +44,8 @@ impl Api {
             shared: Arc::downgrade(shared),
             key: config.api.key.clone(),
             body_bytes_max: config.engine.message_bytes_max,
+            outbox_bytes_max: config.engine.outbox_bytes_max,
+            surveys: Surveys::default(),
         }
     }
 

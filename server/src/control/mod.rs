@@ -18,6 +18,7 @@ mod key;
 mod listener;
 mod openapi;
 mod resource;
+mod survey;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -28,7 +29,7 @@ use crore_engine::EngineHandle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-pub(crate) use self::ask::{Inspection, Survey};
+pub(crate) use self::ask::{Census, Inspection};
 pub use self::jobs::JOBS_MAX;
 pub(crate) use self::jobs::{Busy, Jobs};
 pub use self::key::{ApiKey, KEY_BYTES_MIN, KeyError};

@@ -13,6 +13,7 @@ use crore_engine::{EngineHandle, Memory, Response, Room, Stats};
 
 pub(crate) use self::counters::{CoreCounters, Peak};
 use self::counters::{Counter, MESSAGE_BYTES, Observed, ROUND_TRIP_US};
+pub(crate) use self::process::Usage;
 use self::text::Text;
 use crate::control::Jobs;
 
@@ -33,6 +34,11 @@ impl Metrics {
     /// Nothing yet, on so many cores.
     pub(crate) fn new(cores: usize) -> Self {
         Self { cores: (0..cores).map(|_| CoreCounters::default()).collect(), peak: Peak::default() }
+    }
+
+    /// Messages that were answered with an error.
+    pub(crate) fn errors(&self) -> u64 {
+        self.cores.iter().map(|core| core.errors.read()).sum()
     }
 
     /// The counters of one core, for that core to write.
@@ -113,8 +119,7 @@ fn cores(text: &mut Text, stats: &[Stats], memory: &[Memory]) {
 fn sessions(text: &mut Text, metrics: &Metrics) {
     let help = "The most connections that have been open at one time.";
     text.gauge("crore_connections_open_peak", help, metrics.peak.read());
-    let errors: u64 = metrics.cores.iter().map(|core| core.errors.read()).sum();
-    text.counter("crore_errors_total", "Messages that were answered with an error.", errors);
+    text.counter("crore_errors_total", "Messages that were answered with an error.", metrics.errors());
     let refused: u64 = metrics.cores.iter().map(|core| core.refused_addresses.read()).sum();
     let help = "Requests answered with 429 because their address had as many connections as it may.";
     text.counter("crore_refused_address_total", help, refused);

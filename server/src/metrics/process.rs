@@ -32,6 +32,25 @@ pub(super) fn write(text: &mut Text) {
     text.gauge("process_max_fds", "Descriptors that the process may have open.", limit.unwrap_or(u64::MAX));
 }
 
+/// What the process takes of the machine.
+pub(crate) struct Usage {
+    /// Processor time in user and kernel mode, in milliseconds.
+    pub(crate) cpu_ms: u64,
+    /// Memory that is resident.
+    pub(crate) resident_bytes: u64,
+}
+
+impl Usage {
+    /// What `/proc` says, if it does.
+    pub(crate) fn read() -> Option<Self> {
+        let stat = Stat::parse(&fs::read_to_string("/proc/self/stat").ok()?)?;
+        Some(Self {
+            cpu_ms: stat.cpu_ticks * 1000 / clock_ticks_per_second(),
+            resident_bytes: stat.resident_pages * page_size() as u64,
+        })
+    }
+}
+
 /// Fields of `/proc/self/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {

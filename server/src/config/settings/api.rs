@@ -33,5 +33,12 @@ pub(super) const SECTION: Section = Section {
              answered with 403.",
         )
         .example("\"0123456789abcdef0123456789abcdef\""),
+        Setting::new(
+            "api.client_addresses",
+            Restart,
+            place!(api.client_addresses),
+            "Whether it is kept, for /api/connections to show, where each client is and when it came. It takes 64 \
+             bytes for each connection, and some 100 more for one without a user.",
+        ),
     ],
 };

@@ -6,17 +6,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use crore_engine::CoreId;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::part::{Part, Top, age_ms, cursor};
 use crate::control::api::ApiState;
-use crate::control::ask::{self, CHANNELS_MAX};
+use crate::control::ask;
 use crate::control::error::ApiError;
 use crate::control::extract::{Parameters, PathName};
-
-/// Channels in an answer, unless it is asked for another number.
-const CHANNELS_DEFAULT: usize = 100;
 
 /// A channel.
 #[derive(Serialize, ToSchema)]
@@ -36,38 +33,6 @@ pub(super) struct Channels {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     next: Option<String>,
-}
-
-/// Which part.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Part {
-    /// Channels that the answer may have.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
-    /// `next` of the answer before.
-    #[param(pattern = "^[0-9]{1,5}-[0-9]{1,10}$")]
-    cursor: Option<String>,
-}
-
-impl Part {
-    fn limit(&self) -> Result<usize, ApiError> {
-        let limit = self.limit.unwrap_or(CHANNELS_DEFAULT);
-        let right = (1..=CHANNELS_MAX).contains(&limit);
-        right.then_some(limit).ok_or_else(|| ApiError::Invalid(format!("`limit` is a number from 1 to {CHANNELS_MAX}")))
-    }
-
-    /// A core, and a place in its table.
-    fn cursor(&self) -> Result<(usize, usize), ApiError> {
-        let Some(cursor) = &self.cursor else { return Ok((0, 0)) };
-        let parts = cursor.split_once('-').and_then(|(core, place)| Some((digits(core)?, digits(place)?)));
-        parts.ok_or_else(|| ApiError::Invalid("`cursor` is not what an answer had as `next`".to_owned()))
-    }
-}
-
-fn digits(text: &str) -> Option<usize> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// List channels
@@ -103,11 +68,40 @@ pub(super) async fn list(
             channels.push(Channel { channel, subscribers });
         }
     }
-    let next = match listing.next {
-        Some(place) => Some(format!("{core}-{place}")),
-        None => ask::cores(&api.engine).nth(core.index() + 1).map(|CoreId(core)| format!("{core}-0")),
-    };
-    Ok(Json(Channels { channels, next }))
+    Ok(Json(Channels { channels, next: cursor(&api.engine, core, listing.next) }))
+}
+
+/// The largest channels.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TopChannels {
+    /// The one with the most subscribers first.
+    channels: Vec<Channel>,
+    /// Milliseconds since they were counted.
+    age_ms: u64,
+}
+
+/// List the channels with the most subscribers
+///
+/// All channels are looked at, a part at a time and at most once a second, and less often where that takes long. They
+/// are found among those 100 of each core that have the most subscribers there, and counted on all cores.
+#[utoipa::path(
+    get,
+    path = "/api/top-channels",
+    operation_id = "list_top_channels",
+    tag = "channels",
+    params(Top),
+    responses((status = 200, description = "The largest of them.", body = TopChannels)),
+    security(("bearer" = [])),
+)]
+pub(super) async fn top(
+    State(api): State<ApiState>,
+    Parameters(top): Parameters<Top>,
+) -> Result<Json<TopChannels>, ApiError> {
+    let limit = top.limit()?;
+    let (found, age) = api.surveys.top_channels(&api.engine).await?;
+    let named = found.0.iter().take(limit);
+    let channels = named.map(|(name, subscribers)| Channel { channel: name.clone(), subscribers: *subscribers });
+    Ok(Json(TopChannels { channels: channels.collect(), age_ms: age_ms(age) }))
 }
 
 /// Show a channel

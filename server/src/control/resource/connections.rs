@@ -1,11 +1,9 @@
-//! Single connections.
-
-use std::collections::BTreeMap;
+//! Single connections: how they are ended.
 
 use axum::Json;
 use axum::extract::State;
 use crore_engine::protocol::close::{CLOSE_REASON_BYTES_MAX, code, may_be_sent};
-use crore_engine::{ConnectionId, EngineHandle, connection_bytes};
+use crore_engine::{ConnectionId, EngineHandle};
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,7 +13,6 @@ use crate::control::api::{Api, ApiState};
 use crate::control::ask;
 use crate::control::error::ApiError;
 use crate::control::extract::{Body, PathName};
-use crate::session::Session;
 use crate::users::connection_id;
 
 /// How connections are closed.
@@ -84,60 +81,6 @@ impl Disconnect {
     }
 }
 
-/// A connection.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Connection {
-    /// Its identifier.
-    id: String,
-    /// Its user; absent if it has none, which makes it the user of its own identifier.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    user: Option<String>,
-    /// The core that it is on.
-    core: u16,
-    /// Channels that it subscribes to, the first thousand of them, in no order.
-    channels: Vec<String>,
-    /// How many they are.
-    channel_count: usize,
-    /// Bytes that wait for it to read.
-    queued_bytes: usize,
-    /// Bytes that are held for it alone, by class: its slot, an estimate of what the kernel keeps, and what it has
-    /// beyond that.
-    memory_bytes: BTreeMap<&'static str, u64>,
-}
-
-/// Show a connection
-///
-/// Its core is asked.
-#[utoipa::path(
-    get,
-    path = "/api/connections/{id}",
-    operation_id = "show_connection",
-    tag = "connections",
-    params(("id" = String, Path, description = "The connection's identifier", example = "0-1-a2")),
-    responses(
-        (status = 200, description = "The connection.", body = Connection),
-        (status = 404, description = "There is no such connection.", body = crate::control::error::ErrorBody),
-    ),
-    security(("bearer" = [])),
-)]
-pub(super) async fn show(State(api): State<ApiState>, PathName(id): PathName) -> Result<Json<Connection>, ApiError> {
-    let id = find(&api, &id)?;
-    let report = ask::inspect(&api.engine, id).await?.ok_or(ApiError::NoSuchConnection)?;
-    let mut memory = report.memory;
-    memory.slab += connection_bytes::<Session>();
-    memory.kernel += api.shared()?.room.get().map_or(0, |room| room.kernel_connection_bytes);
-    Ok(Json(Connection {
-        id: id.to_string(),
-        user: report.user,
-        core: id.core().0,
-        channels: report.channels,
-        channel_count: report.channel_count,
-        queued_bytes: report.queued_bytes,
-        memory_bytes: memory.classes().collect(),
-    }))
-}
-
 /// Close a connection
 ///
 /// It gets a close frame.
@@ -159,12 +102,52 @@ pub(super) async fn disconnect(
     PathName(id): PathName,
     Body(disconnect): Body<Disconnect>,
 ) -> Result<Json<Disconnected>, ApiError> {
-    let id = find(&api, &id)?;
+    let id = find(&api, &id).await?;
     disconnect.send(&api.engine, &[id]).map(Json)
 }
 
+/// What has come of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Terminated {
+    /// Connections that are ended.
+    terminated: usize,
+}
+
+/// Ends connections at once.
+pub(super) fn end(engine: &EngineHandle, connections: &[ConnectionId]) -> Result<Terminated, ApiError> {
+    for connection in connections {
+        engine.terminate(*connection)?;
+    }
+    Ok(Terminated { terminated: connections.len() })
+}
+
+/// Terminate a connection
+///
+/// Its TCP connection ends at once, without a close frame: what waits for it is dropped, and its client sees 1006. For
+/// those who do not react to being disconnected.
+#[utoipa::path(
+    post,
+    path = "/api/connections/{id}/terminate",
+    operation_id = "terminate_connection",
+    tag = "connections",
+    params(("id" = String, Path, description = "The connection's identifier", example = "0-1-a2")),
+    responses(
+        (status = 200, description = "It ends.", body = Terminated),
+        (status = 404, description = "There is no such connection.", body = crate::control::error::ErrorBody),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) async fn terminate(
+    State(api): State<ApiState>,
+    PathName(id): PathName,
+) -> Result<Json<Terminated>, ApiError> {
+    let id = find(&api, &id).await?;
+    end(&api.engine, &[id]).map(Json)
+}
+
 /// The open connection of an identifier.
-fn find(api: &Api, id: &str) -> Result<ConnectionId, ApiError> {
-    let shared = api.shared()?;
-    connection_id(id).filter(|id| shared.users.is_open(*id)).ok_or(ApiError::NoSuchConnection)
+async fn find(api: &Api, id: &str) -> Result<ConnectionId, ApiError> {
+    let id = connection_id(id).ok_or(ApiError::NoSuchConnection)?;
+    let found = ask::summaries(&api.engine, &[id]).await?;
+    if found.is_empty() { Err(ApiError::NoSuchConnection) } else { Ok(id) }
 }

@@ -4,7 +4,9 @@ mod broadcast;
 mod channels;
 mod connections;
 mod history;
+mod inspection;
 mod operations;
+mod part;
 mod publish;
 mod stats;
 mod users;
@@ -25,9 +27,15 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(users::show))
         .routes(routes!(users::send))
         .routes(routes!(users::disconnect))
-        .routes(routes!(connections::show))
+        .routes(routes!(users::terminate))
+        .routes(routes!(users::reset_rate_limit))
+        .routes(routes!(inspection::list))
+        .routes(routes!(inspection::show))
+        .routes(routes!(inspection::slow))
         .routes(routes!(connections::disconnect))
+        .routes(routes!(connections::terminate))
         .routes(routes!(channels::list))
+        .routes(routes!(channels::top))
         .routes(routes!(channels::show))
         .routes(routes!(history::show))
         .routes(routes!(stats::stats))

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::connections::{Disconnect, Disconnected};
+use super::connections::{Disconnect, Disconnected, Terminated, end};
 use crate::control::api::{Api, ApiState};
 use crate::control::error::ApiError;
 use crate::control::extract::{Body, PathName};
+use crate::rate_limit;
 use crate::wire::{Envelope, Refusal};
 
 /// A user.
@@ -108,6 +109,53 @@ pub(super) async fn disconnect(
 ) -> Result<Json<Disconnected>, ApiError> {
     let connections = connections(&api, &user)?;
     disconnect.send(&api.engine, &connections).map(Json)
+}
+
+/// Terminate a user's connections
+///
+/// Their TCP connections end at once, without close frames. That there are none is no error.
+#[utoipa::path(
+    post,
+    path = "/api/users/{user}/terminate",
+    operation_id = "terminate_user",
+    tag = "connections",
+    params(("user" = String, Path, description = "The user's name")),
+    responses((status = 200, description = "They end.", body = Terminated)),
+    security(("bearer" = [])),
+)]
+pub(super) async fn terminate(
+    State(api): State<ApiState>,
+    PathName(user): PathName,
+) -> Result<Json<Terminated>, ApiError> {
+    end(&api.engine, &connections(&api, &user)?).map(Json)
+}
+
+/// What has come of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RateLimitReset {
+    /// Whether there is a rate limit: without one there is nothing to forget.
+    reset: bool,
+}
+
+/// Forget what a user has sent
+///
+/// The user may send as much as one that has sent nothing; so may each of its connections, where they are limited one by
+/// one. It holds soon after the answer. That there is no such user is no error.
+#[utoipa::path(
+    post,
+    path = "/api/users/{user}/rate-limit/reset",
+    operation_id = "reset_rate_limit",
+    tag = "connections",
+    params(("user" = String, Path, description = "The user's name, or a connection's identifier")),
+    responses((status = 200, description = "It is forgotten.", body = RateLimitReset)),
+    security(("bearer" = [])),
+)]
+pub(super) async fn reset_rate_limit(
+    State(api): State<ApiState>,
+    PathName(user): PathName,
+) -> Result<Json<RateLimitReset>, ApiError> {
+    rate_limit::reset(&api.engine, &user).map_err(|_| Refusal::Busy)?;
+    Ok(Json(RateLimitReset { reset: api.shared()?.rate_limiter.is_some() }))
 }
 
 fn connections(api: &Api, user: &str) -> Result<Vec<ConnectionId>, ApiError> {

@@ -27,9 +27,13 @@ export async function freePort() {
   return port;
 }
 
-/** Starts a server program, and returns when it listens on `port`. `stop()` ends it and returns how it ended. */
-export async function start(program, args, port) {
-  const child = spawn(path.join(PROGRAMS, program), args, { stdio: ['ignore', 'inherit', 'inherit'] });
+/**
+ * Starts a server program, with some variables set, and returns when it listens on `port`. `stop()` ends it and returns
+ * how it ended.
+ */
+export async function start(program, args, port, variables = {}) {
+  const env = { ...process.env, ...variables };
+  const child = spawn(path.join(PROGRAMS, program), args, { env, stdio: ['ignore', 'inherit', 'inherit'] });
   const ended = once(child, 'exit');
   while (!(await listens(child.pid, port))) {
     if (child.exitCode !== null) throw new Error(`${program} has ended with ${child.exitCode}`);

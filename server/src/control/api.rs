@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::error::ApiError;
 use super::key::ApiKey;
 use super::survey::Surveys;
-use super::{openapi, resource};
+use super::{admin, openapi, resource};
 use crate::config::Config;
 use crate::session::Shared;
 use crate::wire::Refusal;
@@ -78,6 +78,7 @@ pub(super) fn router(api: Api) -> Router {
     let body_bytes_max = state.body_bytes_max;
     routes
         .route("/api/openapi.json", get(async move || openapi::response(&document)))
+        .merge(admin::routes())
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -94,7 +95,7 @@ async fn guard(State(api): State<ApiState>, request: Request, next: Next) -> Res
         Err(error) => error.into_response(),
     };
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

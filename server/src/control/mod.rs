@@ -9,6 +9,7 @@
 //! [`JOBS_MAX`], and refused beyond. It ends when the last core has ended, so that whoever watches a drain can do so
 //! until there is nothing left to watch.
 
+mod admin;
 mod api;
 mod ask;
 mod error;

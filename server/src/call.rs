@@ -8,6 +8,7 @@ use crate::auth::Permits;
 use crate::channel::{Action, ChannelName, Identity};
 use crate::history::Since;
 use crate::home::{Asker, Follow, HomeNotice, Publish, Purpose, Read};
+use crate::inbound;
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
 use crate::session::{Connection, Shared};
@@ -97,9 +98,34 @@ impl<'a, 'c> Call<'a, 'c> {
         self.now_ms
     }
 
-    /// Runs a future on the control thread: the place for what has to wait for others, a request to a backend for
-    /// example. It must await, never block. To answer it takes along the connection's identifier and a clone of the
-    /// engine's handle ([`Self::context`]).
+    /// Runs a future on the control thread, and lets the message wait for it: for what a backend says of it, for example.
+    /// With the future's value `then` is called as the message's handler would be, and a refusal of it is the
+    /// answer. A connection's messages keep their order: what comes behind this one waits as well
+    /// (`limits.inbound_overload`), but for a `ping`. What waits when the connection ends is not done.
+    ///
+    /// The future must await, never block. One that has not ended after a minute is dropped, and the message answered
+    /// with [`Refusal::Busy`]; so it is if the future panics.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: as many futures as there may be ([`JOBS_MAX`](crate::control::JOBS_MAX)) have not ended, or the
+    /// message waits already.
+    pub fn wait<T: Send + 'static>(
+        &mut self,
+        future: impl Future<Output = T> + Send + 'static,
+        then: impl FnOnce(&mut Call<'_, '_>, T) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        if self.connection.is_awaiting() {
+            return Err(Refusal::Busy);
+        }
+        let engine = self.context.handle().clone();
+        self.shared.jobs.try_call(inbound::answer(engine, self.context.id(), future, then))?;
+        self.connection.queue_mut().await_answer(self.message.text());
+        Ok(())
+    }
+
+    /// Runs a future on the control thread, with nobody waiting for it: [`Self::wait`] is for what the message's answer
+    /// depends on. It must await, never block. To tell somebody something it takes along the connection's identifier and
+    /// a clone of the engine's handle ([`Self::context`]).
     ///
     /// # Errors
     /// [`Refusal::Busy`]: as many as there may be ([`JOBS_MAX`](crate::control::JOBS_MAX)) have not ended. The future is dropped.

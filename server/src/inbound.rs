@@ -1,5 +1,7 @@
 //! What becomes of a message that has come: it is read, counted, and handed to whoever answers its type.
 
+mod queue;
+
 use crore_engine::{ConnectionId, Context};
 
 use crate::auth::{self, Auth};
@@ -9,6 +11,8 @@ use crate::policy::Policy;
 use crate::router::HandlerFn;
 use crate::session::{Connection, Shared};
 use crate::wire::{Envelope, Incoming, Refusal};
+
+pub(crate) use self::queue::{Answer, GoOn, Queue, QueueBounds, answer, give_up};
 
 /// The type that is answered always, whatever the limit.
 const PING: &str = "ping";
@@ -30,9 +34,13 @@ pub(crate) struct Inbound<'a, 'c> {
     pub(crate) recipients: &'a mut Vec<ConnectionId>,
     pub(crate) now_ms: u64,
     pub(crate) in_batch: bool,
+    /// It has waited, and was counted when it came.
+    pub(crate) from_queue: bool,
+    /// Bytes that wait in the queues of this core.
+    pub(crate) queued_bytes: &'a mut usize,
 }
 
-impl Inbound<'_, '_> {
+impl<'c> Inbound<'_, 'c> {
     /// A binary message, which nobody answers.
     pub(crate) fn binary(&mut self) {
         let outcome = self.count().and(Err(Refusal::BinaryUnsupported));
@@ -45,15 +53,25 @@ impl Inbound<'_, '_> {
             let outcome = self.count().and(Err(Refusal::Unauthenticated));
             return self.answer(None, outcome);
         }
+        if self.connection.is_waiting() && !self.from_queue {
+            return self.put_off(json);
+        }
+        self.decode(json, Self::message);
+    }
+
+    fn decode(&mut self, json: &str, act: impl FnOnce(&mut Self, &Incoming<'_>) -> Result<(), Refusal>) {
         match self.policy.decoder.decode(json) {
             Ok(message) => {
-                let outcome = self.message(&message);
+                let outcome = act(self, &message);
                 self.answer(message.id(), outcome);
             }
             Err(rejected) => {
                 let outcome = self.count().and(Err(rejected.refusal));
                 self.answer(rejected.id, outcome);
             }
+        }
+        if self.connection.is_awaiting() {
+            self.begin_wait();
         }
     }
 
@@ -87,9 +105,12 @@ impl Inbound<'_, '_> {
 
     fn hand_over(&mut self, handler: Option<&HandlerFn>, message: &Incoming<'_>) -> Result<(), Refusal> {
         let Some(handler) = handler else { return Err(Refusal::UnknownType(message.kind().to_owned())) };
+        handler(&mut self.call(message))
+    }
+
+    fn call<'i>(&'i mut self, message: &'i Incoming<'i>) -> Call<'i, 'c> {
         let Self { context, connection, shared, policy, counters, text, recipients, now_ms, .. } = self;
-        let now_ms = *now_ms;
-        handler(&mut Call { message, context, connection, shared, policy, counters, text, recipients, now_ms })
+        Call { message, context, connection, shared, policy, counters, text, recipients, now_ms: *now_ms }
     }
 
     /// What keeps the connection from all but showing who it is.
@@ -118,7 +139,7 @@ impl Inbound<'_, '_> {
 
     /// Counts a message against the limit of its sender.
     fn count(&mut self) -> Result<(), Refusal> {
-        let Some(limiter) = &self.shared.rate_limiter else { return Ok(()) };
+        let Some(limiter) = self.shared.rate_limiter.as_ref().filter(|_| !self.from_queue) else { return Ok(()) };
         let now = self.context.now();
         let admitted = limiter.admit_user(self.connection.name());
         if admitted.unwrap_or_else(|| limiter.admit_connection(self.connection.rate_state(), now)) {

@@ -4,6 +4,7 @@ use crate::auth::Door;
 use crate::channel::ChannelRules;
 use crate::config::{ClientsConfig, Config, TypingConfig, UserExcess};
 use crate::http::Site;
+use crate::inbound::QueueBounds;
 use crate::wire::Decoder;
 
 /// What of the configuration the cores read, for each message and each connection. It is never written: when the
@@ -14,6 +15,7 @@ pub(crate) struct Policy {
     pub(crate) clients: ClientsConfig,
     pub(crate) typing: TypingConfig,
     pub(crate) decoder: Decoder,
+    pub(crate) inbound: QueueBounds,
     pub(crate) site: Site,
     pub(crate) door: Door,
     pub(crate) welcome: Option<String>,
@@ -32,6 +34,11 @@ impl Policy {
                 json_depth_max: config.limits.json_depth_max,
                 channel_bytes_max: config.engine.topic_bytes_max,
                 batch_messages_max: config.limits.batch_messages_max,
+            },
+            inbound: QueueBounds {
+                overload: config.limits.inbound_overload,
+                messages_max: config.limits.inbound_queue_max,
+                bytes_max: config.limits.inbound_queue_bytes_max,
             },
             site: Site::new(&config.http),
             door: Door::new(&config.http),

@@ -14,7 +14,7 @@ use crate::auth::{Auth, Login, Permits, SubscriptionTokens};
 use crate::config::{Config, HistoryConfig};
 use crate::control::{Census, Inspection, Jobs};
 use crate::home::{self, Caught, Following, HandOut, Home, HomeNotice, Pending, Purpose, Waiting};
-use crate::inbound::{Inbound, refuse};
+use crate::inbound::{self, Inbound, Queue, refuse};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::policy::Policy;
 use crate::rate_limit::{self, RateLimiter};
@@ -148,6 +148,8 @@ struct Extras {
     rate_state: Option<Box<rate_limit::State>>,
     /// Subscriptions that have not begun.
     pending: Pending,
+    /// While a message waits for something, or others wait for that one.
+    queue: Option<Box<Queue>>,
 }
 
 /// What fewer still have.
@@ -289,6 +291,30 @@ impl Connection {
         &mut self.extras.get_or_insert_default().seldom.get_or_insert_default().typing
     }
 
+    /// Whether what comes has to wait for what has come before.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.queue.is_some() || extras.login.is_undecided())
+    }
+
+    /// Whether a message waits for what is not there yet.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| {
+            extras.login.is_undecided() || extras.queue.as_ref().is_some_and(|queue| queue.is_awaiting())
+        })
+    }
+
+    pub(crate) fn queue(&mut self) -> Option<&mut Queue> {
+        self.extras.as_mut()?.queue.as_deref_mut()
+    }
+
+    pub(crate) fn queue_mut(&mut self) -> &mut Queue {
+        self.extras.get_or_insert_default().queue.get_or_insert_default()
+    }
+
+    pub(crate) fn take_queue(&mut self) -> Option<Box<Queue>> {
+        self.extras.as_mut()?.queue.take()
+    }
+
     /// Whether nothing is done for the connection until it has shown a token.
     pub(crate) fn is_gated(&self, required: bool) -> bool {
         let Some(extras) = &self.extras else { return required };
@@ -304,12 +330,41 @@ pub(crate) struct Session {
     home: Home,
     text: String,
     recipients: Vec<ConnectionId>,
+    /// Bytes that wait in the queues of connections.
+    queued_bytes: usize,
 }
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>, core: CoreId) -> Self {
         let home = shared.new_home();
-        Self { shared, policy, core, home, text: String::new(), recipients: Vec::new() }
+        Self { shared, policy, core, home, text: String::new(), recipients: Vec::new(), queued_bytes: 0 }
+    }
+
+    /// Does something with what has come, and frees the room that an unusually large answer has taken.
+    fn inbound(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: &mut Connection,
+        act: impl FnOnce(&mut Inbound<'_, '_>),
+    ) {
+        // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
+        let Self { shared, policy, core, text, recipients, queued_bytes, .. } = self;
+        let counters = shared.metrics.core(core.index());
+        act(&mut Inbound {
+            context,
+            connection,
+            shared,
+            policy,
+            counters,
+            text,
+            recipients,
+            now_ms: unix_ms(),
+            in_batch: false,
+            from_queue: false,
+            queued_bytes,
+        });
+        text.clear();
+        text.shrink_to(TEXT_KEPT_BYTES_MAX);
     }
 
     fn counters(&self) -> &CoreCounters {
@@ -442,6 +497,9 @@ impl Handler for Session {
             auth::start(auth, context, connection);
             if connection.is_gated(auth.required) {
                 context.hear_broadcasts(false);
+                if connection.is_awaiting() {
+                    self.inbound(context, connection, |inbound| inbound.begin_wait());
+                }
                 return;
             }
         }
@@ -452,15 +510,15 @@ impl Handler for Session {
     }
 
     fn on_wake(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
-        let Self { shared, policy, core, text, recipients, .. } = self;
+        let Self { shared, policy, text, .. } = self;
         if let Some(auth) = &shared.auth {
             auth::on_wake(auth, House { shared, policy }, context, connection, text);
+            if connection.is_waiting() && !connection.is_awaiting() {
+                self.inbound(context, connection, |inbound| inbound.go_on());
+            }
         }
-        if let Some(tokens) = &shared.subscription_tokens {
-            let (counters, now_ms) = (shared.metrics.core(core.index()), unix_ms());
-            let mut inbound =
-                Inbound { context, connection, shared, policy, counters, text, recipients, now_ms, in_batch: false };
-            auth::wake_permits(tokens, &mut inbound);
+        if self.shared.subscription_tokens.is_some() {
+            self.inbound(context, connection, auth::wake_permits);
         }
         typing::end_some(context, connection, &policy.channels, false, text, unix_ms());
     }
@@ -473,7 +531,7 @@ impl Handler for Session {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.home.memory_bytes()
+        self.home.memory_bytes() + self.queued_bytes
     }
 
     fn on_untold(&mut self, context: &mut CoreContext<'_>, _: ConnectionId, notice: Notice) {
@@ -492,19 +550,11 @@ impl Handler for Session {
     }
 
     fn on_message(&mut self, context: &mut Context<'_>, connection: &mut Connection, message: Message<'_>) {
-        // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
-        let Self { shared, policy, core, text, recipients, .. } = self;
-        let counters = shared.metrics.core(core.index());
-        counters.message(message.payload().len());
-        let now_ms = unix_ms();
-        let mut inbound =
-            Inbound { context, connection, shared, policy, counters, text, recipients, now_ms, in_batch: false };
-        match message.as_text() {
+        self.counters().message(message.payload().len());
+        self.inbound(context, connection, |inbound| match message.as_text() {
             Some(json) => inbound.text(json),
             None => inbound.binary(),
-        }
-        text.clear();
-        text.shrink_to(TEXT_KEPT_BYTES_MAX);
+        });
     }
 
     /// The client learns where messages are missing, and of which channel.
@@ -512,15 +562,21 @@ impl Handler for Session {
         Some(Envelope::gap(&mut self.text, gap.topic, gap.dropped).finish(unix_ms()).into())
     }
 
-    /// The home of a channel says where it stands, the control thread asks for what is known of the connection, or its
-    /// rate limit begins anew.
+    /// The home of a channel says where it stands, what a message waits for is there, the control thread asks for what is
+    /// known of the connection, or its rate limit begins anew.
     fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
         let notice = match notice.downcast::<Following>() {
             Ok(following) => return self.begin(context, connection, &following),
             Err(notice) => notice,
         };
+        let notice = match notice.downcast::<inbound::Answer>() {
+            Ok(answer) => return self.inbound(context, connection, |inbound| inbound.answered(*answer)),
+            Err(notice) => notice,
+        };
         if notice.is::<rate_limit::Reset>() {
             connection.reset_rate_state();
+        } else if notice.is::<inbound::GoOn>() {
+            self.inbound(context, connection, |inbound| inbound.go_on());
         } else if let Ok(inspection) = notice.downcast::<Inspection>() {
             inspection.answer(context, connection);
         }
@@ -558,6 +614,7 @@ impl Handler for Session {
         let (id, now) = (context.id(), context.now());
         self.shared.addresses.log_close(id, connection.name(), connection.origin(), now, closed);
         self.shared.metrics.peak.leave();
+        inbound::give_up(connection, &mut self.queued_bytes);
         if self.shared.users.leave(context.id(), connection.name())
             && let (Some(limiter), Some(user)) = (&self.shared.rate_limiter, connection.name())
         {

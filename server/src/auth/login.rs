@@ -58,6 +58,11 @@ impl Login {
         self.expires_s.map(NonZeroU32::get)
     }
 
+    /// Whether the key for a token is being fetched, so that it is not known whether it is good.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.token.is_some())
+    }
+
     fn await_token(&mut self, deadline: Duration, gates: bool, token: Option<Undecided>) {
         self.pending = Some(Box::new(Pending { deadline, gates, token }));
     }

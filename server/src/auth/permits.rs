@@ -220,7 +220,8 @@ pub(crate) fn give_up(call: &mut Call<'_, '_>, channel: &str) {
 }
 
 /// A time has come that the connection has asked for, perhaps for another reason.
-pub(crate) fn wake_permits(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
+pub(crate) fn wake_permits(inbound: &mut Inbound<'_, '_>) {
+    let Some(tokens) = &inbound.shared.subscription_tokens else { return };
     if inbound.connection.permits_if_any().is_none() || inbound.context.is_closing() {
         return;
     }

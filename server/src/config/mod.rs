@@ -201,6 +201,21 @@ pub struct ProtocolLimits {
     pub json_depth_max: usize,
     /// Messages of one batch.
     pub batch_messages_max: usize,
+    /// What happens to messages that have to wait for another one.
+    pub inbound_overload: InboundOverload,
+    /// Messages of a connection that wait.
+    pub inbound_queue_max: usize,
+    /// Bytes of them, beyond which no more are added.
+    pub inbound_queue_bytes_max: usize,
+}
+
+/// What happens to the messages of a connection while one before them waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InboundOverload {
+    /// They are not read.
+    Pause,
+    /// They are queued, and dropped where the queue is full.
+    Drop,
 }
 
 /// What becomes of a user's connection too many.
@@ -302,6 +317,9 @@ impl Default for Config {
                 connections_per_ip_max: None,
                 json_depth_max: 64,
                 batch_messages_max: 100,
+                inbound_overload: InboundOverload::Pause,
+                inbound_queue_max: 1000,
+                inbound_queue_bytes_max: 1 << 20,
             },
             rate_limit: RateLimitConfig::default(),
             log: LogConfig {

@@ -8,7 +8,9 @@ use crore_engine::uring::DescriptorSetting;
 use jsonwebtoken::Algorithm;
 
 use super::value::{SettingValue, Value, quoted};
-use super::{AuthMode, LogFormat, OnExceed, ProxySetting, RateLimitAlgorithm, RateLimitKey, UserExcess};
+use super::{
+    AuthMode, InboundOverload, LogFormat, OnExceed, ProxySetting, RateLimitAlgorithm, RateLimitKey, UserExcess,
+};
 use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
 use crate::channel::SlowPolicy;
@@ -97,6 +99,11 @@ words!(SlowPolicy:
     "drop_newest" => SlowPolicy::DropNewest,
     "drop_oldest" => SlowPolicy::DropOldest,
     "conflate" => SlowPolicy::Conflate,
+);
+
+words!(InboundOverload:
+    "pause" => InboundOverload::Pause,
+    "drop" => InboundOverload::Drop,
 );
 
 words!(LogFormat:

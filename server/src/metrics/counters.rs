@@ -101,6 +101,10 @@ pub(crate) struct CoreCounters {
     pub(crate) typing_throttled: Counter,
     /// Read receipts.
     pub(crate) receipts: Counter,
+    /// Messages dropped because as many waited as may.
+    pub(crate) overloaded: Counter,
+    /// Connections that were not read from for a while, because a message of theirs had to wait.
+    pub(crate) inbound_pauses: Counter,
     /// Requests answered with 429.
     pub(crate) refused_addresses: Counter,
     /// Publications that are kept, of the channels that are at home here.

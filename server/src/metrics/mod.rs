@@ -144,6 +144,10 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let help = "Times that others were not told that somebody types, because they had been told of late.";
     text.counter("crore_typing_throttled_total", help, sum(|core| &core.typing_throttled));
     text.counter("crore_read_receipts_total", "Read receipts handed on.", sum(|core| &core.receipts));
+    let help = "Messages dropped because as many of their connection waited as may.";
+    text.counter("crore_messages_overloaded_total", help, sum(|core| &core.overloaded));
+    let help = "Times that a connection was not read from because a message of it had to wait.";
+    text.counter("crore_inbound_pauses_total", help, sum(|core| &core.inbound_pauses));
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
     let help = "Payloads of the messages received; the average is the sum by the count.";
     text.histogram("crore_message_received_bytes", help, &MESSAGE_BYTES, 1, &observed);
@@ -176,6 +180,8 @@ mod tests {
         metrics.core(1).note_history((4, 0));
         metrics.core(0).rate_limited.add(3);
         metrics.core(1).rate_limited.add(4);
+        metrics.core(0).overloaded.add(5);
+        metrics.core(1).inbound_pauses.add(6);
         sessions(&mut text, &metrics);
         process::write(&mut text);
         text.finish()
@@ -217,6 +223,8 @@ mod tests {
             "crore_history_messages 6",
             "crore_history_evicted_total 5",
             "crore_messages_rate_limited_total 7",
+            "crore_messages_overloaded_total 5",
+            "crore_inbound_pauses_total 6",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");
         }

@@ -117,8 +117,9 @@ impl Decoder {
 }
 
 impl<'a> Incoming<'a> {
-    /// The message as it was read.
-    pub(crate) const fn text(&self) -> &'a str {
+    /// The message as the client wrote it.
+    #[must_use]
+    pub const fn text(&self) -> &'a str {
         self.text
     }
 

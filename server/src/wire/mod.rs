@@ -69,6 +69,13 @@
 //! A batch holds 1 to `limits.batch_messages_max` messages, and no other batch; one that does not is refused as a whole.
 //! What comes behind a `disconnect` in it is not done. It has no answer of its own: give `id`s to its messages.
 //!
+//! Some messages wait for others before they are answered: a token whose key has to be fetched, or what a
+//! handler of your own asks a backend about. What comes behind such a message waits, so that a connection's messages are
+//! handled in their order; only a `ping` is answered at once, if the client has not to show a token first. With
+//! `limits.inbound_overload = "pause"` nothing more is read from the connection meanwhile. With `"drop"` it is read, up to
+//! `limits.inbound_queue_max` messages wait, and more are dropped and answered with the error `overloaded`. What waits is
+//! counted against the rate limit when it comes. What waits when the connection ends is not done.
+//!
 //! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where
 //! there is more to say; the connection stays open. The codes are those of [`Refusal`].
 //! With `rate_limit.on_exceed = "close"` an error with the code `rate_limited` is the last message before a close frame

@@ -67,6 +67,9 @@ pub enum Refusal {
     /// `cancelled`: the client has unsubscribed before the subscription began.
     #[error("Subscription was cancelled")]
     Cancelled,
+    /// `overloaded`: as many messages of the connection wait as may; this one is dropped.
+    #[error("Server overloaded, please slow down")]
+    Overloaded,
     /// An error of a handler of your own.
     #[error("{error}")]
     Custom {
@@ -100,6 +103,7 @@ impl Refusal {
             Self::Busy => "busy",
             Self::NoHistory => "no_history",
             Self::Cancelled => "cancelled",
+            Self::Overloaded => "overloaded",
             Self::Custom { code, .. } => code,
         }
     }

@@ -75,6 +75,27 @@ pub(super) const SECTION: Section = Section {
             "Messages of one batch ({\"type\":\"batch\",\"messages\":[…]}); one of more is refused as a whole.",
         ),
         Setting::new(
+            "limits.inbound_overload",
+            Live,
+            place!(limits.inbound_overload),
+            "What happens to the messages of a connection while one before them waits, for the key of a token or a \
+             handler's backend: nothing more is read from it, or they are queued, up to the bounds that follow, and \
+             more are dropped.",
+        ),
+        Setting::new(
+            "limits.inbound_queue_max",
+            Live,
+            place!(limits.inbound_queue_max),
+            "Messages of one connection that wait for another one, where `inbound_overload` is `drop`; more are \
+             dropped, and answered with the error `overloaded`.",
+        ),
+        Setting::new(
+            "limits.inbound_queue_bytes_max",
+            Live,
+            place!(limits.inbound_queue_bytes_max),
+            "Bytes of these messages; the one that exceeds it is the last that is queued.",
+        ),
+        Setting::new(
             "limits.head_bytes_max",
             Restart,
             place!(engine.head_bytes_max),

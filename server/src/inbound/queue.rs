@@ -1,0 +1,247 @@
+//! Messages that wait because one before them does: for the key of a token, or for what runs on the control thread.
+//!
+//! ```text
+//! message ── handler ── Call::wait ──► control thread
+//!    │ what comes behind it                  │ Answer
+//!    ├─ pause: stays in the socket           ▼
+//!    └─ drop:  queue, up to its bounds ──► in order, as if it came now
+//! ```
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+use crore_engine::{ConnectionId, EngineHandle, Notice, Untold};
+use tokio::time::{sleep, timeout};
+
+use super::{BATCH, Inbound, PING};
+use crate::call::Call;
+use crate::config::InboundOverload;
+use crate::session::Connection;
+use crate::wire::Refusal;
+
+/// How long a message may wait for what it has begun. It is answered with `busy` then: a future that never ends must
+/// not keep its connection for ever.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Messages of a queue that are handled in one turn: the other connections of the core want theirs handled, too.
+const TURN_MESSAGES_MAX: usize = 64;
+
+/// A core that takes no more commands is asked again after this.
+const TELL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What may wait of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueBounds {
+    pub(crate) overload: InboundOverload,
+    pub(crate) messages_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+/// What is done when the answer is there, as if the message came only now.
+type Then = Box<dyn FnOnce(&mut Call<'_, '_>) -> Result<(), Refusal> + Send>;
+
+/// Told to a connection: what its message waits for is there.
+pub(crate) struct Answer(Then);
+
+/// Told to a connection by itself: there is more in its queue.
+pub(crate) struct GoOn;
+
+/// What a connection has while a message of it waits, or others wait for that one.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// The message that waits for the control thread, if it is that. For a key it is the login that waits.
+    awaiting: Option<Box<str>>,
+    entries: VecDeque<Entry>,
+    /// Of all entries.
+    bytes: usize,
+    /// The connection is not read from.
+    paused: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    text: Box<str>,
+    in_batch: bool,
+}
+
+impl Entry {
+    const fn bytes(&self) -> usize {
+        size_of::<Self>() + self.text.len()
+    }
+}
+
+impl Queue {
+    /// Whether a message waits for the control thread.
+    pub(crate) const fn is_awaiting(&self) -> bool {
+        self.awaiting.is_some()
+    }
+
+    /// A message begins to wait for the control thread.
+    pub(crate) fn await_answer(&mut self, message: &str) {
+        self.awaiting = Some(message.into());
+    }
+
+    /// Bytes that wait.
+    /// With a pause nothing but the rest of a batch has to find room here.
+    fn is_full(&self, bounds: &QueueBounds) -> bool {
+        !self.paused && (self.entries.len() >= bounds.messages_max || self.bytes >= bounds.bytes_max)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.bytes -= entry.bytes();
+        Some(entry)
+    }
+}
+
+/// Runs what a message waits for, and tells its connection.
+pub(crate) async fn answer<T: Send + 'static>(
+    engine: EngineHandle,
+    to: ConnectionId,
+    future: impl Future<Output = T> + Send + 'static,
+    then: impl FnOnce(&mut Call<'_, '_>, T) -> Result<(), Refusal> + Send + 'static,
+) {
+    // In a task of its own: a panic ends that one, and not the wait.
+    let task = tokio::spawn(future);
+    let abort = task.abort_handle();
+    let then: Then = match timeout(WAIT_MAX, task).await {
+        Ok(Ok(value)) => Box::new(move |call| then(call, value)),
+        Ok(Err(_)) | Err(_) => Box::new(|_| Err(Refusal::Busy)),
+    };
+    abort.abort();
+    let mut notice: Notice = Box::new(Answer(then));
+    while let Err(Untold { notice: back, .. }) = engine.tell(to, notice) {
+        notice = back;
+        sleep(TELL_INTERVAL).await;
+    }
+}
+
+impl Inbound<'_, '_> {
+    /// What a message of the connection waits for is there: it is answered, and what waited behind it follows.
+    pub(crate) fn answered(&mut self, Answer(then): Answer) {
+        let Some(text) = self.connection.queue().and_then(|queue| queue.awaiting.take()) else { return };
+        self.from_queue = true;
+        self.decode(&text, |inbound, message| then(&mut inbound.call(message)));
+        self.go_on();
+    }
+
+    /// Handles what has waited, in order, until something has to wait again.
+    pub(crate) fn go_on(&mut self) {
+        self.from_queue = true;
+        for _ in 0..TURN_MESSAGES_MAX {
+            if self.connection.is_awaiting() || self.context.is_closing() {
+                return;
+            }
+            let Some(entry) = self.connection.queue().and_then(Queue::pop) else { return self.read_on() };
+            *self.queued_bytes -= entry.bytes();
+            self.in_batch = entry.in_batch;
+            self.text(&entry.text);
+        }
+        let id = self.context.id();
+        self.context.tell(id, Box::new(GoOn));
+    }
+
+    /// Nothing waits any more.
+    fn read_on(&mut self) {
+        if self.connection.take_queue().is_some_and(|queue| queue.paused) {
+            self.context.resume();
+        }
+    }
+
+    /// A message waits: what comes behind it does, too, and better where it is than here. Of a client that has still
+    /// to show who it is nothing is kept in any case.
+    pub(crate) fn begin_wait(&mut self) {
+        if self.policy.inbound.overload == InboundOverload::Pause || self.gate().is_some() {
+            let queue = self.connection.queue_mut();
+            if !std::mem::replace(&mut queue.paused, true) {
+                self.counters.inbound_pauses.add(1);
+                self.context.pause();
+            }
+        }
+    }
+
+    /// A message has come that has to wait for another one. A sign of life waits for nobody, but is nobody's who has
+    /// still to show who he is.
+    pub(super) fn put_off(&mut self, json: &str) {
+        match self.policy.decoder.decode(json) {
+            Ok(message) if message.kind() == PING && self.gate().is_none() => {
+                let outcome = self.message(&message);
+                self.answer(message.id(), outcome);
+            }
+            // Each by itself, so that each is counted when it comes.
+            Ok(message) if message.kind() == BATCH && !self.in_batch && self.shared.router.find(BATCH).is_none() => {
+                let Ok(messages) = message.messages() else { return self.enqueue(json, message.id()) };
+                self.in_batch = true;
+                for message in messages {
+                    self.put_off(message.get());
+                }
+                self.in_batch = false;
+            }
+            Ok(message) => self.enqueue(json, message.id()),
+            Err(rejected) => self.enqueue(json, rejected.id),
+        }
+    }
+
+    fn enqueue(&mut self, json: &str, id: Option<&str>) {
+        let outcome = self.count().and_then(|()| self.push(json));
+        self.answer(id, outcome);
+    }
+
+    fn push(&mut self, json: &str) -> Result<(), Refusal> {
+        let bounds = &self.policy.inbound;
+        let queue = self.connection.queue_mut();
+        if queue.is_full(bounds) {
+            self.counters.overloaded.add(1);
+            return Err(Refusal::Overloaded);
+        }
+        let before = queue.bytes;
+        queue.push(Entry { text: json.into(), in_batch: self.in_batch });
+        *self.queued_bytes += queue.bytes - before;
+        Ok(())
+    }
+}
+
+/// A connection has ended: what waits of it is not done.
+pub(crate) fn give_up(connection: &mut Connection, queued_bytes: &mut usize) {
+    if let Some(queue) = connection.take_queue() {
+        *queued_bytes -= queue.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str) -> Entry {
+        Entry { text: text.into(), in_batch: false }
+    }
+
+    #[test]
+    fn a_queue_is_bounded_by_messages_and_by_bytes_and_gives_back_in_order() {
+        let bounds = |messages_max, bytes_max| QueueBounds { overload: InboundOverload::Drop, messages_max, bytes_max };
+        let mut queue = Queue::default();
+        for text in ["a", "bb", "ccc"] {
+            assert!(!queue.is_full(&bounds(3, 1000)));
+            queue.push(entry(text));
+        }
+        assert_eq!(queue.bytes, 6 + 3 * size_of::<Entry>());
+        assert!(queue.is_full(&bounds(3, 1000)) && !queue.is_full(&bounds(4, 1000)));
+        assert!(queue.is_full(&bounds(4, queue.bytes)) && !queue.is_full(&bounds(4, queue.bytes + 1)));
+        let texts: Vec<Box<str>> = std::iter::from_fn(|| queue.pop()).map(|entry| entry.text).collect();
+        assert_eq!(texts, ["a".into(), "bb".into(), "ccc".into()] as [Box<str>; 3]);
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn the_rest_of_a_batch_finds_room_where_nothing_else_is_read() {
+        let bounds = QueueBounds { overload: InboundOverload::Pause, messages_max: 0, bytes_max: 0 };
+        assert!(!Queue { paused: true, ..Queue::default() }.is_full(&bounds));
+        assert!(Queue::default().is_full(&bounds));
+    }
+}

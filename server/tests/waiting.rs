@@ -1,0 +1,234 @@
+//! Messages that wait for the control thread, and those that come behind them.
+
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crore_engine::Running;
+use crore_server::Server;
+use crore_server::config::{Config, InboundOverload};
+use crore_server::wire::Refusal;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tungstenite::{Message, WebSocket};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server where a message of type `slow` waits for its turn at the gate.
+struct Host {
+    running: Option<Running>,
+    gate: Arc<Semaphore>,
+}
+
+impl Host {
+    fn start(overload: InboundOverload, change: impl FnOnce(&mut Config)) -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = Config { listen, cores: NonZeroU16::new(2), ..Config::default() };
+        config.limits.inbound_overload = overload;
+        change(&mut config);
+        let gate = Arc::new(Semaphore::new(0));
+        let at = Arc::clone(&gate);
+        let server = Server::new(config)
+            .on("slow", move |call| {
+                let at = Arc::clone(&at);
+                call.wait(async move { at.acquire_owned().await.unwrap().forget() }, |call, ()| {
+                    let data = call.message().data();
+                    call.reply("done", |reply| reply.data(data));
+                    Ok(())
+                })
+            })
+            .on("twice", |call| {
+                call.wait(async { 1 }, |call, one| {
+                    call.wait(async move { one + 1 }, |call, two| {
+                        call.reply("done", |reply| reply.json("data", &two.to_string()));
+                        Ok(())
+                    })
+                })
+            })
+            .on("panic", |call| call.wait(async { panic!("on purpose") }, |_, ()| unreachable!("it has no value")))
+            .on("refused", |call| call.wait(async {}, |_, ()| Err(Refusal::Forbidden("says the backend"))));
+        // On a thread of its own: one that has tried out what io_uring can do is interrupted by the kernel afterwards.
+        let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
+        Self { running: Some(running), gate }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    fn client(&self) -> Client {
+        let address = self.running().address();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Client(tungstenite::client(format!("ws://{address}/ws"), stream).unwrap().0);
+        assert_eq!(client.next()["type"], "welcome");
+        client
+    }
+
+    fn session_bytes(&self) -> u64 {
+        self.running().handle().memory_by_core().iter().map(|core| core.session).sum()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.handle().drain(Duration::ZERO);
+        running.join().unwrap();
+    }
+}
+
+struct Client(WebSocket<TcpStream>);
+
+impl Client {
+    fn say(&mut self, message: &Value) {
+        self.0.send(Message::text(message.to_string())).unwrap();
+    }
+
+    fn next(&mut self) -> Value {
+        loop {
+            match self.0.read().unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Close(frame) => {
+                    return json!({ "type": "closed", "code": frame.map(|frame| u16::from(frame.code)) });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// `type` and `id` of what comes next.
+    fn next_is(&mut self, kind: &str, id: u64) {
+        let message = self.next();
+        assert_eq!((&message["type"], &message["id"]), (&json!(kind), &json!(id)), "{message}");
+    }
+}
+
+fn request(id: u64) -> Value {
+    json!({"type": "request", "method": "time", "id": id})
+}
+
+fn slow(id: u64) -> Value {
+    json!({"type": "slow", "id": id, "data": {"id": id}})
+}
+
+// capability: 65
+#[test]
+fn what_comes_behind_a_message_that_waits_is_handled_in_order_and_nothing_is_lost() {
+    for overload in [InboundOverload::Pause, InboundOverload::Drop] {
+        let host = Host::start(overload, |_| ());
+        let mut client = host.client();
+        client.say(&slow(0));
+        // More than one turn handles.
+        (1..200).for_each(|id| client.say(&request(id)));
+        client.say(&slow(200));
+        let rest: Vec<Value> = (201..250).map(request).collect();
+        client.say(&json!({"type": "batch", "messages": rest}));
+        client.say(&json!({"type": "disconnect"}));
+        client.say(&request(251));
+        host.gate.add_permits(2);
+        client.next_is("done", 0);
+        (1..200).for_each(|id| client.next_is("response", id));
+        client.next_is("done", 200);
+        (201..250).for_each(|id| client.next_is("response", id));
+        let last = client.next();
+        assert_eq!((&last["type"], &last["code"]), (&json!("closed"), &json!(1000)), "{last}");
+    }
+}
+
+// capability: 65 47
+#[test]
+fn what_a_batch_has_behind_a_message_that_waits_waits_too() {
+    for overload in [InboundOverload::Pause, InboundOverload::Drop] {
+        // The rest of a batch is read already, so that a pause keeps it, however long it is.
+        let host = Host::start(overload, |config| {
+            if overload == InboundOverload::Pause {
+                config.limits.inbound_queue_max = 1;
+            }
+        });
+        let mut client = host.client();
+        let nested = json!({"type": "batch", "id": 4, "messages": [request(9)]});
+        client.say(&json!({"type": "batch", "messages": [request(1), slow(2), request(3), nested, slow(5)]}));
+        client.say(&request(6));
+        client.next_is("response", 1);
+        host.gate.add_permits(2);
+        client.next_is("done", 2);
+        client.next_is("response", 3);
+        client.next_is("error", 4);
+        client.next_is("done", 5);
+        client.next_is("response", 6);
+    }
+}
+
+// capability: 65 24
+#[test]
+fn more_than_may_wait_is_dropped_and_answered_but_a_ping_waits_for_nobody() {
+    let host = Host::start(InboundOverload::Drop, |config| config.limits.inbound_queue_max = 3);
+    let mut client = host.client();
+    client.say(&slow(0));
+    (1..6).for_each(|id| client.say(&request(id)));
+    client.say(&json!({"type": "ping", "id": 6}));
+    for id in [4, 5] {
+        let error = client.next();
+        assert_eq!(error["id"], id);
+        assert_eq!(
+            (&error["type"], &error["code"], &error["error"]),
+            (&json!("error"), &json!("overloaded"), &json!("Server overloaded, please slow down"))
+        );
+    }
+    client.next_is("pong", 6);
+    host.gate.add_permits(1);
+    client.next_is("done", 0);
+    (1..4).for_each(|id| client.next_is("response", id));
+    // There is room again.
+    client.say(&request(7));
+    client.next_is("response", 7);
+}
+
+// capability: 65
+#[test]
+fn a_queue_is_bounded_in_bytes_and_given_back_when_its_connection_has_gone() {
+    let host = Host::start(InboundOverload::Drop, |config| config.limits.inbound_queue_bytes_max = 20_000);
+    let mut client = host.client();
+    client.say(&slow(0));
+    let large = |id: u64| json!({"type": "request", "method": "time", "id": id, "data": "x".repeat(8000)});
+    (1..6).for_each(|id| client.say(&large(id)));
+    for id in [4, 5] {
+        assert_eq!(client.next()["id"], id);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let wait_until = |is_so: &dyn Fn() -> bool, what: &str| {
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}: {} bytes", host.session_bytes());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_until(&|| host.session_bytes() >= 24_000, "what waits is counted");
+    drop(client);
+    wait_until(&|| host.session_bytes() < 8000, "what waited is not counted any more");
+    // The answer finds nobody, and nobody minds.
+    host.gate.add_permits(1);
+    let mut client = host.client();
+    client.say(&request(1));
+    client.next_is("response", 1);
+}
+
+// capability: 65 96
+#[test]
+fn a_handler_may_wait_more_than_once_and_its_answer_may_be_an_error() {
+    let host = Host::start(InboundOverload::Pause, |_| ());
+    let mut client = host.client();
+    for message in ["twice", "panic", "refused"] {
+        client.say(&json!({"type": message, "id": message}));
+    }
+    client.say(&request(4));
+    assert_eq!(client.next()["data"], 2);
+    let panicked = client.next();
+    assert_eq!((&panicked["id"], &panicked["code"]), (&json!("panic"), &json!("busy")));
+    let refused = client.next();
+    assert_eq!((&refused["id"], &refused["detail"]), (&json!("refused"), &json!("says the backend")));
+    client.next_is("response", 4);
+}

@@ -162,6 +162,7 @@ impl Scene {
             peer_addresses: false,
             proxy_protocol: ProxyProtocol::Off,
             compression: Some(Compression::default()),
+            coalescing: None,
             connections_max: 1,
             cores: 1,
             inbox_commands: 1,

@@ -33,6 +33,7 @@
 //!   replace each other, those of each key are heard in order. Nothing else is ever dropped for a topic's sake.
 //! - What a peer has said comes to the application in order and once, also what comes just before it leaves; and not while
 //!   the application does not want to hear it.
+//! - Messages that are joined are so for who has asked for it, and what is alone is not; joined or not, they keep their order.
 //! - Before a close frame comes everything that was sent before it; behind it comes nothing. A close handshake
 //!   ends, and a breach of the protocol is answered by its code.
 //! - Nobody is cut who answers; every connection ends for a reason that there was, and that is announced once.

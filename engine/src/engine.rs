@@ -11,6 +11,7 @@ use crossbeam_channel::bounded;
 
 use crate::capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
 use crate::clock::Clock;
+use crate::coalescing::Coalescing;
 use crate::handle::{CoreLink, EngineHandle};
 use crate::handler::Handler;
 use crate::host;
@@ -112,6 +113,7 @@ pub struct Engine {
     first_cpu: usize,
     limits: Limits,
     compression: Option<Compression>,
+    coalescing: Option<Coalescing>,
     descriptors: DescriptorSetting,
     peer_addresses: bool,
     proxy_protocol: ProxyProtocol,
@@ -135,6 +137,7 @@ impl Engine {
             first_cpu: 0,
             limits: Limits::default(),
             compression: None,
+            coalescing: None,
             descriptors: DescriptorSetting::default(),
             peer_addresses: false,
             proxy_protocol: ProxyProtocol::Off,
@@ -169,6 +172,14 @@ impl Engine {
     #[must_use]
     pub const fn compression(mut self, compression: Option<Compression>) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// Joins messages for connections that ask for it ([`Context::coalesce`](crate::Context::coalesce)). `None`, the
+    /// default, joins none. It costs nothing for connections that don't ask.
+    #[must_use]
+    pub const fn coalescing(mut self, coalescing: Option<Coalescing>) -> Self {
+        self.coalescing = coalescing;
         self
     }
 
@@ -271,7 +282,7 @@ impl Engine {
             let (handler, ring, limits) = (Arc::clone(&handler), ring.clone(), self.limits.clone());
             let (handle, interest, ready) = (handle.clone(), Arc::clone(&interest), ready.clone());
             let (kind, compression, peer_addresses) = (self.host, self.compression, self.peer_addresses);
-            let proxy_protocol = self.proxy_protocol.clone();
+            let (proxy_protocol, coalescing) = (self.proxy_protocol.clone(), self.coalescing);
             let work = move || {
                 pin(core, cpu);
                 let mut driver = match Ring::new(&ring, port.doorbell().fd()) {
@@ -295,6 +306,7 @@ impl Engine {
                     peer_addresses,
                     proxy_protocol,
                     compression,
+                    coalescing,
                     connections_max,
                     handle,
                     commands,

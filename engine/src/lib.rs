@@ -43,6 +43,7 @@
 //! | cork | what one turn has for one connection, joined into one send |
 //! | outbox | what waits for a connection that is still sending |
 //! | gap | a place in what a connection is sent where messages were dropped |
+//! | to coalesce | to join messages for one connection, over several turns, to one message |
 //! | to conflate | to let a newer message of the same key take the place of one that waits |
 //! | lane | a bounded queue from one core to another |
 //! | doorbell | an eventfd that wakes a parked core |
@@ -56,7 +57,7 @@
 //!
 //! | module | may import |
 //! |---|---|
-//! | `clock` `driver` `free_list` `id` `limits` `memory` `message` `peers` `stats` `survey` | each other |
+//! | `clock` `coalescing` `driver` `free_list` `id` `limits` `memory` `message` `peers` `stats` `survey` | each other |
 //! | `handler` `handle` | those, and the types of `protocol`, `mesh` and `topics` that are part of the contract |
 //! | `protocol` `mesh` `topics` | `limits` `id` `message` `free_list` |
 //! | `uring` | `limits` `id` `driver` |
@@ -70,6 +71,7 @@
 
 mod capacity;
 pub mod clock;
+mod coalescing;
 pub mod driver;
 mod engine;
 mod free_list;
@@ -92,6 +94,7 @@ pub mod uring;
 mod worker;
 
 pub use capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
+pub use coalescing::Coalescing;
 pub use engine::{Engine, Error, HostKind, Running, cpus};
 pub use handle::{Drain, EngineHandle, Overloaded, Untold};
 pub use handler::{

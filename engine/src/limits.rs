@@ -112,6 +112,10 @@ pub const CROWDED_NUMERATOR: usize = 15;
 /// See [`CROWDED_NUMERATOR`].
 pub const CROWDED_DENOMINATOR: usize = 16;
 
+/// Bytes of messages that are joined for a connection which has asked for it ([`Coalescing`](crate::Coalescing)). A larger
+/// message leaves alone: the cost of a frame is nothing beside it.
+pub const COALESCED_BYTES_MAX: usize = 16 * 1024;
+
 /// Milliseconds of one tick of the timer wheel: the grain of every time-out.
 pub const TICK_MS: u64 = 100;
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::clock::Clock;
+use crate::coalescing::Coalescing;
 use crate::driver::{BufferId, Driver};
 use crate::handle::{Command, CoreLink, EngineHandle};
 use crate::handler::{Handler, LocalFuture, Publication};
@@ -49,6 +50,8 @@ pub struct Setup {
     pub proxy_protocol: ProxyProtocol,
     /// Whether and how messages are compressed.
     pub compression: Option<Compression>,
+    /// Whether and how messages are joined for connections that ask for it.
+    pub coalescing: Option<Coalescing>,
     /// Connections that the worker may hold.
     pub connections_max: u32,
     /// Cores, the worker's own among them, which is core 0.
@@ -106,6 +109,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             peer_addresses,
             proxy_protocol,
             compression,
+            coalescing,
             connections_max,
             cores,
             inbox_commands,
@@ -140,6 +144,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             peer_addresses,
             proxy_protocol,
             compression,
+            coalescing,
             connections_max,
             handle: handle.clone(),
             commands,

@@ -92,6 +92,8 @@ counters! {
     messages_dropped,
     /// Messages replaced by newer ones of the same key while they waited in an outbox.
     messages_conflated,
+    /// Messages sent joined with others, to connections that have asked for it.
+    messages_coalesced,
     /// Gaps announced: places where messages were dropped of what a connection is sent.
     gaps_announced,
     /// Connections closed as slow consumers.

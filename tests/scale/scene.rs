@@ -67,6 +67,7 @@ impl Scene {
             peer_addresses: false,
             proxy_protocol: ProxyProtocol::Off,
             compression: None,
+            coalescing: None,
             connections_max: connections,
             cores: 1,
             inbox_commands: 16,

@@ -57,6 +57,10 @@ impl Application {
         world.oracle.send(peer, label.stream, number);
     }
 
+    fn coalesces(&self) -> bool {
+        self.world.borrow().plan.coalescing.is_some()
+    }
+
     fn resume(&self, context: &mut Context<'_>, peer: usize) {
         let world = &mut *self.world.borrow_mut();
         world.trace.note("resumes", peer, 0);
@@ -177,6 +181,9 @@ impl Application {
                 self.world.borrow_mut().oracle.broadcast(number, Some(peer));
             }
             Wish::Burst => {
+                if self.coalesces() {
+                    context.coalesce(argument % 4 > 0);
+                }
                 for count in 0..usize::from(argument) {
                     self.say(context, peer, HEAD_BYTES + count * 8);
                 }
@@ -312,6 +319,9 @@ impl Handler for Application {
         }
         if self.world.borrow().plan.room == Room::OwnEchoes {
             return;
+        }
+        if self.coalesces() && peer.is_multiple_of(2) {
+            context.coalesce(true);
         }
         let topics = self.world.borrow().plan.topics;
         for topic in 0..topics / 2 {

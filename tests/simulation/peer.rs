@@ -1,5 +1,7 @@
 //! A client: what it writes, and how it reads what comes.
 
+use std::collections::VecDeque;
+
 use crore_engine::MessageKind;
 use crore_engine::protocol::Opcode;
 use crore_engine::protocol::frame::append_masked_fragment;
@@ -124,6 +126,9 @@ impl Peer {
             self.reader.bytes.clear();
             return None;
         }
+        if let Some(heard) = self.reader.joined.pop_front() {
+            return Some(heard);
+        }
         let heard = self.reader.frame(self.compression.as_mut())?;
         assert!(self.heard_close.is_none(), "something follows the close frame: {heard:?}");
         if let Heard::Close(code) = heard {
@@ -146,6 +151,11 @@ impl Peer {
     }
 }
 
+/// What stands around messages that are joined: no messages have it, which are ASCII.
+pub(crate) const PREFIX: &str = "«";
+pub(crate) const SEPARATOR: &str = "¦";
+pub(crate) const SUFFIX: &str = "»";
+
 /// What a client hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -165,6 +175,8 @@ pub(crate) enum Heard {
 struct Reader {
     bytes: Vec<u8>,
     position: usize,
+    /// What came joined with a message, behind it.
+    joined: VecDeque<Heard>,
 }
 
 impl Reader {
@@ -209,7 +221,12 @@ impl Reader {
                 payload
             }
         };
+        let mut joined = VecDeque::new();
         let heard = match first & 0x0f {
+            1 if payload.starts_with(PREFIX.as_bytes()) => {
+                joined = several(payload);
+                joined.pop_front().expect("at least two")
+            }
             1 => message(MessageKind::Text, payload),
             2 => message(MessageKind::Binary, payload),
             8 => Heard::Close(payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code))),
@@ -217,9 +234,19 @@ impl Reader {
             10 => Heard::Pong,
             other => panic!("opcode {other} from the server"),
         };
+        self.joined = joined;
         self.position += header + length;
         Some(heard)
     }
+}
+
+/// The messages that have come as one.
+fn several(payload: &[u8]) -> VecDeque<Heard> {
+    let text = std::str::from_utf8(payload).expect("what is joined is text");
+    let list = text.strip_prefix(PREFIX).and_then(|text| text.strip_suffix(SUFFIX)).expect("what begins it ends it");
+    let joined: VecDeque<Heard> = list.split(SEPARATOR).map(|one| message(MessageKind::Text, one.as_bytes())).collect();
+    assert!(joined.len() > 1, "what is alone is not joined");
+    joined
 }
 
 fn message(kind: MessageKind, payload: &[u8]) -> Heard {
@@ -304,7 +331,7 @@ pub(crate) fn write_breach(rng: &mut Rng, out: &mut Vec<u8>, message_bytes_max: 
 
 /// The number of the message in a frame of the server.
 pub(crate) fn parcel_number(frame: &[u8]) -> u32 {
-    let mut reader = Reader { bytes: frame.to_vec(), position: 0 };
+    let mut reader = Reader { bytes: frame.to_vec(), ..Reader::default() };
     match reader.frame(None) {
         Some(Heard::Message { number, .. }) => number,
         other => panic!("{other:?} is no message"),

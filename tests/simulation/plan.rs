@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crore_engine::limits::RECEIVE_BUFFER_BYTES;
-use crore_engine::{Compression, Limits, Overflow, Publication, SlowConsumer};
+use crore_engine::{Coalescing, Compression, Limits, Overflow, Publication, SlowConsumer};
 use fastrand::Rng;
 
 use super::message::MESSAGE_BYTES_MAX;
+use super::peer::{PREFIX, SEPARATOR, SUFFIX};
 
 /// How much room the worker has for those who read slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,8 @@ pub(crate) struct Plan {
     pub(crate) peer_addresses: bool,
     /// Connections come from a proxy, which says whose they are.
     pub(crate) proxied: bool,
+    /// How messages are joined for those peers for whom the application asks for it.
+    pub(crate) coalescing: Option<Coalescing>,
     /// The time over which a drain at rest spreads its closes.
     pub(crate) spread: Duration,
 }
@@ -195,6 +198,7 @@ impl Plan {
             outsiders: sometimes(rng, |rng| rng.u8(..100)),
             peer_addresses: false,
             proxied: false,
+            coalescing: None,
             spread: Duration::ZERO,
         }
     }
@@ -204,6 +208,13 @@ impl Plan {
         self.peer_addresses = rng.bool();
         self.proxied = rng.u8(..4) == 0;
         self.spread = sometimes(rng, |rng| Duration::from_millis(rng.u64(1..20_000)));
+        // What is joined has no policy but the connection's.
+        if self.overflows.iter().all(|overflow| *overflow == Overflow::Limits) {
+            self.coalescing = sometimes(rng, |rng| {
+                let (messages_max, delay) = (rng.u32(1..12), Duration::from_millis(rng.u64(..300)));
+                Some(Coalescing { prefix: PREFIX, separator: SEPARATOR, suffix: SUFFIX, messages_max, delay })
+            });
+        }
     }
 
     /// Whether messages may be dropped, and be counted instead of heard.

@@ -72,6 +72,7 @@ pub(crate) fn run(seed: u64, shown: bool) -> Outcome {
             ProxyProtocol::Off
         },
         compression: plan.compression,
+        coalescing: plan.coalescing,
         connections_max: plan.connections_max,
         cores: plan.cores,
         inbox_commands: plan.inbox_commands,
@@ -166,13 +167,14 @@ impl Run {
         for tick in 0..TICKS_MAX {
             self.move_all();
             // What the application does not want to read it wants again after a tick or two.
-            let paused = self.worker.census().paused > 0;
-            if tick >= TICKS && !paused && !self.world.borrow().will_accept() {
+            let census = self.worker.census();
+            let waiting = census.paused + census.joined > 0;
+            if tick >= TICKS && !waiting && !self.world.borrow().will_accept() {
                 return;
             }
             self.pass(Duration::from_millis(TICK_MS));
         }
-        panic!("nothing is accepted, although there is room, or somebody is paused for ever");
+        panic!("nothing is accepted, although there is room, or somebody is paused or waits for more for ever");
     }
 
     /// Lets everything move that can, without any time passing.

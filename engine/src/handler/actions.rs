@@ -74,6 +74,10 @@ pub(crate) enum Action {
     HearBroadcasts {
         hears: bool,
     },
+    /// The connection's messages are to be joined, or not any more.
+    Coalesce {
+        on: bool,
+    },
     /// The connection at hand is to be woken.
     Wake {
         after: Duration,

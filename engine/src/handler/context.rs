@@ -162,6 +162,18 @@ impl Context<'_> {
         self.actions.list.push(Action::HearBroadcasts { hears });
     }
 
+    /// Says whether messages for the connection are joined as [`Engine::coalescing`](crate::Engine::coalescing) has it; they
+    /// are not when it opens. Text messages are, whoever they come from: sent, published or broadcast. They keep
+    /// their order with all else that the connection is sent: what is joined leaves before a binary message, a control
+    /// frame, or a text of more than [`COALESCED_BYTES_MAX`](crate::limits::COALESCED_BYTES_MAX), and before the end of the
+    /// connection.
+    ///
+    /// What is joined falls to [`Limits::slow_consumer`] as one. So messages with an [`Overflow`](crate::Overflow) of their
+    /// own are not joined while others wait in the connection's outbox: each is sent, replaced or dropped by itself.
+    pub fn coalesce(&mut self, on: bool) {
+        self.actions.list.push(Action::Coalesce { on });
+    }
+
     /// Whether this call has asked for the end of the connection, so that no more messages will come from it.
     #[must_use]
     pub fn is_closing(&self) -> bool {

@@ -38,6 +38,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 if let (Some(slot), Some(in_place)) = (slot, &mut at_hand)
                     && self.connections.at(slot).phase == Phase::Open
                 {
+                    self.flush_joined(slot);
                     self.echo(in_place);
                 }
                 continue;
@@ -100,6 +101,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             (Action::Subscribe { topic }, Some(slot)) => self.subscribe(slot, text(actions.slice(&topic))),
             (Action::Unsubscribe { topic }, Some(slot)) => self.unsubscribe(slot, text(actions.slice(&topic))),
             (Action::HearBroadcasts { hears }, Some(slot)) => self.connections.at(slot).hears_broadcasts = hears,
+            (Action::Coalesce { on }, Some(slot)) => self.coalesce(slot, on),
             (Action::Wake { after }, Some(slot)) => {
                 // What is over is not woken, and nothing would forget its time.
                 if self.connections.at(slot).phase != Phase::Ended {
@@ -114,6 +116,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Action::Subscribe { .. }
                 | Action::Unsubscribe { .. }
                 | Action::HearBroadcasts { .. }
+                | Action::Coalesce { .. }
                 | Action::Wake { .. }
                 | Action::Pause
                 | Action::Resume,

@@ -1,6 +1,7 @@
 //! What a turn publishes: joined once for each topic, and one send for each subscriber.
 
 use super::Worker;
+use super::coalesce::Output;
 use super::connection::{NONE, Phase};
 use super::corks::Corks;
 use super::label::{Labelling, Policy};
@@ -9,6 +10,7 @@ use crate::driver::{Driver, FrameBytes, Outgoing, SharedBytes};
 use crate::handler::{Handler, Publication};
 use crate::id::{ConnectionId, TopicId};
 use crate::limits::{CORK_BYTES_MAX, LIST_ENTRIES_KEPT_MAX};
+use crate::protocol::frame::WrittenFrame;
 use crate::topics::NO_MARK;
 
 /// The messages that this turn has for one topic.
@@ -93,7 +95,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Hands what is joined to every subscriber, and empties the join.
     fn deliver(&mut self, index: usize, only: bool) {
-        let Self { broadcasts, topics, connections, corks, driver, deflating, held, stats, .. } = self;
+        let Self {
+            broadcasts, topics, connections, corks, driver, deflating, held, stats, coalescer, clock, core, ..
+        } = self;
         let Join { topic, frames, messages, exceptions, policy, keys } = &mut broadcasts.joins[index];
         let Some(topic) = topic.filter(|_| *messages > 0) else { return };
         let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
@@ -102,17 +106,29 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys.as_slice()));
         exceptions.sort_unstable();
         for (slot, _) in &exceptions {
-            connections.at(*slot).excepted = true;
+            connections.at(*slot).apart = true;
         }
         let mut variants = Variants::new(SharedBytes::new(FrameBytes::Local(frames)));
         for &slot in topics.subscribers(topic) {
             let connection = connections.at(slot);
-            let variant = variants.choose(connection, deflating.as_mut(), stats);
-            let frames = variants.frames(variant);
-            if connection.excepted {
+            if connection.apart {
                 let excepted = excepted_from(slot, &exceptions);
+                if connection.coalesces {
+                    let mut output = Output { corks, deflating: deflating.as_mut(), held, stats };
+                    // What has to wait is kept by itself where its topic has a policy for that.
+                    if labelling.is_none() || !connection.has_waiting() {
+                        let id = ConnectionId::new(*core, slot, connection.generation);
+                        for frame in left_of(variants.plain(), excepted) {
+                            output.stats.messages_sent += 1;
+                            coalescer.add(id, connection, &frame, clock.now(), &mut output);
+                        }
+                        continue;
+                    }
+                    coalescer.flush(slot, connection, &mut output);
+                }
+                let variant = variants.choose(connection, deflating.as_mut(), stats);
                 Variants::note_sent(variant, connection, held);
-                let (own, count) = without(frames.as_slice(), excepted, corks);
+                let (own, count) = without(variants.frames(variant).as_slice(), excepted, corks);
                 stats.messages_sent += u64::from(count);
                 match &labelling {
                     _ if count == 0 => corks.recycle(own),
@@ -129,6 +145,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 }
                 continue;
             }
+            let variant = variants.choose(connection, deflating.as_mut(), stats);
+            let frames = variants.frames(variant);
             stats.messages_sent += u64::from(messages);
             Variants::note_sent(variant, connection, held);
             if only && connection.cork == NONE && !connection.sending {
@@ -142,7 +160,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
         }
         for (slot, _) in exceptions {
-            connections.at(slot).excepted = false;
+            let connection = connections.at(slot);
+            connection.apart = connection.coalesces;
         }
         variants.recycle(corks);
     }
@@ -155,6 +174,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let connection = self.connections.at(slot);
             if connection.phase == Phase::Open && connection.hears_broadcasts && Some(id) != except {
                 self.stats.messages_sent += 1;
+                if connection.coalesces {
+                    self.join(slot, variants.plain());
+                    continue;
+                }
                 let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
                 Variants::note_sent(variant, connection, &mut self.held);
                 self.corks.append_shared(slot, connection, variants.frames(variant), 1);
@@ -174,15 +197,18 @@ fn excepted_from(slot: u32, exceptions: &[(u32, u32)]) -> &[(u32, u32)] {
 /// The joined frames without some, and how many messages are left.
 fn without(frames: &[u8], excepted: &[(u32, u32)], corks: &mut Corks) -> (Vec<u8>, u32) {
     let mut own = corks.buffer();
-    let mut left = 0;
-    let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
-    for (index, frame) in (0..).zip(frames_in(frames)) {
-        if excepted.next_if_eq(&index).is_none() {
-            own.extend_from_slice(frame.bytes);
-            left += 1;
-        }
+    let mut count = 0;
+    for frame in left_of(frames, excepted) {
+        own.extend_from_slice(frame.bytes);
+        count += 1;
     }
-    (own, left)
+    (own, count)
+}
+
+/// The joined frames without some.
+fn left_of<'f>(frames: &'f [u8], excepted: &[(u32, u32)]) -> impl Iterator<Item = WrittenFrame<'f>> {
+    let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
+    (0..).zip(frames_in(frames)).filter(move |(index, _)| excepted.next_if_eq(index).is_none()).map(|(_, frame)| frame)
 }
 
 /// The keys of joined messages without those of some.

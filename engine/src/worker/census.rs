@@ -20,6 +20,8 @@ pub struct Census {
     pub paused: usize,
     /// Connections that have more than the slot itself.
     pub with_rare: usize,
+    /// Connections for whom messages are joined that have not left.
+    pub joined: usize,
     /// Bytes of input that are kept for later: heads that have come in part, and what came during a pause.
     pub input_bytes: usize,
     /// Bytes that wait in outboxes.
@@ -63,6 +65,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let connection = self.connections.at(slot);
             census.open += usize::from(connection.phase == Phase::Open);
             census.paused += usize::from(connection.is_paused());
+            census.joined += usize::from(connection.joined().is_some());
             census.with_rare += usize::from(connection.rare().is_some());
             census.input_bytes += connection.rare().map_or(0, |rare| rare.head.len() + rare.input.len());
             census.outbox_bytes += connection.outbox_bytes();
@@ -71,7 +74,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let bytes = connection.decoder.heap_bytes();
             buffered =
                 HeapBytes { partial: buffered.partial + bytes.partial, deflate: buffered.deflate + bytes.deflate };
-            census.left_behind += usize::from(connection.cork != NONE) + usize::from(connection.excepted);
+            census.left_behind += usize::from(connection.cork != NONE);
+            census.left_behind += usize::from(connection.apart != connection.coalesces);
         }
         census.walked = walked.memory(buffered);
         census

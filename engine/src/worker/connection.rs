@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::coalesce::Joined;
 use super::held::Held;
 use super::outbox::Outbox;
 use crate::driver::{Shutdown, Socket};
@@ -88,8 +89,10 @@ pub(super) struct Connection<S> {
     pub(super) announced: bool,
     /// The application wants it to receive what is broadcast.
     pub(super) hears_broadcasts: bool,
-    /// Left out of part of the broadcast that is being delivered.
-    pub(super) excepted: bool,
+    /// Not simply sent what others are: its messages are joined, or it is left out of part of what is being delivered.
+    pub(super) apart: bool,
+    /// Its messages are joined.
+    pub(super) coalesces: bool,
 }
 
 const _: () = {
@@ -115,6 +118,8 @@ pub(super) struct Rare {
     pub(super) input: BytesMut,
     /// Output of earlier turns that has not left.
     pub(super) outbox: Outbox,
+    /// Messages that are joined and have not left.
+    pub(super) joined: Option<Box<Joined>>,
     /// Bytes of a large send in flight, or none.
     pub(super) sending: usize,
     /// Topics, if more than one.
@@ -131,6 +136,7 @@ impl Rare {
         self.head.is_empty()
             && self.input.is_empty()
             && self.outbox.is_empty()
+            && self.joined.is_none()
             && self.sending == 0
             && self.topics.is_empty()
             && self.sent.is_empty()
@@ -152,7 +158,7 @@ impl Rare {
         Held {
             rare: size_of::<Self>(),
             input: self.head.capacity() + self.input.capacity(),
-            outboxes: self.outbox.heap_bytes(),
+            outboxes: self.outbox.heap_bytes() + self.joined.as_ref().map_or(0, |joined| joined.heap_bytes()),
             topics: self.topics.allocation_size(),
             windows: self.sent.heap_bytes(),
             ..Held::default()
@@ -194,7 +200,8 @@ impl<S: Default> Connection<S> {
             stopped: false,
             announced: false,
             hears_broadcasts: true,
-            excepted: false,
+            apart: false,
+            coalesces: false,
         }
     }
 }
@@ -222,6 +229,23 @@ impl<S> Connection<S> {
     /// Takes the request head so far.
     pub(super) fn take_head(&mut self, held: &mut Held) -> Vec<u8> {
         self.if_rare(held, |rare| std::mem::take(&mut rare.head)).unwrap_or_default()
+    }
+
+    /// Whether anything waits in the outbox.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.rare().is_some_and(|rare| !rare.outbox.is_empty())
+    }
+
+    /// What is joined for it.
+    pub(super) fn joined(&self) -> Option<&Joined> {
+        self.rare.0.as_ref()?.joined.as_deref()
+    }
+
+    /// Takes what is joined for it.
+    pub(super) fn take_joined(&mut self, held: &mut Held) -> Option<Joined> {
+        let joined = *self.if_rare(held, |rare| rare.joined.take())??;
+        self.tidy(held);
+        Some(joined)
     }
 
     /// Takes input that was kept for later.

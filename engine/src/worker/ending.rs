@@ -195,6 +195,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Puts a close frame behind what the turn has for the connection: as a parcel of its own, or it would
     /// share the fate of the messages that it was joined with at the bounds of the outbox.
     fn push_close_frame(&mut self, slot: u32, frame: Vec<u8>) {
+        self.flush_joined(slot);
         let parcel = Parcel::new(Outgoing::Owned { bytes: frame, start: 0 }, 0);
         let connection = self.connections.at(slot);
         self.corks.push(slot, connection, parcel);
@@ -214,6 +215,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.stats.messages_dropped += u64::from(parcel.messages);
             self.discard(parcel.outgoing);
         }
+        let joined = self.connections.at(slot).take_joined(&mut self.held);
+        self.stats.messages_dropped += joined.map_or(0, |joined| u64::from(joined.messages));
     }
 
     /// Reads again if the connection was paused: its end must be seen.

@@ -44,6 +44,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.drain_some();
         self.take_commands();
         self.expire();
+        self.flush_due();
         self.take_held_input();
         self.flush();
         let Decompressed { messages, bytes_in, bytes_out } = self.partials.decompressed();
@@ -304,6 +305,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.feed_starved();
         self.flush_batches();
         self.free_ended();
+        if self.coalescer.next_due().is_some() {
+            self.keep_ticking();
+        }
     }
 
     fn take_commands(&mut self) {
@@ -355,9 +359,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let house = self.trims.are_due();
         let wanted = !self.timers.is_empty() || self.wakes.is_waiting() || self.accept_later || house;
         let wanted = wanted || self.draining.as_ref().is_some_and(|draining| draining.deadline.is_some());
-        if wanted && !self.ticking {
+        let joined = self.coalescer.next_due();
+        if (wanted || joined.is_some()) && !self.ticking {
             self.ticking = true;
-            self.driver.tick(Duration::from_millis(TICK_MS));
+            let tick = Duration::from_millis(TICK_MS);
+            // What is joined leaves when it is due, and not with the tick after that.
+            let until_due = joined.map(|due| due.saturating_sub(self.clock.now()).max(Duration::from_millis(1)));
+            self.driver.tick(until_due.map_or(tick, |until| until.min(tick)));
         }
     }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
+use super::coalesce::Output;
 use super::connection::{NONE, Phase, Watch, subscriptions};
 use super::corks::Parcel;
 use super::{Worker, context};
@@ -11,9 +12,7 @@ use crate::driver::{BufferId, Driver, Outgoing};
 use crate::handler::{CloseCause, Context, CoreContext, Delivery, Handler};
 use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::message::{Message, Piece};
-use crate::protocol::frame::{
-    SERVER_HEADER_BYTES_MAX, append_frame, encode_header, server_header_bytes, written_frame,
-};
+use crate::protocol::frame::{SERVER_HEADER_BYTES_MAX, append_frame, encode_header, server_header_bytes};
 use crate::protocol::{DecoderConfig, Event, Input, Opcode};
 
 /// Bytes of a heartbeat's payload: the worker's clock in nanoseconds, which comes back in the pong.
@@ -133,9 +132,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     if open {
                         self.stats.messages_received += 1;
                         connection.messages = connection.messages.saturating_add(1);
-                        // Only a message in place can be echoed there; another one is copied, or compressed.
+                        // Only a message in place can be echoed there; another one is copied, compressed, or joined.
                         let as_it_is = !deflate.is_agreed()
                             || self.deflating.as_ref().is_none_or(|deflating| !deflating.is_worth(payload_bytes));
+                        let as_it_is = as_it_is && !connection.coalesces;
                         self.actions.set_current(at.filter(|_| as_it_is).and(Some(message)));
                         let mut context = context!(self, id, connection, outbox_bytes);
                         self.handler.on_message(&mut context, &mut connection.state, message);
@@ -301,25 +301,21 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Appends encoded frames to what this turn has for the connection.
     pub(super) fn append(&mut self, slot: u32, frames: &[u8], messages: u32) {
+        self.flush_joined(slot);
         let connection = self.connections.at(slot);
         self.stats.messages_sent += u64::from(messages);
         self.corks.append(slot, connection, frames, messages);
     }
 
-    /// Appends an encoded message: compressed if that was agreed on.
+    /// Appends an encoded message: compressed if that was agreed on, joined if that was asked for.
     pub(super) fn append_message(&mut self, slot: u32, frame: &[u8]) {
-        let Self { connections, corks, deflating, held, stats, .. } = self;
-        let connection = connections.at(slot);
-        stats.messages_sent += 1;
-        match (deflating, written_frame(frame)) {
-            (Some(deflating), Some(frame)) if connection.deflate.is_agreed() => {
-                let mut compressed = corks.buffer();
-                deflating.append(&mut compressed, &frame, connection, held, stats);
-                corks.append(slot, connection, &compressed, 1);
-                corks.recycle(compressed);
-            }
-            _ => corks.append(slot, connection, frame, 1),
+        self.stats.messages_sent += 1;
+        if self.connections.at(slot).coalesces {
+            return self.join(slot, frame);
         }
+        let Self { connections, corks, deflating, held, stats, .. } = self;
+        let mut output = Output { corks, deflating: deflating.as_mut(), held, stats };
+        output.append(slot, connections.at(slot), frame, 1);
     }
 
     fn round_trip(&self, sent: u64) -> Option<std::time::Duration> {

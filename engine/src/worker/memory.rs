@@ -57,7 +57,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let deflaters = self.deflating.as_ref().map_or(0, |deflating| deflating.heap_bytes());
         let (slots, states) = self.connections.touched_bytes();
         let timers = self.timers.touched_bytes() + self.wakes.heap_bytes();
-        let waiting = self.leaving.heap_bytes() + self.starved.heap_bytes();
+        let waiting = self.leaving.heap_bytes() + self.starved.heap_bytes() + self.coalescer.heap_bytes();
         Memory {
             slab: held.slab + (slots + timers + waiting + self.peers.heap_bytes()) as u64,
             receive_pool: self.driver.receive_pool_bytes() as u64,
@@ -85,6 +85,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             deflating.trim();
         }
         self.broadcasts.trim();
+        self.coalescer.trim();
         for list in [&mut self.resumed, &mut self.too_slow, &mut self.ended] {
             list.shrink_to(LIST_ENTRIES_KEPT_MAX);
         }

@@ -8,6 +8,7 @@
 //!   broadcast    what a turn publishes to a topic, joined, one send for each subscriber
 //!   variants     what is sent compressed: once for all receivers with the same window
 //!   corks        what a turn has for a connection, joined
+//!   coalesce     messages that are joined over several turns, for those who ask for it
 //!   outbox       what waits for a slow one, within bounds
 //!   slow         what is stored and follows, and the end of who is too slow
 //!   label        the policies of topics for what has to wait
@@ -31,6 +32,7 @@ mod broadcast;
 mod budget;
 #[cfg(feature = "simulation")]
 mod census;
+mod coalesce;
 mod connection;
 mod connections;
 mod corks;
@@ -62,6 +64,7 @@ use crossbeam_channel::Receiver;
 
 use self::broadcast::Broadcasts;
 use self::budget::Budget;
+use self::coalesce::Coalescer;
 use self::connection::subscriptions;
 use self::connections::Connections;
 use self::corks::Corks;
@@ -76,6 +79,7 @@ use self::timers::{Expired, Timers};
 use self::variants::Deflating;
 use self::wakes::Wakes;
 use crate::clock::Clock;
+use crate::coalescing::Coalescing;
 use crate::driver::Driver;
 use crate::handle::{Command, EngineHandle};
 use crate::handler::{Actions, Context, CoreContext, Handler, LocalFuture};
@@ -136,6 +140,7 @@ pub(crate) struct WorkerParts<D, H> {
     /// Whether connections begin with a proxy's header; then addresses are asked for in any case.
     pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) compression: Option<Compression>,
+    pub(crate) coalescing: Option<Coalescing>,
     pub(crate) connections_max: u32,
     pub(crate) handle: EngineHandle,
     pub(crate) commands: Receiver<Command>,
@@ -174,6 +179,7 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     actions: Actions,
     corks: Corks,
     broadcasts: Broadcasts,
+    coalescer: Coalescer,
     spawned: Vec<LocalFuture>,
     /// Connections that are no longer paused but for input that came while they were.
     resumed: Vec<u32>,
@@ -220,6 +226,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             peer_addresses,
             proxy_protocol,
             compression,
+            coalescing,
             connections_max,
             handle,
             commands,
@@ -266,6 +273,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             actions: Actions::default(),
             corks: Corks::default(),
             broadcasts: Broadcasts::default(),
+            coalescer: Coalescer::new(coalescing),
             spawned: Vec::new(),
             resumed: Vec::new(),
             too_slow: Vec::new(),

@@ -29,10 +29,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Whether more input would cause output for which there is no room.
     pub(super) fn is_behind(&mut self, slot: u32) -> bool {
         let connection = self.connections.at(slot);
-        if connection.is_paused() || connection.cork == NONE || connection.phase != Phase::Open {
+        let joined = if connection.coalesces { connection.joined() } else { None };
+        if connection.is_paused() || connection.cork == NONE && joined.is_none() || connection.phase != Phase::Open {
             return connection.is_paused();
         }
-        let waiting = self.corks.waiting(connection);
+        let (bytes, messages) = self.corks.waiting(connection);
+        let waiting = match joined {
+            Some(joined) => (bytes + joined.payload_bytes(), messages + joined.messages as usize),
+            None => (bytes, messages),
+        };
         match connection.rare() {
             Some(rare) => rare.outbox.is_half_full(waiting, &self.limits),
             None => half_full(waiting.0, waiting.1, &self.limits),

@@ -98,6 +98,11 @@ impl Variants {
         Self { plain, any_worth: None, compressed: Default::default() }
     }
 
+    /// The messages as they were given.
+    pub(super) fn plain(&self) -> &[u8] {
+        self.plain.as_slice()
+    }
+
     /// Which of the variants this connection is to get; it is made if need be.
     #[inline]
     pub(super) fn choose<S>(

@@ -120,6 +120,7 @@ impl Server {
             .cores(cores)
             .limits(config.engine.clone())
             .compression(config.compression.enabled.then_some(config.compression.settings))
+            .coalescing(Some(config.outbound_batch.coalescing()))
             .descriptors(config.descriptors)
             .peer_addresses(peer_addresses)
             .proxy_protocol(proxy_protocol)

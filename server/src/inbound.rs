@@ -118,8 +118,29 @@ impl<'c> Inbound<'_, 'c> {
         self.shared.auth.as_ref().filter(|auth| self.connection.is_gated(auth.required))
     }
 
+    /// The client says whether it would like to be sent batches. The answer is not part of one.
+    fn set_batches(&mut self, batch: &Incoming<'_>, enabled: bool) {
+        if !enabled {
+            self.context.coalesce(false);
+        }
+        let reply = Envelope::start(self.text, "response").id(batch.id());
+        let reply = reply.data_field("batch", if enabled { "true" } else { "false" });
+        self.context.send(reply.finish(self.now_ms));
+        if enabled {
+            self.context.coalesce(true);
+        }
+    }
+
     /// Each of its messages is answered as if it had come alone.
     fn batch(&mut self, batch: &Incoming<'_>) -> Result<(), Refusal> {
+        match batch.enabled() {
+            Ok(None) => {}
+            enabled => {
+                self.count()?;
+                self.set_batches(batch, enabled? == Some(true));
+                return Ok(());
+            }
+        }
         let messages = match batch.messages() {
             _ if self.in_batch => Err(Refusal::InvalidMessage("a batch can't be part of a batch")),
             messages => messages,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crore_engine::Running;
 use crore_server::Server;
-use crore_server::config::{Config, InboundOverload};
+use crore_server::config::{Config, InboundOverload, RateLimitAlgorithm, RateLimitConfig};
 use crore_server::wire::Refusal;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -214,6 +214,29 @@ fn a_queue_is_bounded_in_bytes_and_given_back_when_its_connection_has_gone() {
     let mut client = host.client();
     client.say(&request(1));
     client.next_is("response", 1);
+}
+
+// capability: 65 60
+#[test]
+fn what_waits_is_counted_against_the_rate_limit_when_it_comes() {
+    let host = Host::start(InboundOverload::Drop, |config| {
+        config.rate_limit = RateLimitConfig {
+            enabled: true,
+            algorithm: RateLimitAlgorithm::FixedWindow,
+            fixed_window_messages: 3,
+            fixed_window: Duration::from_secs(3600),
+            ..RateLimitConfig::default()
+        };
+    });
+    let mut client = host.client();
+    client.say(&slow(0));
+    (1..4).for_each(|id| client.say(&request(id)));
+    let refused = client.next();
+    assert_eq!((&refused["id"], &refused["code"]), (&json!(3), &json!("rate_limited")), "before anything is handled");
+    host.gate.add_permits(1);
+    client.next_is("done", 0);
+    client.next_is("response", 1);
+    client.next_is("response", 2);
 }
 
 // capability: 65 96

@@ -144,6 +144,22 @@ class Flow(unittest.TestCase):
         self.assertEqual(self.counted("messages_conflated"), MESSAGES - len(messages))
         self.assertEqual(self.counted("messages_dropped"), 0)
 
+    # capability: 66 47
+    def test_who_is_sent_batches_is_spared_what_is_replaced_all_the_same(self):
+        self.slow.socket.send('{"type":"batch","enabled":true}')
+        self.assertEqual(self.slow.receive()["data"], {"batch": True})
+        self.slow.subscribe("market:1")
+        self.publish("market:1", range(MESSAGES), symbol=lambda number: "AAA")
+        self.slow.socket.send('{"type":"batch","enabled":false}')
+        numbers = []
+        while (message := self.slow.receive())["type"] != "response":
+            batch = message["messages"] if message["type"] == "batch" else [message]
+            numbers += [message["data"]["n"] for message in batch]
+        self.assertEqual(numbers, sorted(set(numbers)))
+        self.assertEqual(numbers[-1], MESSAGES - 1)
+        self.assertEqual(self.counted("messages_conflated"), MESSAGES - len(numbers))
+        self.assertEqual(self.counted("closed_slow"), 0)
+
     # capability: 66
     def test_a_channel_that_drops_costs_no_reply_and_no_connection(self):
         self.slow.subscribe("news:1")

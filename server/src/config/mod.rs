@@ -12,6 +12,7 @@ mod doubts;
 mod error;
 mod file;
 mod load;
+mod outbound_batch;
 mod rate_limit;
 mod reference;
 mod sample;
@@ -33,6 +34,7 @@ pub use self::auth::{AuthConfig, AuthMode, Secret};
 pub use self::change::Change;
 pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::load::{Flag, Sources};
+pub use self::outbound_batch::OutboundBatchConfig;
 pub use self::rate_limit::{OnExceed, RateLimitAlgorithm, RateLimitConfig, RateLimitKey};
 
 use crate::address::{AddressHeader, Network};
@@ -81,6 +83,8 @@ pub struct Config {
     pub compression: CompressionConfig,
     /// Bounds of a connection; section `limits`, where `topic_bytes_max` is called `channel_bytes_max`.
     pub engine: Limits,
+    /// Section `outbound_batch`.
+    pub outbound_batch: OutboundBatchConfig,
     /// Bounds of the JSON protocol; section `limits` as well.
     pub limits: ProtocolLimits,
     /// How many messages a sender may send.
@@ -311,6 +315,7 @@ impl Default for Config {
             typing: TypingConfig { timeout: Duration::from_secs(2), interval_min: Duration::from_secs(1) },
             compression: CompressionConfig { enabled: true, settings: Compression::default() },
             engine: Limits::default(),
+            outbound_batch: OutboundBatchConfig::default(),
             limits: ProtocolLimits {
                 connections_per_user_max: 64,
                 connections_per_user_excess: UserExcess::Refuse,

@@ -73,6 +73,8 @@ struct Fields<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    enabled: Option<&'a RawValue>,
 }
 
 /// `recover`: `offset` and `epoch` of the last message that was seen, or `since`, a `timestamp`.
@@ -243,6 +245,22 @@ impl<'a> Incoming<'a> {
         match ids {
             Ok(Some(ids)) if !ids.is_empty() && ids.iter().all(|id| is_id(id.get())) => Ok(json),
             _ => Err(Refusal::InvalidMessage("`ids` is a list of 1 to 100 numbers or strings of at most 128 bytes")),
+        }
+    }
+
+    /// `enabled` of a `batch`, if the client says anything about what it is sent.
+    ///
+    /// # Errors
+    /// It is neither true nor false, or it comes with `messages`.
+    pub fn enabled(&self) -> Result<Option<bool>, Refusal> {
+        match self.fields.enabled.map(RawValue::get) {
+            None => Ok(None),
+            Some(_) if self.fields.messages.is_some() => {
+                Err(Refusal::InvalidMessage("`enabled` and `messages` are two batches: send them apart"))
+            }
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(Refusal::InvalidMessage("`enabled` is true or false")),
         }
     }
 

@@ -23,6 +23,7 @@
 //! | `request`, `method` | `response`, `data` as the method has it | |
 //! | `pong`, `response`, `error` | nothing | |
 //! | `batch`, `messages` | what each of `messages`, in order, would receive alone | |
+//! | `batch`, `enabled` | `response`, `data:{"batch":…}`: from now on batches, or none any more | |
 //!
 //! A client that reads more slowly than it is sent to may miss messages, where `slow_consumer` says so, of a channel or
 //! in the section `limits`. In the place of those that were dropped it receives
@@ -69,12 +70,18 @@
 //! A batch holds 1 to `limits.batch_messages_max` messages, and no other batch; one that does not is refused as a whole.
 //! What comes behind a `disconnect` in it is not done. It has no answer of its own: give `id`s to its messages.
 //!
-//! Some messages wait for others before they are answered: a token whose key has to be fetched, or what a
-//! handler of your own asks a backend about. What comes behind such a message waits, so that a connection's messages are
-//! handled in their order; only a `ping` is answered at once, if the client has not to show a token first. With
-//! `limits.inbound_overload = "pause"` nothing more is read from the connection meanwhile. With `"drop"` it is read, up to
-//! `limits.inbound_queue_max` messages wait, and more are dropped and answered with the error `overloaded`. What waits is
-//! counted against the rate limit when it comes. What waits when the connection ends is not done.
+//! A client that has sent `{"type":"batch","enabled":true}` is itself sent batches: `{"type":"batch","messages":[…]}`, with 2 to
+//! `outbound_batch.messages_max` messages in the order in which they would have come alone, at most
+//! `outbound_batch.delay` after the first of them. Everything may be in them, replies and errors, too. A message that has
+//! found no other comes as it is; so does one of more than 16 KiB, a `gap`, and what was published to a channel with a
+//! `slow_consumer` of its own while the client reads too slowly. A batch has no `timestamp`: its messages have theirs.
+//!
+//! Some messages have to wait before they are answered: a token whose key is being fetched, or what a handler of your own
+//! asks a backend about. What comes behind such a message waits, so that a connection's messages are handled in their
+//! order. With `limits.inbound_overload = "pause"`, the default, nothing more is read from the connection meanwhile. With
+//! `"drop"` it is read: a `ping` is answered at once, up to `limits.inbound_queue_max` messages wait, and more are dropped
+//! and answered with the error `overloaded`. From a client that has still to show a token nothing is read in either
+//! case. What waits is counted against the rate limit when it comes. What waits when the connection ends is not done.
 //!
 //! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where
 //! there is more to say; the connection stays open. The codes are those of [`Refusal`].

@@ -9,6 +9,7 @@ mod channels;
 mod compression;
 mod history;
 mod limits;
+mod outbound_batch;
 mod rate_limit;
 mod typing;
 
@@ -34,6 +35,7 @@ pub(super) const SECTIONS: &[Section] = &[
     typing::SECTION,
     compression::SECTION,
     limits::SECTION,
+    outbound_batch::SECTION,
     rate_limit::SECTION,
     Section { name: "log", about: "Logs go to the standard error stream.", settings: LOG },
 ];

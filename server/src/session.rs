@@ -520,7 +520,7 @@ impl Handler for Session {
         if self.shared.subscription_tokens.is_some() {
             self.inbound(context, connection, auth::wake_permits);
         }
-        typing::end_some(context, connection, &policy.channels, false, text, unix_ms());
+        typing::end_some(context, connection, &self.policy.channels, false, &mut self.text, unix_ms());
     }
 
     /// What the next message needs it makes again: cheap, once a second.

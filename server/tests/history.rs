@@ -77,7 +77,7 @@ fn config() -> Config {
     let mut config = Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         cores: NonZeroU16::new(2),
-        api: ApiConfig { enabled: true, listen, key: Some(KEY.parse().unwrap()) },
+        api: ApiConfig { enabled: true, listen, key: Some(KEY.parse().unwrap()), client_addresses: true },
         channels: KEPT.map(rule).into(),
         ..Config::default()
     };

@@ -1,6 +1,7 @@
 //! What a message's handler sees and can do.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crore_engine::{ConnectionId, Context, Publication};
 
@@ -11,6 +12,7 @@ use crate::home::{Asker, Follow, HomeNotice, Publish, Purpose, Read};
 use crate::inbound;
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
+use crate::presence::{self, PresenceNotice};
 use crate::session::{Connection, Shared};
 use crate::wire::{Envelope, Incoming, Refusal, Sender};
 
@@ -175,7 +177,7 @@ impl<'a, 'c> Call<'a, 'c> {
 
     /// Asks the home of a channel where that stands; the answer completes the subscription.
     pub(crate) fn follow(&mut self, channel: &ChannelName<'_>, purpose: Purpose) -> Result<(), Refusal> {
-        let since = self.message.recover()?;
+        let (since, metadata) = (self.message.recover()?, self.metadata(channel)?);
         if since.is_some() {
             self.require_of(
                 Action::SeeHistory,
@@ -188,11 +190,42 @@ impl<'a, 'c> Call<'a, 'c> {
         if pending.len() >= most as usize {
             return Err(Refusal::TooManySubscriptions(most));
         }
-        let ticket = pending.push(channel.name(), self.message.id(), purpose);
+        let ticket = pending.push(channel.name(), self.message.id(), purpose, metadata);
         self.context.raise_interest(channel.name());
         let follow = Follow { to: self.context.id(), ticket, channel: channel.name().into(), since };
         self.tell_home(channel, HomeNotice::Follow(follow));
         Ok(())
+    }
+
+    /// Subscribes to a channel, and is known to be there if that has a presence.
+    pub(crate) fn subscribe(&mut self, channel: &ChannelName<'_>) -> Result<(), Refusal> {
+        let metadata = self.metadata(channel)?;
+        self.context.subscribe(channel.name())?;
+        if self.has_presence(channel) {
+            presence::enter(self.shared, self.context, self.connection, channel.name(), metadata);
+        }
+        Ok(())
+    }
+
+    /// Whether it is known who subscribes to a channel.
+    pub(crate) fn has_presence(&self, channel: &ChannelName<'_>) -> bool {
+        self.policy.any_presence && self.policy.channels.options(channel.name()).presence.is_some()
+    }
+
+    /// What the client says of itself, where anybody is told.
+    fn metadata(&self, channel: &ChannelName<'_>) -> Result<Option<Arc<str>>, Refusal> {
+        if !self.has_presence(channel) {
+            return Ok(None);
+        }
+        Ok(self.message.metadata(self.shared.presence.metadata_bytes_max())?.map(Into::into))
+    }
+
+    /// Asks the home of a channel who is there; the home answers.
+    pub(crate) fn list_presence(&mut self, channel: &ChannelName<'_>, after: Option<Box<str>>, users_max: usize) {
+        let asker = Asker::Client(self.context.id(), self.message.id().map(Into::into));
+        let list = presence::List { asker, channel: channel.name().into(), after, users_max };
+        let home = self.shared.home_of(channel.name());
+        self.context.tell_core(home, Box::new(PresenceNotice::List(list)));
     }
 
     /// Asks the home of a channel for what it keeps; the home answers.

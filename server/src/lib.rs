@@ -31,6 +31,7 @@ mod inbound;
 pub mod log;
 mod metrics;
 mod policy;
+mod presence;
 #[cfg(test)]
 mod random;
 pub mod rate_limit;

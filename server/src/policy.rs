@@ -18,6 +18,8 @@ pub(crate) struct Policy {
     pub(crate) inbound: QueueBounds,
     pub(crate) site: Site,
     pub(crate) door: Door,
+    /// Whether any channel has a presence.
+    pub(crate) any_presence: bool,
     pub(crate) welcome: Option<String>,
     pub(crate) trust_user_header: bool,
     pub(crate) connections_per_user_max: usize,
@@ -42,6 +44,7 @@ impl Policy {
             },
             site: Site::new(&config.http),
             door: Door::new(&config.http),
+            any_presence: config.channels.iter().any(|rule| rule.options.presence.is_some()),
             welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
             trust_user_header: config.identity.trust_user_header,
             connections_per_user_max: config.limits.connections_per_user_max,

@@ -85,6 +85,8 @@ mod tests {
             "message",
             "request",
             "response",
+            "history",
+            "presence",
             "private",
             "send_to_user",
             "broadcast",

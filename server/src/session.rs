@@ -17,6 +17,7 @@ use crate::home::{self, Caught, Following, HandOut, Home, HomeNotice, Pending, P
 use crate::inbound::{self, Inbound, Queue, refuse};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::policy::Policy;
+use crate::presence::{self, Presence, PresenceNotice, PresenceShared, Present, Whereabouts};
 use crate::rate_limit::{self, RateLimiter};
 use crate::reload::NewPolicy;
 use crate::router::Router;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) typing: Throttle,
     pub(crate) router: Router,
     history: HistoryConfig,
+    pub(crate) presence: PresenceShared,
     hand_out: HandOut,
     cores: usize,
     subscriptions_max: u32,
@@ -84,6 +86,7 @@ impl Shared {
             typing: Throttle::default(),
             router,
             history: config.history.clone(),
+            presence: PresenceShared::new(config),
             hand_out: HandOut {
                 bytes: config.engine.outbox_bytes_max / 2,
                 messages: config.engine.outbox_messages_max / 2,
@@ -112,6 +115,10 @@ impl Shared {
 
     fn new_home(&self) -> Home {
         Home::new(&self.history, self.cores, self.hand_out)
+    }
+
+    fn new_presence(&self) -> Presence {
+        Presence::new(&self.presence, self.hand_out.bytes)
     }
 
     pub(crate) fn uptime(&self) -> Duration {
@@ -146,8 +153,10 @@ struct Extras {
     seldom: Option<Box<Seldom>>,
     /// Where there is a limit for each connection, and it has sent something.
     rate_state: Option<Box<rate_limit::State>>,
-    /// Subscriptions that have not begun.
-    pending: Pending,
+    /// Subscriptions that have not begun, since there was one.
+    pending: Option<Box<Pending>>,
+    /// Where the connection is known to be, if that is known of any channel.
+    present: Option<Box<Present>>,
     /// While a message waits for something, or others wait for that one.
     queue: Option<Box<Queue>>,
 }
@@ -227,12 +236,24 @@ impl Connection {
     }
 
     pub(crate) fn pending_mut(&mut self) -> &mut Pending {
-        &mut self.extras.get_or_insert_default().pending
+        self.extras.get_or_insert_default().pending.get_or_insert_default()
     }
 
     /// Gives up the subscriptions to a channel that have not begun.
     pub(crate) fn give_up_pending(&mut self, channel: &str) -> Vec<Waiting> {
-        self.extras.as_mut().map(|extras| extras.pending.give_up(channel)).unwrap_or_default()
+        self.pending().map(|pending| pending.give_up(channel)).unwrap_or_default()
+    }
+
+    fn pending(&mut self) -> Option<&mut Pending> {
+        self.extras.as_mut()?.pending.as_deref_mut()
+    }
+
+    pub(crate) fn present(&self) -> Option<&Present> {
+        self.extras.as_ref()?.present.as_deref()
+    }
+
+    pub(crate) fn present_mut(&mut self) -> &mut Present {
+        self.extras.get_or_insert_default().present.get_or_insert_default()
     }
 
     fn user(&self) -> Option<&User> {
@@ -328,6 +349,7 @@ pub(crate) struct Session {
     policy: Arc<Policy>,
     core: CoreId,
     home: Home,
+    presence: Presence,
     text: String,
     recipients: Vec<ConnectionId>,
     /// Bytes that wait in the queues of connections.
@@ -336,8 +358,8 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>, core: CoreId) -> Self {
-        let home = shared.new_home();
-        Self { shared, policy, core, home, text: String::new(), recipients: Vec::new(), queued_bytes: 0 }
+        let (home, presence) = (shared.new_home(), shared.new_presence());
+        Self { shared, policy, core, home, presence, text: String::new(), recipients: Vec::new(), queued_bytes: 0 }
     }
 
     /// Does something with what has come, and frees the room that an unusually large answer has taken.
@@ -385,7 +407,7 @@ impl Session {
     /// The home of a channel says where it stands: the subscription begins behind that place.
     fn begin(&mut self, context: &mut Context<'_>, connection: &mut Connection, following: &Following) {
         let Following { channel, position, caught, .. } = following;
-        let waiting = connection.extras.as_mut().and_then(|extras| extras.pending.take(following));
+        let waiting = connection.pending().and_then(|pending| pending.take(following));
         // After it has subscribed, or else a message would find nobody to come to for a moment.
         let Some(waiting) = waiting else { return context.lower_interest(channel) };
         let (text, now_ms) = (&mut self.text, unix_ms());
@@ -416,6 +438,9 @@ impl Session {
             for message in messages {
                 context.send(&**message);
             }
+        }
+        if self.policy.channels.options(channel).presence.is_some() {
+            presence::enter(&self.shared, context, connection, channel, waiting.metadata);
         }
         if waiting.purpose == Purpose::Join {
             handlers::announce_join(context, connection, &self.policy.channels, channel, text, now_ms);
@@ -493,6 +518,9 @@ impl Handler for Session {
         self.shared.addresses.log_open(context.id(), connection.name(), connection.origin());
         self.shared.metrics.peak.enter();
         let Self { shared, policy, text, .. } = self;
+        if policy.any_presence {
+            connection.present_mut().opened();
+        }
         if let Some(auth) = &shared.auth {
             auth::start(auth, context, connection);
             if connection.is_gated(auth.required) {
@@ -531,7 +559,7 @@ impl Handler for Session {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.home.memory_bytes() + self.queued_bytes
+        self.home.memory_bytes() + self.presence.memory_bytes() + self.queued_bytes
     }
 
     fn on_untold(&mut self, context: &mut CoreContext<'_>, _: ConnectionId, notice: Notice) {
@@ -541,8 +569,13 @@ impl Handler for Session {
     }
 
     fn on_core_wake(&mut self, context: &mut CoreContext<'_>) {
-        self.home.sweep(context);
-        self.counters().note_history(self.home.publications());
+        let Self { shared, policy, core, home, presence, text, .. } = self;
+        let counters = shared.metrics.core(core.index());
+        home.on_wake(context);
+        counters.note_history(home.publications());
+        let is_open = |connection| shared.users.is_open(connection);
+        presence.on_wake(context, &policy.channels, is_open, text);
+        counters.note_presence(presence.numbers());
     }
 
     fn on_pong(&mut self, _: &mut Context<'_>, _: &mut Connection, round_trip: Duration) {
@@ -563,7 +596,7 @@ impl Handler for Session {
     }
 
     /// The home of a channel says where it stands, what a message waits for is there, the control thread asks for what is
-    /// known of the connection, or its rate limit begins anew.
+    /// known of the connection or where it is present, or its rate limit begins anew.
     fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
         let notice = match notice.downcast::<Following>() {
             Ok(following) => return self.begin(context, connection, &following),
@@ -571,6 +604,10 @@ impl Handler for Session {
         };
         let notice = match notice.downcast::<inbound::Answer>() {
             Ok(answer) => return self.inbound(context, connection, |inbound| inbound.answered(*answer)),
+            Err(notice) => notice,
+        };
+        let notice = match notice.downcast::<Whereabouts>() {
+            Ok(whereabouts) => return whereabouts.answer(context, connection),
             Err(notice) => notice,
         };
         if notice.is::<rate_limit::Reset>() {
@@ -590,6 +627,14 @@ impl Handler for Session {
                 let Self { shared, policy, core, home, text, .. } = self;
                 home.obey(context, *notice, |channel| policy.channels.options(channel), text);
                 return shared.metrics.core(core.index()).note_history(home.publications());
+            }
+            Err(notice) => notice,
+        };
+        let notice = match notice.downcast::<PresenceNotice>() {
+            Ok(notice) => {
+                let Self { shared, policy, core, presence, text, .. } = self;
+                presence.obey(context, *notice, &policy.channels, text);
+                return shared.metrics.core(core.index()).note_presence(presence.numbers());
             }
             Err(notice) => notice,
         };
@@ -621,6 +666,7 @@ impl Handler for Session {
             limiter.forget_user(user);
         }
         typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
+        presence::leave_all(&self.shared, context, connection);
         handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
     }
 }

@@ -269,16 +269,16 @@ class History(unittest.TestCase):
             ({}, [3, 4, 5], True),
             ({"limit": 2}, [4, 5], False),
             ({"limit": 0}, [], False),
-            ({"offset": 4, "epoch": epoch}, [5], True),
-            ({"offset": 1, "epoch": epoch}, [3, 4, 5], False),
-            ({"offset": 4, "epoch": "none"}, [3, 4, 5], False),
+            ({"after": f"{epoch}:4"}, [5], True),
+            ({"after": f"{epoch}:1", "since": 1}, [3, 4, 5], False),
+            ({"after": "0:4"}, [3, 4, 5], False),
             ({"since": times[2] + 1}, [], True),
             ({"since": 1}, [3, 4, 5], False),
         ):
             part = self.read(**query)
             self.assertEqual([message["data"] for message in part["messages"]], numbers, query)
             self.assertEqual(part["complete"], complete, query)
-        for wrong in ({"offset": 1}, {"epoch": epoch}, {"offset": 1, "epoch": epoch, "since": 1}, {"limit": "x"}, {"more": 1}):
+        for wrong in ({"after": 1}, {"after": epoch}, {"after": f"{epoch}:"}, {"limit": "x"}, {"limit": 100_001}, {"since": -1}):
             self.assertEqual(self.read(status=400, **wrong)["code"], "invalid_message", wrong)
 
     # capability: 80 85

@@ -43,7 +43,7 @@ class Schema(unittest.TestCase):
             ]
             run = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
             self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
-            self.assertIn("Tested: 20", run.stdout)
+            self.assertIn("Tested: 22", run.stdout)
 
 
 if __name__ == "__main__":

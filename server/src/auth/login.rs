@@ -10,6 +10,7 @@ use super::store::Waiting;
 use super::verify::Verified;
 use super::{AUTHENTICATION_FAILED, Auth, AuthFailure, CODE_AUTHENTICATION_FAILED, Judgement};
 use crate::call::Call;
+use crate::presence;
 use crate::session::{Connection, House};
 use crate::wire::{Envelope, Refusal};
 
@@ -98,6 +99,7 @@ pub(super) fn show(
             connection.set_user(&verified.user);
             connection.login_mut().expires_s = verified.expires_s;
             connection.set_grants(verified.grants);
+            presence::describe(connection, verified.metadata);
             say_authenticated(context, connection, text, None);
         }
         Judgement::Bad(failure) => turn_away(context, text, None, failure),
@@ -214,6 +216,9 @@ fn admit(
             login.expires_s = login.expires_s.zip(verified.expires_s).map(|(before, now)| before.max(now));
             login.pending = None;
             connection.set_grants(verified.grants.clone());
+            if presence::describe(connection, verified.metadata.clone()) {
+                presence::identify(house.shared, context, connection);
+            }
             say_authenticated(context, connection, text, id);
         }
         None => {
@@ -226,6 +231,8 @@ fn admit(
             login.pending = None;
             connection.set_grants(verified.grants.clone());
             say_authenticated(context, connection, text, id);
+            presence::describe(connection, verified.metadata.clone());
+            presence::identify(house.shared, context, connection);
             if house.enter(context, connection, text) && was_gated {
                 context.hear_broadcasts(true);
                 house.greet(context, connection, text);

@@ -247,7 +247,7 @@ fn do_again(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
 
 /// Ends subscriptions whose tokens have ended, and tells of those that are about to.
 fn end_some(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
-    let Inbound { context, connection, policy, counters, text, now_ms, .. } = inbound;
+    let Inbound { context, connection, shared, policy, counters, text, now_ms, .. } = inbound;
     let now_ms = *now_ms;
     let Some(permits) = connection.permits_if_any() else { return };
     let has_ended = |permit: &mut Permit| permit.end_ms(tokens).is_some_and(|end_ms| end_ms <= now_ms);
@@ -261,7 +261,7 @@ fn end_some(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
         }
     }
     for Permit { channel, .. } in ended {
-        handlers::end_subscription(context, connection, &policy.channels, &channel, text, now_ms);
+        handlers::end_subscription(shared, context, connection, &policy.channels, &channel, text, now_ms);
         counters.subscriptions_expired.add(1);
         let failure = AuthFailure::Expired;
         let ended = Envelope::start(text, "unsubscribed").text("channel", &channel);

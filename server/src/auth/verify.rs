@@ -1,6 +1,7 @@
 //! From a token to a user, or to a subscription: signature, time, issuer and audience.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation, decode, decode_header};
@@ -26,6 +27,7 @@ pub(crate) struct Verifier {
     user_claim: String,
     channels_claim: String,
     roles_claim: String,
+    metadata_claim: Option<String>,
     token_bytes_max: usize,
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct Verified {
     pub(crate) expires_s: Option<NonZeroU32>,
     /// What it says of channels, if anything.
     pub(crate) grants: Option<Box<Grants>>,
+    /// What presence shows of it, as JSON.
+    pub(crate) metadata: Option<Arc<str>>,
 }
 
 /// What a good token for a channel says.
@@ -62,6 +66,7 @@ impl Verifier {
             user_claim: config.user_claim.clone(),
             channels_claim: config.channels_claim.clone(),
             roles_claim: config.roles_claim.clone(),
+            metadata_claim: config.metadata_claim.clone(),
             token_bytes_max: config.token_bytes_max,
         }
     }
@@ -76,7 +81,13 @@ impl Verifier {
         if claims.contains_key(CHANNEL_CLAIM) {
             return Err(Rejection::ForChannel);
         }
-        Ok(Verified { user: self.user(&claims)?, expires_s: end(&claims), grants: self.grants(&claims) })
+        let metadata = self.metadata_claim.as_ref().and_then(|claim| claims.get(claim));
+        Ok(Verified {
+            user: self.user(&claims)?,
+            expires_s: end(&claims),
+            grants: self.grants(&claims),
+            metadata: metadata.map(|metadata| metadata.to_string().into()),
+        })
     }
 
     /// The subscription that a token is for, if it is good.

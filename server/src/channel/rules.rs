@@ -17,8 +17,19 @@ pub struct ChannelOptions {
     pub echo: Option<bool>,
     /// How many of the last publications are kept. `None`: the channel has no history.
     pub history: Option<u32>,
+    /// Whether it is known who subscribes, and told. `None`: it is not.
+    pub presence: Option<ChannelPresence>,
     /// How long a publication is kept, if it is not pushed out by others before. `None`: for as long as there is room.
     pub history_time: Option<Duration>,
+}
+
+/// What subscribers of a channel learn of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelPresence {
+    /// Whoever asks is told who is there.
+    List,
+    /// All are told as well who comes and goes.
+    Events,
 }
 
 impl ChannelOptions {

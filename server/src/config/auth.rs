@@ -49,6 +49,8 @@ pub struct AuthConfig {
     pub audiences: Vec<String>,
     /// The claim that names the user; `sub` where a token does not have it.
     pub user_claim: String,
+    /// The claim that holds what presence shows beside the user, any JSON value.
+    pub metadata_claim: Option<String>,
     /// Whether a token must have an end, `exp`.
     pub require_expiry: bool,
     /// How far clocks may differ: `exp` and `nbf` are stretched by it. Whole seconds.
@@ -123,6 +125,7 @@ impl Default for AuthConfig {
             issuers: Vec::new(),
             audiences: Vec::new(),
             user_claim: "user_id".to_owned(),
+            metadata_claim: None,
             require_expiry: true,
             leeway: Duration::from_secs(5),
             timeout: Duration::from_secs(5),

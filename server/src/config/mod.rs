@@ -53,6 +53,8 @@ pub struct Config {
     pub client_address_header: AddressHeader,
     /// Whether connections begin with a header of the PROXY protocol.
     pub proxy_protocol: ProxySetting,
+    /// Name of this server among others; `None`: an identifier of the run.
+    pub server_name: Option<String>,
     /// Cores, each with one worker pinned to it; `None` for all that the process may run on.
     pub cores: Option<NonZeroU16>,
     /// Kind of descriptor for connections.
@@ -79,6 +81,8 @@ pub struct Config {
     pub history: HistoryConfig,
     /// Who types.
     pub typing: TypingConfig,
+    /// Bounds of who is known to be where.
+    pub presence: PresenceConfig,
     /// Compression of messages.
     pub compression: CompressionConfig,
     /// Bounds of a connection; section `limits`, where `topic_bytes_max` is called `channel_bytes_max`.
@@ -181,6 +185,19 @@ pub struct TypingConfig {
     pub timeout: Duration,
     /// How soon others are told again that a user types in a channel.
     pub interval_min: Duration,
+}
+
+/// Section `presence`.
+#[derive(Clone, Debug)]
+pub struct PresenceConfig {
+    /// Between two events of a channel.
+    pub event_interval: Duration,
+    /// Users that an event names of those who have come, and of those who have gone.
+    pub event_users_max: usize,
+    /// Bytes of what a connection says of itself.
+    pub metadata_bytes_max: usize,
+    /// Bytes of all that is known.
+    pub memory_bytes_max: u64,
 }
 
 /// Section `compression`.
@@ -286,6 +303,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             client_address_header: AddressHeader::default(),
             proxy_protocol: ProxySetting::Off,
+            server_name: None,
             cores: None,
             descriptors: DescriptorSetting::Auto,
             shutdown_timeout: Duration::from_secs(10),
@@ -313,6 +331,12 @@ impl Default for Config {
             clients: ClientsConfig { broadcast: true, private: true },
             history: HistoryConfig { memory_bytes_max: 64 << 20, channels_max: 100_000 },
             typing: TypingConfig { timeout: Duration::from_secs(2), interval_min: Duration::from_secs(1) },
+            presence: PresenceConfig {
+                event_interval: Duration::from_secs(1),
+                event_users_max: 32,
+                metadata_bytes_max: 512,
+                memory_bytes_max: 64 << 20,
+            },
             compression: CompressionConfig { enabled: true, settings: Compression::default() },
             engine: Limits::default(),
             outbound_batch: OutboundBatchConfig::default(),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
-use crate::channel::SlowPolicy;
+use crate::channel::{ChannelPresence, SlowPolicy};
 
 /// Says once which word means which variant.
 macro_rules! words {
@@ -104,6 +104,11 @@ words!(SlowPolicy:
 words!(InboundOverload:
     "pause" => InboundOverload::Pause,
     "drop" => InboundOverload::Drop,
+);
+
+words!(ChannelPresence:
+    "list" => ChannelPresence::List,
+    "events" => ChannelPresence::Events,
 );
 
 words!(LogFormat:

@@ -11,7 +11,8 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use crate::home::{Asker, HomeNotice};
+use crate::home::Asker;
+use crate::presence::{Whereabouts, WhereaboutsReport};
 use crate::session::Connection;
 use crate::wire::Refusal;
 
@@ -200,6 +201,27 @@ pub(super) fn top_channels(
     Ok(answered)
 }
 
+/// Where connections are present. All are asked at once; those that close meanwhile are left out.
+pub(super) async fn whereabouts(
+    engine: &EngineHandle,
+    connections: &[ConnectionId],
+) -> Result<Vec<WhereaboutsReport>, ApiError> {
+    let mut waiting = Vec::new();
+    for connection in connections {
+        let (answer, answered) = channel();
+        engine.tell(*connection, Box::new(Whereabouts(answer))).map_err(|_| Refusal::Busy)?;
+        waiting.push(answered);
+    }
+    let mut reports = Vec::new();
+    for answered in waiting {
+        match timeout(ANSWER_TIMEOUT, answered).await {
+            Ok(report) => reports.extend(report),
+            Err(_) => return Err(Refusal::Busy.into()),
+        }
+    }
+    Ok(reports)
+}
+
 /// A part of the channels of one core.
 pub(super) async fn channels(
     engine: &EngineHandle,
@@ -233,10 +255,10 @@ pub(super) async fn counts(engine: &EngineHandle, names: Vec<String>) -> Result<
 }
 
 /// The answer of a channel's home to a question that is made with the way back.
-pub(super) async fn home<T>(
+pub(super) async fn home<T, N: Send + 'static>(
     engine: &EngineHandle,
     home: CoreId,
-    question: impl FnOnce(Asker<T>) -> HomeNotice,
+    question: impl FnOnce(Asker<T>) -> N,
 ) -> Result<T, ApiError> {
     let (answer, answered) = channel();
     tell(engine, home, Box::new(question(Asker::Api(answer))))?;

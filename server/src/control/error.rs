@@ -69,9 +69,9 @@ impl ApiError {
     const fn status(&self) -> StatusCode {
         match self {
             Self::Refused(Refusal::Busy) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Refused(Refusal::NotOnline | Refusal::NoHistory) | Self::NotFound | Self::NoSuchConnection => {
-                StatusCode::NOT_FOUND
-            }
+            Self::Refused(Refusal::NotOnline | Refusal::NoHistory | Refusal::NoPresence)
+            | Self::NotFound
+            | Self::NoSuchConnection => StatusCode::NOT_FOUND,
             Self::Refused(Refusal::Forbidden(_)) => StatusCode::FORBIDDEN,
             Self::Refused(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,

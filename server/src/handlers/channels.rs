@@ -6,6 +6,7 @@ use crate::call::Call;
 use crate::channel::Action;
 use crate::history::Since;
 use crate::home::Purpose;
+use crate::presence::{USERS_DEFAULT, USERS_MAX};
 use crate::wire::Refusal;
 
 /// To be subscribed twice is to be subscribed.
@@ -66,5 +67,18 @@ pub(super) fn history(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     }
     call.require(Action::SeeHistory, &channel)?;
     call.read_history(&channel, since, count);
+    Ok(())
+}
+
+/// Who is in a channel, to whoever may see it: `limit` users behind the name `after`; with a `limit` of 0 how many there are.
+pub(super) fn presence(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
+    let channel = call.message().channel()?;
+    let after = call.message().after()?;
+    let users_max = call.message().limit()?.unwrap_or(USERS_DEFAULT).min(USERS_MAX);
+    if !call.has_presence(&channel) {
+        return Err(Refusal::NoPresence);
+    }
+    call.require(Action::SeePresence, &channel)?;
+    call.list_presence(&channel, after.map(Into::into), users_max);
     Ok(())
 }

@@ -18,6 +18,7 @@ pub(crate) fn register(router: Router) -> Router {
         .on("unsubscribe", channels::unsubscribe)
         .on("publish", channels::publish)
         .on("history", channels::history)
+        .on("presence", channels::presence)
         .on("message", channels::message)
         .on("join", rooms::join)
         .on("leave", rooms::leave)

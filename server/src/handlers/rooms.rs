@@ -9,7 +9,8 @@ use crate::auth::{self, Admission};
 use crate::call::Call;
 use crate::channel::{ChannelName, ChannelRules};
 use crate::home::Purpose;
-use crate::session::Connection;
+use crate::presence;
+use crate::session::{Connection, Shared};
 use crate::typing;
 use crate::wire::{Envelope, Refusal};
 
@@ -49,7 +50,7 @@ pub(super) fn enter(
     let entered = if call.has_history(channel) {
         call.follow(channel, purpose).map(|()| Admission::Later)
     } else {
-        call.context().subscribe(channel.name()).map(|()| Admission::Now).map_err(Refusal::from)
+        call.subscribe(channel).map(|()| Admission::Now)
     };
     if entered.is_err() && !call.context.is_subscribed(channel.name()) {
         call.connection.drop_permit(channel.name());
@@ -60,12 +61,13 @@ pub(super) fn enter(
 /// Unsubscribes. A member leaves.
 pub(super) fn exit(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) {
     auth::give_up(call, channel.name());
-    let Call { context, connection, policy, text, now_ms, .. } = call;
-    end_subscription(context, connection, &policy.channels, channel.name(), text, *now_ms);
+    let Call { context, connection, shared, policy, text, now_ms, .. } = call;
+    end_subscription(shared, context, connection, &policy.channels, channel.name(), text, *now_ms);
 }
 
 /// Ends a subscription, or gives up one that has not begun. Who types there has stopped; a member leaves.
 pub(crate) fn end_subscription(
+    shared: &Shared,
     context: &mut Context<'_>,
     connection: &mut Connection,
     rules: &ChannelRules,
@@ -82,6 +84,7 @@ pub(crate) fn end_subscription(
         context.send(error.finish(now_ms));
     }
     context.unsubscribe(channel);
+    presence::leave(shared, context, connection, channel);
 }
 
 /// Tells the others of every room of a connection that has closed.

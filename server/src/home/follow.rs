@@ -1,5 +1,7 @@
 //! Subscriptions that wait for the home of their channel to say where it stands.
 
+use std::sync::Arc;
+
 use super::Following;
 
 /// What a connection does once it follows.
@@ -19,6 +21,8 @@ pub(crate) struct Waiting {
     /// The `id` of the client's message.
     pub(crate) id: Option<Box<str>>,
     pub(crate) purpose: Purpose,
+    /// What the client says of itself, for presence.
+    pub(crate) metadata: Option<Arc<str>>,
 }
 
 /// Those of one connection, in the order of their requests.
@@ -35,9 +39,16 @@ impl Pending {
     }
 
     /// Adds one, and returns what tells it from the others.
-    pub(crate) fn push(&mut self, channel: &str, id: Option<&str>, purpose: Purpose) -> u32 {
+    pub(crate) fn push(
+        &mut self,
+        channel: &str,
+        id: Option<&str>,
+        purpose: Purpose,
+        metadata: Option<Arc<str>>,
+    ) -> u32 {
         self.ticket = self.ticket.wrapping_add(1);
-        let waiting = Waiting { ticket: self.ticket, channel: channel.into(), id: id.map(Into::into), purpose };
+        let waiting =
+            Waiting { ticket: self.ticket, channel: channel.into(), id: id.map(Into::into), purpose, metadata };
         self.waiting.push(waiting);
         self.ticket
     }

@@ -19,6 +19,7 @@ mod follow;
 mod notice;
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use crore_engine::clock::unix_ms;
 use crore_engine::{CoreContext, CoreId};
@@ -45,7 +46,8 @@ pub(crate) struct HandOut {
 pub(crate) struct Home {
     history: History,
     hand_out: HandOut,
-    sweeping: bool,
+    /// When to look again for what is too old.
+    sweep_at: Option<Duration>,
 }
 
 impl Home {
@@ -55,7 +57,7 @@ impl Home {
             bytes: usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX) / cores,
             channels: (config.channels_max / cores).max(1),
         };
-        Self { history: History::new(bounds, RandomState::new().hash_one(0)), hand_out, sweeping: false }
+        Self { history: History::new(bounds, RandomState::new().hash_one(0)), hand_out, sweep_at: None }
     }
 
     /// Bytes of heap, about.
@@ -89,18 +91,25 @@ impl Home {
             HomeNotice::Follow(follow) => self.follow(context, follow, retention, now_ms),
             HomeNotice::Read(read) => self.read(context, read, retention, text, now_ms),
         }
-        if !self.sweeping {
-            self.sweeping = true;
-            context.wake_core_after(std::time::Duration::from_millis(SWEEP_INTERVAL_MS));
-        }
+        self.schedule(context);
     }
 
-    /// The core is awake: time to look for what is too old.
-    pub(crate) fn sweep(&mut self, context: &mut CoreContext<'_>) {
-        self.history.sweep(unix_ms());
-        self.sweeping = !self.history.is_empty();
-        if self.sweeping {
-            context.wake_core_after(std::time::Duration::from_millis(SWEEP_INTERVAL_MS));
+    /// The core is awake, perhaps for another reason: time to look for what is too old.
+    pub(crate) fn on_wake(&mut self, context: &mut CoreContext<'_>) {
+        let now = context.now();
+        if self.sweep_at.take_if(|at| *at <= now).is_some() {
+            self.history.sweep(unix_ms());
+        }
+        self.schedule(context);
+    }
+
+    fn schedule(&mut self, context: &mut CoreContext<'_>) {
+        let now = context.now();
+        if self.sweep_at.is_none() && !self.history.is_empty() {
+            self.sweep_at = Some(now + Duration::from_millis(SWEEP_INTERVAL_MS));
+        }
+        if let Some(at) = self.sweep_at {
+            context.wake_core_after(at.saturating_sub(now));
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::presence::PresenceNumbers;
+
 /// A number that one thread counts up and all may read.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -111,6 +113,14 @@ pub(crate) struct CoreCounters {
     pub(crate) history_kept: Counter,
     /// Publications given up for want of room.
     pub(crate) history_evicted: Counter,
+    /// Connections that are known to be in channels that are at home here.
+    pub(crate) presence_entries: Counter,
+    /// Events told of who comes and goes.
+    pub(crate) presence_events: Counter,
+    /// Arrivals and departures without an event of their own.
+    pub(crate) presence_coalesced: Counter,
+    /// Arrivals that are not shown for want of room.
+    pub(crate) presence_refused: Counter,
 }
 
 impl CoreCounters {
@@ -124,6 +134,14 @@ impl CoreCounters {
     pub(crate) fn note_history(&self, (kept, evicted): (usize, u64)) {
         self.history_kept.set(kept as u64);
         self.history_evicted.set(evicted);
+    }
+
+    /// So it is with who is in the channels.
+    pub(crate) fn note_presence(&self, numbers: PresenceNumbers) {
+        self.presence_entries.set(numbers.entries as u64);
+        self.presence_events.set(numbers.events);
+        self.presence_coalesced.set(numbers.coalesced);
+        self.presence_refused.set(numbers.refused);
     }
 
     /// A heartbeat was answered.

@@ -128,6 +128,7 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let evicted: u64 = metrics.cores.iter().map(|core| core.history_evicted.read()).sum();
     let help = "Publications given up for want of room (`history.memory_max`, `history.channels_max`).";
     text.counter("crore_history_evicted_total", help, evicted);
+    presence(text, metrics);
     let rate_limited: u64 = metrics.cores.iter().map(|core| core.rate_limited.read()).sum();
     let help = "Messages refused because their sender had sent too much.";
     text.counter("crore_messages_rate_limited_total", help, rate_limited);
@@ -156,6 +157,20 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     text.histogram("crore_ping_round_trip_seconds", help, &ROUND_TRIP_US, 1_000_000, &observed);
 }
 
+/// Who is known to be in channels.
+fn presence(text: &mut Text, metrics: &Metrics) {
+    let sum =
+        |counter: fn(&CoreCounters) -> &Counter| metrics.cores.iter().map(|core| counter(core).read()).sum::<u64>();
+    let help = "Connections known to be in channels with a presence; one that is in two is two.";
+    text.gauge("crore_presence_entries", help, sum(|core| &core.presence_entries));
+    let help = "Messages that told the subscribers of a channel who has come and gone.";
+    text.counter("crore_presence_events_total", help, sum(|core| &core.presence_events));
+    let help = "Users that came to a channel or left it and had no message of their own for that.";
+    text.counter("crore_presence_coalesced_total", help, sum(|core| &core.presence_coalesced));
+    let help = "Subscribers that are not shown for want of room (`presence.memory_max`).";
+    text.counter("crore_presence_refused_total", help, sum(|core| &core.presence_refused));
+}
+
 /// What there is room for.
 fn bounds(text: &mut Text, room: &Room, cores: usize) {
     let connections_max = u64::from(room.connections_per_core_max) * cores as u64;
@@ -168,6 +183,7 @@ fn bounds(text: &mut Text, room: &Room, cores: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presence::PresenceNumbers;
 
     fn render() -> String {
         let mut text = Text::default();
@@ -178,6 +194,9 @@ mod tests {
         metrics.core(1).refused_addresses.add(3);
         metrics.core(0).note_history((2, 5));
         metrics.core(1).note_history((4, 0));
+        let numbers = PresenceNumbers { entries: 5, events: 2, coalesced: 7, refused: 1 };
+        metrics.core(0).note_presence(numbers);
+        metrics.core(1).note_presence(numbers);
         metrics.core(0).rate_limited.add(3);
         metrics.core(1).rate_limited.add(4);
         metrics.core(0).overloaded.add(5);
@@ -225,6 +244,10 @@ mod tests {
             "crore_messages_rate_limited_total 7",
             "crore_messages_overloaded_total 5",
             "crore_inbound_pauses_total 6",
+            "crore_presence_entries 10",
+            "crore_presence_events_total 4",
+            "crore_presence_coalesced_total 14",
+            "crore_presence_refused_total 2",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");
         }

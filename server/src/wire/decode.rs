@@ -70,6 +70,10 @@ struct Fields<'a> {
     #[serde(borrow)]
     limit: Option<&'a RawValue>,
     #[serde(borrow)]
+    after: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     messages: Option<&'a RawValue>,
@@ -189,6 +193,27 @@ impl<'a> Incoming<'a> {
         let Some(json) = self.fields.limit else { return Ok(None) };
         let limit = json.get().parse().map_err(|_| Refusal::InvalidMessage("`limit` is a whole number"))?;
         Ok(Some(limit))
+    }
+
+    /// `after`: the name behind which a list goes on, if the client says so.
+    ///
+    /// # Errors
+    /// It is not a string.
+    pub(crate) fn after(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let Some(json) = self.fields.after else { return Ok(None) };
+        text(json.get()).map(Some).ok_or(Refusal::InvalidMessage("`after` is a string"))
+    }
+
+    /// `metadata`: what the client says of itself, any JSON value, as it was written.
+    ///
+    /// # Errors
+    /// It has more bytes than it may.
+    pub(crate) fn metadata(&self, bytes_max: usize) -> Result<Option<&'a str>, Refusal> {
+        let metadata = self.fields.metadata.map(RawValue::get);
+        if metadata.is_some_and(|metadata| metadata.len() > bytes_max) {
+            return Err(Refusal::MetadataTooLong(bytes_max));
+        }
+        Ok(metadata)
     }
 
     /// `method` of a request.

@@ -67,6 +67,18 @@
 //! types in a channel is told once in `typing.interval_min`, whatever it sends. `ids` are 1 to 100 numbers or strings that
 //! name messages among the clients; the server hands them on as they are.
 //!
+//! In a channel with a presence (`presence` in its rule) it is known who subscribes. A client may say something of itself in
+//! `subscribe` or `join`, as `metadata`, any JSON value; to subscribe again with another one replaces it, and what the
+//! token says (`auth.metadata_claim`, or `info` of one for the channel) outranks it. Whoever may see it asks who is there:
+//! `{"type":"presence","channel":…,"limit":…,"after":…}`; `data` of the reply has `users`, at most `limit` (100, or up to
+//! 1000) in the order of their names, each with its `connections` (`id`, `connected_at`, `server`, `metadata`), then
+//! `user_count`, `connection_count`, and `next` if there are more, which is the `after` of the next request. A `limit` of 0
+//! asks for the counts alone. With `presence = "events"` subscribers are told who has come and gone, at most once in
+//! `presence.event_interval`: `{"type":"presence","channel":…,"data":{"joined":[{"user":…,"metadata":…}],"left":[{"user":…}],
+//! "joined_count":…,"left_count":…,"user_count":…}}`. A user comes with the first of its connections and goes with the
+//! last; the lists have `presence.event_users_max` of them, the counts have all. Who is back before it was told has not
+//! gone. Those events are not part of a channel's history.
+//!
 //! A batch holds 1 to `limits.batch_messages_max` messages, and no other batch; one that does not is refused as a whole.
 //! What comes behind a `disconnect` in it is not done. It has no answer of its own: give `id`s to its messages.
 //!

@@ -64,6 +64,12 @@ pub enum Refusal {
     /// `no_history`: nothing is kept of the channel.
     #[error("The channel has no history")]
     NoHistory,
+    /// `no_presence`: it is not known who is in the channel.
+    #[error("The channel has no presence")]
+    NoPresence,
+    /// `metadata_too_long`: what the client says of itself has more bytes than it may; it is not subscribed.
+    #[error("Invalid message")]
+    MetadataTooLong(usize),
     /// `cancelled`: the client has unsubscribed before the subscription began.
     #[error("Subscription was cancelled")]
     Cancelled,
@@ -102,6 +108,8 @@ impl Refusal {
             Self::Forbidden(_) => "forbidden",
             Self::Busy => "busy",
             Self::NoHistory => "no_history",
+            Self::NoPresence => "no_presence",
+            Self::MetadataTooLong(_) => "metadata_too_long",
             Self::Cancelled => "cancelled",
             Self::Overloaded => "overloaded",
             Self::Custom { code, .. } => code,
@@ -125,6 +133,10 @@ impl Refusal {
                 Cow::Owned(format!("a user may have {most} (`limits.connections_per_user_max`)"))
             }
             Self::NoHistory => Cow::Borrowed("`history` in the rule of a channel (`[[channels]]`) gives it one"),
+            Self::NoPresence => Cow::Borrowed("`presence` in the rule of a channel (`[[channels]]`) gives it one"),
+            Self::MetadataTooLong(most) => {
+                Cow::Owned(format!("`metadata` may have {most} bytes of JSON (`presence.metadata_bytes_max`)"))
+            }
             Self::Unauthenticated => Cow::Borrowed("send {\"type\":\"auth\",\"token\":…} first"),
             Self::AnotherUser => Cow::Borrowed("a connection keeps its user: open another one"),
             _ => return None,

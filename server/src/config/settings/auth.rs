@@ -109,6 +109,14 @@ pub(super) const SECTION: Section = Section {
             "Claim that names the user: 1 to 128 bytes of text, or a whole number. In its absence `sub` does.",
         ),
         Setting::new(
+            "auth.metadata_claim",
+            Restart,
+            place!(auth.metadata_claim),
+            "The claim whose value, any JSON, presence shows as the `metadata` of the connection; it outranks what a client \
+             says of itself. Without it: tokens say no more than who it is.",
+        )
+        .example("\"profile\""),
+        Setting::new(
             "auth.require_expiry",
             Restart,
             place!(auth.require_expiry),

@@ -89,4 +89,13 @@ pub(in crate::config) const CHANNEL_SETTINGS: &[Setting] = &[
         "How long a publication is kept. Without it: until others push it out, or there is no room (`history.memory_max`).",
     )
     .example("\"1h\""),
+    Setting::new(
+        "presence",
+        Live,
+        place!(options.presence),
+        "Whether it is known who subscribes: `list`, for subscribers and backends that ask (`presence`), or `events`, \
+         which tells all subscribers as well who comes and goes, once in `presence.event_interval`. Who subscribed before \
+         it was set is not known. Without it: nobody is told.",
+    )
+    .example("\"events\""),
 ];

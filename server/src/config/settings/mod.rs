@@ -10,6 +10,7 @@ mod compression;
 mod history;
 mod limits;
 mod outbound_batch;
+mod presence;
 mod rate_limit;
 mod typing;
 
@@ -33,6 +34,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "clients", about: "What clients may do.", settings: CLIENTS },
     history::SECTION,
     typing::SECTION,
+    presence::SECTION,
     compression::SECTION,
     limits::SECTION,
     outbound_batch::SECTION,
@@ -78,6 +80,20 @@ const GENERAL: Section = Section {
              whose it is (HAProxy: `send-proxy-v2`). One that does not, or comes from outside of `trusted_proxies`, is \
              cut.",
         ),
+        Setting::new(
+            "server_name",
+            Restart,
+            place!(server_name),
+            "Name of this server among others, which presence shows beside each connection. Without it: an identifier \
+             of this run.",
+        )
+        .example("\"node-1\"")
+        .checked("1 to 64 bytes of printable text", |config| match &config.server_name {
+            Some(name) if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) => {
+                Err("a server's name has 1 to 64 bytes of printable text".to_owned())
+            }
+            _ => Ok(()),
+        }),
         Setting::new(
             "cores",
             Restart,

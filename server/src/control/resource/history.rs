@@ -12,37 +12,65 @@ use crate::control::api::ApiState;
 use crate::control::ask;
 use crate::control::error::ApiError;
 use crate::control::extract::{Parameters, PathName};
-use crate::history::{Epoch, Position, Since};
+use crate::history::{Position, Since};
 use crate::home::{HomeNotice, Kept, Read};
 use crate::wire::Refusal;
+
+/// Messages that an answer may be asked to have; it has fewer where they are long.
+const MESSAGES_MAX: usize = 100_000;
+
+/// The last millisecond that every JSON number can hold (RFC 8259, section 6).
+const TIME_MAX_MS: u64 = (1 << 53) - 1;
 
 /// Which of the messages.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Part {
-    /// Messages that the answer may have: the last ones. Without it: as many as a client would be handed, which is
-    /// half of what may wait for a connection (`limits.outbox_bytes_max`, `limits.outbox_messages_max`).
+    /// Messages that the answer may have: the last ones. At most it has as many as a client would be handed, which is half
+    /// of what may wait for a connection (`limits.outbox_bytes_max`, `limits.outbox_messages_max`).
+    #[param(minimum = 0, maximum = 100_000)]
     limit: Option<usize>,
-    /// With `epoch`: only those behind this place.
-    offset: Option<u64>,
-    /// The count that `offset` belongs to.
-    epoch: Option<String>,
-    /// Only those from this time on, in milliseconds since the Unix epoch.
+    /// Only those behind a message: its `epoch`, a colon and its `offset`.
+    #[param(pattern = "^[0-9a-f]{1,16}:[0-9]{1,19}$", example = "1f3b:17")]
+    after: Option<String>,
+    /// Only those from this time on, in milliseconds since the Unix epoch; without effect beside `after`.
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
     since: Option<u64>,
 }
 
 impl Part {
-    fn since(&self) -> Result<Since, ApiError> {
-        match (self.offset, &self.epoch, self.since) {
-            (None, None, None) => Ok(Since::Kept),
-            (None, None, Some(since_ms)) => Ok(Since::Time(since_ms)),
-            (Some(offset), Some(epoch), None) => {
-                Ok(Since::Position(Position { epoch: epoch.parse().unwrap_or(Epoch::NONE), offset }))
+    fn count(&self) -> Result<usize, ApiError> {
+        match self.limit {
+            Some(limit) if limit > MESSAGES_MAX => {
+                Err(ApiError::Invalid(format!("`limit` is a number from 0 to {MESSAGES_MAX}")))
             }
-            _ => Err(ApiError::Invalid("say `offset` and `epoch` together, or `since`, or neither".to_owned())),
+            limit => Ok(limit.unwrap_or(MESSAGES_MAX)),
         }
     }
+
+    fn since(&self) -> Result<Since, ApiError> {
+        if self.since.is_some_and(|since_ms| since_ms > TIME_MAX_MS) {
+            return Err(ApiError::Invalid(format!("`since` is a number from 0 to {TIME_MAX_MS}")));
+        }
+        let Some(after) = &self.after else { return Ok(self.since.map_or(Since::Kept, Since::Time)) };
+        let place = after.split_once(':').and_then(|(epoch, offset)| place(epoch, offset));
+        let place = place.ok_or_else(|| {
+            ApiError::Invalid("`after` is the `epoch` of a message, a colon and its `offset`".to_owned())
+        });
+        place.map(Since::Position)
+    }
+}
+
+/// A place, in the form that the document has for it.
+fn place(epoch: &str, offset: &str) -> Option<Position> {
+    let is_epoch =
+        (1..=16).contains(&epoch.len()) && epoch.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_offset = (1..=19).contains(&offset.len()) && offset.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_epoch || !is_offset {
+        return None;
+    }
+    Some(Position { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
 }
 
 /// What is kept of a channel.
@@ -65,7 +93,7 @@ pub(super) struct History {
 
 /// Read a channel's history
 ///
-/// Messages carry `offset` and `epoch`; the ones of the last message that was seen lead to those behind it.
+/// Messages carry `offset` and `epoch`: those of the last message that was seen lead, as `after`, to what is behind it.
 #[utoipa::path(
     get,
     path = "/api/channels/{channel}/history",
@@ -87,7 +115,7 @@ pub(super) async fn show(
     if shared.policy().channels.options(&channel).history.is_none() {
         return Err(Refusal::NoHistory.into());
     }
-    let (since, count) = (part.since()?, part.limit.unwrap_or(usize::MAX));
+    let (since, count) = (part.since()?, part.count()?);
     let name = channel.as_str().into();
     let home = shared.home_of(&channel);
     let read = |asker| HomeNotice::Read(Read { asker, channel: name, since, count });

@@ -7,6 +7,7 @@ mod history;
 mod inspection;
 mod operations;
 mod part;
+mod presence;
 mod publish;
 mod stats;
 mod users;
@@ -38,6 +39,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(channels::top))
         .routes(routes!(channels::show))
         .routes(routes!(history::show))
+        .routes(routes!(presence::show))
+        .routes(routes!(presence::of_user))
         .routes(routes!(stats::stats))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))

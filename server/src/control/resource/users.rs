@@ -158,7 +158,8 @@ pub(super) async fn reset_rate_limit(
     Ok(Json(RateLimitReset { reset: api.shared()?.rate_limiter.is_some() }))
 }
 
-fn connections(api: &Api, user: &str) -> Result<Vec<ConnectionId>, ApiError> {
+/// The open connections of a user.
+pub(super) fn connections(api: &Api, user: &str) -> Result<Vec<ConnectionId>, ApiError> {
     let mut connections = Vec::new();
     api.shared()?.users.find(user, &mut connections);
     Ok(connections)

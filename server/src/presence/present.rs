@@ -1,0 +1,154 @@
+//! What a connection knows of its own presence.
+
+use std::sync::Arc;
+
+use crore_engine::clock::unix_ms;
+use crore_engine::{ConnectionId, Context};
+use tokio::sync::oneshot::Sender;
+
+use super::{Arrival, PresenceNotice};
+use crate::session::{Connection, Shared};
+
+/// Where a connection is present, and as what. Only those have it that opened where a channel has a presence, or that
+/// are in one.
+#[derive(Debug, Default)]
+pub(crate) struct Present {
+    /// In milliseconds since the Unix epoch; 0 if no channel had a presence then.
+    connected_ms: u64,
+    /// What its token says of it.
+    metadata: Option<Arc<str>>,
+    /// Channels, in order.
+    channels: Vec<Box<str>>,
+}
+
+impl Present {
+    /// The connection has opened.
+    pub(crate) fn opened(&mut self) {
+        self.connected_ms = unix_ms();
+    }
+
+    /// Takes note of a channel; whether it was none before.
+    fn add(&mut self, channel: &str) -> bool {
+        let place = self.place(channel);
+        if let Err(place) = place {
+            self.channels.insert(place, channel.into());
+        }
+        place.is_err()
+    }
+
+    fn remove(&mut self, channel: &str) -> bool {
+        let Ok(place) = self.place(channel) else { return false };
+        self.channels.remove(place);
+        if self.channels.len() * 4 < self.channels.capacity() {
+            self.channels.shrink_to(self.channels.len() * 2);
+        }
+        true
+    }
+
+    fn place(&self, channel: &str) -> Result<usize, usize> {
+        self.channels.binary_search_by(|other| (**other).cmp(channel))
+    }
+}
+
+/// A connection subscribes to a channel with a presence, perhaps again. What its token for the channel says of it (`info`)
+/// outranks what its own token says, and that the `metadata` that it gives.
+pub(crate) fn enter(
+    shared: &Shared,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    channel: &str,
+    metadata: Option<Arc<str>>,
+) {
+    let present = connection.present_mut();
+    let is_new = present.add(channel);
+    if present.connected_ms == 0 {
+        present.opened();
+    }
+    let by_token = present.metadata.clone();
+    let by_permit = connection.permits().and_then(|permits| permits.info(channel)).map(Arc::from);
+    let metadata = by_permit.or(by_token).or(metadata);
+    if is_new || metadata.is_some() {
+        announce(shared, context, connection, channel.into(), metadata);
+    }
+}
+
+/// Takes note of what a token says of a connection; whether that is news.
+pub(crate) fn describe(connection: &mut Connection, metadata: Option<Arc<str>>) -> bool {
+    let is_news = metadata.is_some() && connection.present().is_none_or(|present| present.metadata != metadata);
+    if is_news {
+        connection.present_mut().metadata = metadata;
+    }
+    is_news
+}
+
+/// A connection has another name than before, or other metadata.
+pub(crate) fn identify(shared: &Shared, context: &mut Context<'_>, connection: &Connection) {
+    let Some(present) = connection.present() else { return };
+    let (channels, metadata) = (present.channels.clone(), present.metadata.clone());
+    for channel in channels {
+        // What a token for the channel has said stays.
+        let is_said = connection.permits().is_some_and(|permits| permits.info(&channel).is_some());
+        announce(shared, context, connection, channel, metadata.clone().filter(|_| !is_said));
+    }
+}
+
+fn announce(
+    shared: &Shared,
+    context: &mut Context<'_>,
+    connection: &Connection,
+    channel: Box<str>,
+    metadata: Option<Arc<str>>,
+) {
+    let id = context.id();
+    let user = connection.name().map_or_else(|| id.to_string(), str::to_owned).into();
+    let connected_ms = connection.present().map_or(0, |present| present.connected_ms);
+    let home = shared.home_of(&channel);
+    let metadata = metadata.filter(|metadata| metadata.len() <= shared.presence.metadata_bytes_max());
+    let arrival = Arrival { connection: id, user, connected_ms, metadata };
+    context.tell_core(home, Box::new(PresenceNotice::Enter { channel, arrival }));
+}
+
+/// A connection unsubscribes from a channel.
+pub(crate) fn leave(shared: &Shared, context: &mut Context<'_>, connection: &mut Connection, channel: &str) {
+    if connection.present().is_some() && connection.present_mut().remove(channel) {
+        tell_leave(shared, context, channel.into());
+    }
+}
+
+/// A connection has closed.
+pub(crate) fn leave_all(shared: &Shared, context: &mut Context<'_>, connection: &mut Connection) {
+    if connection.present().is_none() {
+        return;
+    }
+    for channel in std::mem::take(&mut connection.present_mut().channels) {
+        tell_leave(shared, context, channel);
+    }
+}
+
+fn tell_leave(shared: &Shared, context: &mut Context<'_>, channel: Box<str>) {
+    let (home, connection) = (shared.home_of(&channel), context.id());
+    context.tell_core(home, Box::new(PresenceNotice::Leave { channel, connection }));
+}
+
+/// To a connection: where is it present?
+pub(crate) struct Whereabouts(pub(crate) Sender<WhereaboutsReport>);
+
+/// The answer to that.
+#[derive(Debug)]
+pub(crate) struct WhereaboutsReport {
+    pub(crate) connection: ConnectionId,
+    /// In milliseconds since the Unix epoch, if that is known.
+    pub(crate) connected_ms: Option<u64>,
+    pub(crate) channels: Vec<Box<str>>,
+}
+
+impl Whereabouts {
+    /// Answers, on the connection's core.
+    pub(crate) fn answer(self, context: &Context<'_>, connection: &Connection) {
+        let present = connection.present();
+        let connected_ms = present.map(|present| present.connected_ms).filter(|connected_ms| *connected_ms > 0);
+        let channels = present.map(|present| present.channels.clone()).unwrap_or_default();
+        // Whoever has asked may have given up.
+        let _ = self.0.send(WhereaboutsReport { connection: context.id(), connected_ms, channels });
+    }
+}

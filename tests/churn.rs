@@ -24,6 +24,7 @@ const SLOTS: u32 = 256;
 /// Ways in which a connection comes and goes.
 const WAYS: u32 = 12;
 
+// capability: 21
 #[test]
 fn nothing_is_left_of_fifty_thousand_connections() {
     if network::run_in_own("nothing_is_left_of_fifty_thousand_connections") {

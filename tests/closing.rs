@@ -81,6 +81,7 @@ fn both_may_close_at_once() {
     });
 }
 
+// capability: 33
 #[test]
 fn a_peer_that_does_not_answer_is_cut() {
     on_each_kind(|setup| {
@@ -130,6 +131,7 @@ fn a_protocol_error_during_the_close_handshake_ends_it() {
     });
 }
 
+// capability: 30
 #[test]
 fn other_threads_close_and_terminate() {
     on_each_kind(|setup| {
@@ -158,6 +160,7 @@ fn other_threads_close_and_terminate() {
     });
 }
 
+// capability: 30
 #[test]
 fn a_handler_terminates() {
     on_each_kind(|setup| {

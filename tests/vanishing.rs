@@ -116,6 +116,7 @@ fn reset_after_finish(mut client: Client) {
     client.reset();
 }
 
+// capability: 33
 #[test]
 fn who_does_not_finish_the_handshake_is_cut() {
     on_each_kind(|setup| {
@@ -173,6 +174,7 @@ fn beating() -> Limits {
     Limits { ping_interval: Duration::from_millis(700), ..limits() }
 }
 
+// capability: 23
 #[test]
 fn who_answers_no_heartbeat_is_cut() {
     on_each_kind(|setup| {

@@ -117,6 +117,7 @@ fn config() -> Config {
     Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cores: NonZeroU16::new(2), ..Config::default() }
 }
 
+// capability: 36 37
 #[test]
 fn subscriptions_are_acknowledged_and_idempotent() {
     let host = Host::start(Server::new(config()));
@@ -140,6 +141,7 @@ fn subscriptions_are_acknowledged_and_idempotent() {
     client.has_nothing();
 }
 
+// capability: 38 43
 #[test]
 fn a_publication_reaches_every_subscriber_and_the_sender_as_agreed() {
     let mut config = config();
@@ -187,6 +189,7 @@ fn a_publication_reaches_every_subscriber_and_the_sender_as_agreed() {
     );
 }
 
+// capability: 34 46
 #[test]
 fn what_is_wrong_is_named_and_the_connection_stays() {
     let host = Host::start(Server::new(config()));
@@ -233,6 +236,7 @@ fn subscriptions_are_bounded() {
     assert_eq!(client.ask(&more)["type"], "subscribed");
 }
 
+// capability: 45
 #[test]
 fn the_connection_says_who_it_is_and_ends_when_asked() {
     let host = Host::start(Server::new(config()));
@@ -257,6 +261,7 @@ fn the_connection_says_who_it_is_and_ends_when_asked() {
     assert_eq!(client.close_code(), 1000);
 }
 
+// capability: 22 41
 #[test]
 fn a_private_message_reaches_the_user_alone() {
     let mut config = config();
@@ -290,6 +295,7 @@ fn a_private_message_reaches_the_user_alone() {
     stranger.has_nothing();
 }
 
+// capability: 42 74
 #[test]
 fn a_broadcast_reaches_everyone_once() {
     let host = Host::start(Server::new(config()));
@@ -310,6 +316,7 @@ fn a_broadcast_reaches_everyone_once() {
     assert_eq!(host.client().ask(&json!({"type": "broadcast", "data": 1}))["code"], "forbidden");
 }
 
+// capability: 44 49
 #[test]
 fn members_of_a_room_see_each_other_come_and_go() {
     let host = Host::start(Server::new(config()));
@@ -337,6 +344,7 @@ fn members_of_a_room_see_each_other_come_and_go() {
     assert_eq!(ann.next(), gone);
 }
 
+// capability: 40
 #[test]
 fn a_program_adds_types_of_its_own() {
     let server = Server::new(config())

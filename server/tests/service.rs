@@ -72,6 +72,7 @@ fn foretold(descriptors: u32, kind: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+// capability: 28
 #[test]
 fn the_server_holds_exactly_as_many_connections_as_the_doctor_foretells() {
     for kind in ["regular", "auto"] {
@@ -95,6 +96,7 @@ fn the_server_holds_exactly_as_many_connections_as_the_doctor_foretells() {
     }
 }
 
+// capability: 28
 #[test]
 fn the_exit_code_is_the_verdict() {
     let code = |connections: &str| {

@@ -47,6 +47,7 @@ async function publish(page, channel, text) {
   await page.getByRole('button', { name: 'Publish' }).click();
 }
 
+// capability: 25 38
 test('two windows talk to each other, and see how long it takes', async () => {
   const [first, second] = [await open(), await open()];
   for (const page of [first, second]) await subscribe(page, 'chat:room1');
@@ -72,6 +73,7 @@ test('nothing is shown of a channel that was left', async () => {
   assert.equal(await reader.getByRole('log').getByText('unheard').count(), 0);
 });
 
+// capability: 86 88
 test('the page connects again by itself', async () => {
   const page = await open();
   const status = page.getByRole('status');

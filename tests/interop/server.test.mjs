@@ -57,6 +57,7 @@ async function connected(options) {
   return made;
 }
 
+// capability: 36 38 43
 test('connect, subscribe, publish, message', async () => {
   const [alice, bob] = await Promise.all([connected(), connected()]);
   for (const { client } of [alice, bob]) {
@@ -87,6 +88,7 @@ test('messages of one sender keep their order', async () => {
   }
 });
 
+// capability: 37
 test('nothing comes from a channel that was left', async () => {
   const [alice, bob] = await Promise.all([connected(), connected()]);
   for (const channel of ['left', 'kept']) await bob.client.subscribe(channel);
@@ -99,6 +101,7 @@ test('nothing comes from a channel that was left', async () => {
   assert.equal((await received)[0].data, 'heard');
 });
 
+// capability: 34 39
 test('a request is resolved by its answer, and rejected by an error', async () => {
   const { client } = await connected();
   const reply = await client.request({ type: 'publish', channel: 'nobody', data: 1 });
@@ -106,12 +109,14 @@ test('a request is resolved by its answer, and rejected by an error', async () =
   await assert.rejects(client.request({ type: 'dance' }), { message: 'Unknown message type: dance' });
 });
 
+// capability: 24
 test('every ping is answered by a pong', async () => {
   const { events } = await connected({ pingInterval: 20 });
   const pongs = on(events, 'pong');
   for (let count = 0; count < 3; count++) assert.equal((await pongs.next()).value[0].type, 'pong');
 });
 
+// capability: 29 86
 test('clients find back after a restart', async () => {
   // The delay leaves the server time to start: the class does not survive a second failure.
   const { client, events } = await connected({ reconnectDelay: 3000 });

@@ -51,7 +51,7 @@ class Api(unittest.TestCase):
         self.assertTrue(clients[0].nothing_came() and clients[7].nothing_came())
         self.post("/api/publish", channel="nobody listens", data=3)
 
-    # capability: 42 80
+    # capability: 42 74 80
     def test_a_broadcast_reaches_everyone_once(self):
         clients = [self.client() for _ in range(8)]
         self.assertEqual(self.post("/api/broadcast", data="all"), {"broadcast": True})

@@ -132,6 +132,7 @@ class Sources(AuthCase):
         ):
             self.assert_refused(self.connect(**options), "no_token", "No authentication token provided")
 
+    # capability: 53
     def test_algorithms(self):
         keys = {
             "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
@@ -195,6 +196,7 @@ class Failures(AuthCase):
         self.assert_refused(socket, "auth_timeout", "Authentication timeout")
         self.assertTrue(0.5 < time.monotonic() - started < PATIENCE_S / 2)
 
+    # capability: 55
     def test_nothing_is_done_before(self):
         self.serve()
         listener = self.connect(f"?token={token('bob')}")
@@ -297,6 +299,7 @@ class Lifetime(AuthCase):
         for socket in sockets:
             self.assertEqual(self.ask(socket, type="ping")["type"], "pong")
 
+    # capability: 59
     def test_a_refresh_that_fails_leaves_what_was(self):
         self.serve()
         socket = self.connect(f"?token={token()}")

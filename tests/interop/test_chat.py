@@ -56,6 +56,7 @@ class Chat(unittest.TestCase):
         apart = abs(now - time)
         self.assertLess(min(apart, datetime.timedelta(days=1) - apart), datetime.timedelta(minutes=10), shown)
 
+    # capability: 102
     def test_both_clients_talk_to_each_other(self):
         alice = self.client("Python", "Alice")
         bob = self.client("TypeScript", "Bob")
@@ -82,6 +83,7 @@ class Chat(unittest.TestCase):
             for listener in people:
                 listener.expect(f": line {number}\r?\n")
 
+    # capability: 86 102
     def test_clients_reconnect(self):
         alice, bob = self.client("Python", "Alice"), self.client("TypeScript", "Bob")
         self.server.stop()
@@ -92,6 +94,7 @@ class Chat(unittest.TestCase):
             terminal.expect("Connected to")
             self.expect_line(terminal, f"System: {name} has joined the chat")
 
+    # capability: 41 102
     def test_private_messages_reach_only_whom_they_are_for(self):
         alice, bob = self.client("Python", "Alice"), self.client("TypeScript", "Bob")
         observer, bobs_other = self.observer(), self.observer()

@@ -34,6 +34,7 @@ class Crore(unittest.TestCase):
         reply = self.receive(socket)
         self.assertEqual((reply["type"], reply["id"], reply["channel"]), ("subscribed", f"to {channel}", channel))
 
+    # capability: 4 8 82
     def test_http(self):
         with urllib.request.urlopen(f"{self.http}/healthz", timeout=PATIENCE_S) as health:
             self.assertEqual(health.status, 200)
@@ -47,6 +48,7 @@ class Crore(unittest.TestCase):
             connect(self.server.url + "missing")
         self.assertEqual(refused.exception.response.status_code, 404)
 
+    # capability: 4 38
     def test_either_path_leads_to_the_same_channels(self):
         sockets = [self.client(""), self.client("ws"), self.client("ws?query=1")]
         for socket in sockets:
@@ -58,6 +60,7 @@ class Crore(unittest.TestCase):
         # Who publishes is told that it has worked, and not what it has said itself.
         self.assertEqual(self.receive(sockets[0])["data"], {"published": True})
 
+    # capability: 31 34 46
     def test_mistakes_are_answered_and_survived(self):
         socket = self.client()
         for mistake in ("{", "[1]", '{"type": "dance", "id": 7}', '{"type": "subscribe"}'):
@@ -67,6 +70,7 @@ class Crore(unittest.TestCase):
         pong = self.receive(socket)
         self.assertEqual((pong["type"], pong["id"]), ("pong", 8))
 
+    # capability: 17 29
     def test_a_stop_says_goodbye(self):
         sockets = [self.client() for _ in range(20)]
         self.assertEqual(self.server.stop(signal.SIGTERM), 0)

@@ -17,12 +17,14 @@ class Chat(unittest.TestCase):
     def setUp(self):
         self.server = self.enterContext(Server("examples/chat", "127.0.0.1:{port}", "--cores", 2))
 
+    # capability: 101
     def test_lines_are_messages(self):
         terminal = self.enterContext(Terminal([WEBSOCAT, self.server.url]))
         terminal.expect("Welcome! Please identify yourself.")
         terminal.type('{"type":"join","username":"TestUser","content":"","timestamp":123456}\n')
         terminal.expect("TestUser has joined the chat")
 
+    # capability: 101
     def test_what_is_piped_in_is_heard(self):
         terminal = self.enterContext(Terminal([WEBSOCAT, self.server.url]))
         terminal.expect("Welcome! Please identify yourself.")

@@ -12,6 +12,7 @@ use crate::auth::{Auth, KeyError, SubscriptionTokens};
 use crate::call::Call;
 use crate::config::{Config, ConfigError, ProxySetting, Sources};
 use crate::control::{self, ControlError};
+use crate::node::Node;
 use crate::policy::Policy;
 use crate::reload::Reloader;
 use crate::router::Router;
@@ -126,6 +127,8 @@ impl Server {
             .proxy_protocol(proxy_protocol)
             .start(move |core| Session::new(Arc::clone(&shared), Arc::clone(&policy), core))?;
         known.room.get_or_init(|| running.room());
+        let Node { name, run } = &known.node;
+        tracing::info!(server = %name, %run, version = env!("CARGO_PKG_VERSION"), "crore");
         if let Err(error) = control.start(running.handle().clone(), &known, &config) {
             running.handle().drain(Duration::ZERO);
             running.join()?;
@@ -172,7 +175,7 @@ fn announce(running: &Running) {
     let room = running.room();
     let per_core = room.connections_per_core_max;
     let connections = u64::from(per_core) * cores as u64;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), kernel = %features.release, cores, io_uring = %features, "crore");
+    tracing::info!(kernel = %features.release, cores, io_uring = %features, "kernel");
     let memory_budget = room.memory_budget_bytes;
     tracing::info!(
         descriptor_limit = descriptor_limit(),

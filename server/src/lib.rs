@@ -30,6 +30,7 @@ mod http;
 mod inbound;
 pub mod log;
 mod metrics;
+mod node;
 mod policy;
 mod presence;
 #[cfg(test)]

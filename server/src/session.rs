@@ -16,6 +16,7 @@ use crate::control::{Census, Inspection, Jobs};
 use crate::home::{self, Caught, Following, HandOut, Home, HomeNotice, Pending, Purpose, Waiting};
 use crate::inbound::{self, Inbound, Queue, refuse};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
+use crate::node::Node;
 use crate::policy::Policy;
 use crate::presence::{self, Presence, PresenceNotice, PresenceShared, Present, Whereabouts};
 use crate::rate_limit::{self, RateLimiter};
@@ -40,6 +41,7 @@ const USER_HEADER: &str = "X-User-ID";
 
 /// What all cores share for as long as the server runs.
 pub(crate) struct Shared {
+    pub(crate) node: Node,
     pub(crate) users: Users,
     /// None where `auth.mode` is `off`.
     pub(crate) auth: Option<Auth>,
@@ -80,6 +82,7 @@ impl Shared {
         Self {
             users: Users::new(cores),
             addresses: Addresses::new(config),
+            node: Node::start(config.name.as_deref()),
             auth,
             subscription_tokens,
             rate_limiter: RateLimiter::new(&config.rate_limit),
@@ -132,7 +135,14 @@ impl Shared {
 
     /// All that the metrics are made of.
     pub(crate) fn scrape<'s>(&'s self, engine: &'s EngineHandle) -> Scrape<'s> {
-        Scrape { uptime: self.uptime(), engine, room: self.room.get(), metrics: &self.metrics, jobs: &self.jobs }
+        Scrape {
+            node: &self.node,
+            uptime: self.uptime(),
+            engine,
+            room: self.room.get(),
+            metrics: &self.metrics,
+            jobs: &self.jobs,
+        }
     }
 }
 

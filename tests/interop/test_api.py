@@ -212,7 +212,7 @@ class Api(unittest.TestCase):
         self.assertEqual([sample.labels for sample in cores], [{"core": "0"}, {"core": "1"}])
         self.assertEqual(sum(sample.value for sample in cores), 3)
         labels = {name for family in families.values() for sample in family.samples for name in sample.labels}
-        self.assertEqual(labels, {"class", "core", "le"}, "no user, channel or address")
+        self.assertEqual(labels, {"class", "core", "le", "run", "server"}, "no user, channel or address")
         for name in ("resident_memory_bytes", "cpu_seconds", "max_fds", "start_time_seconds", "threads"):
             self.assertGreater(value(families, f"process_{name}"), 0, name)
         self.assertAlmostEqual(value(families, "process_start_time_seconds"), time.time(), delta=PATIENCE_S)
@@ -326,6 +326,20 @@ class Settings(unittest.TestCase):
             self.assertEqual(http.get("/metrics").status_code, 200)
             self.assertIsNone(server.process.poll())
             self.assertEqual(server.process.wait(PATIENCE_S), 0)
+
+    # capability: 73 80 98
+    def test_a_server_keeps_its_name_and_each_run_has_its_own(self):
+        runs = set()
+        for name in ("edge-1", "edge-1", None):
+            with ApiServer(CRORE_NAME=name) as server, server.http() as http:
+                shown = http.get("/api/stats").json()
+                self.assertEqual(shown["name"], name or socket.gethostname())
+                self.assertRegex(shown["run"], "^[0-9a-f]{16}$")
+                (sample,) = server.metrics()["crore_server_info"].samples
+                self.assertEqual((sample.labels, sample.value), ({"server": shown["name"], "run": shown["run"]}, 1))
+                self.assertEqual(http.get("/api/stats").json()["run"], shown["run"])
+                runs.add(shown["run"])
+        self.assertEqual(len(runs), 3)
 
     # capability: 80
     def test_without_a_key_the_api_says_what_to_set(self):

@@ -45,6 +45,8 @@ use crate::control::ApiKey;
 /// Everything that an operator can set.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Name of this server; `None` for that of the host.
+    pub name: Option<String>,
     /// Address and port to listen on.
     pub listen: SocketAddr,
     /// Networks whose word about a client's address is taken, and about its user.
@@ -309,6 +311,7 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(10),
             shutdown_spread: None,
             shutdown_reconnect_delay: Duration::from_secs(30),
+            name: None,
             http: HttpConfig {
                 paths: vec!["/".to_owned(), "/ws".to_owned()],
                 page: true,

@@ -16,6 +16,7 @@ use self::counters::{Counter, MESSAGE_BYTES, Observed, ROUND_TRIP_US};
 pub(crate) use self::process::Usage;
 use self::text::Text;
 use crate::control::Jobs;
+use crate::node::Node;
 
 /// The `Content-Type` of the format.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,6 +50,7 @@ impl Metrics {
 
 /// All that a scrape reads.
 pub(crate) struct Scrape<'s> {
+    pub(crate) node: &'s Node,
     pub(crate) uptime: Duration,
     pub(crate) engine: &'s EngineHandle,
     /// What the engine has room for, once it has started.
@@ -71,6 +73,9 @@ impl Scrape<'_> {
     /// All metrics.
     pub(crate) fn render(&self) -> String {
         let mut text = Text::default();
+        let Node { name, run } = self.node;
+        let labels = format!("{{server=\"{name}\",run=\"{run}\"}}");
+        text.family("crore_server_info", "gauge", "The server's name, and which run of it this is.", [(labels, 1)]);
         let (stats, memory) = (self.engine.stats_by_core(), self.engine.memory_by_core());
         engine(&mut text, &stats.iter().copied().sum(), &memory.iter().copied().sum());
         cores(&mut text, &stats, &memory);

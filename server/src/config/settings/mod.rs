@@ -20,6 +20,7 @@ use super::Config;
 use super::setting::Reload::{Live, Restart};
 use super::setting::{self, Place, Section, Shown, place};
 use super::value::{Bytes, SettingValue as _};
+use crate::node::check_name;
 
 type Setting = setting::Setting<Config>;
 
@@ -56,6 +57,18 @@ const GENERAL: Section = Section {
             Restart,
             place!(listen),
             "Address and port. 0.0.0.0 or [::] listens on every interface; the default is reached from this machine alone.",
+        Setting::new(
+            "name",
+            Restart,
+            place!(name),
+            "Name of this server, for those who have several: `server` in the first line of the log and in \
+             crore_server_info, `name` in GET /api/stats, each beside the identifier of this run of it. Without it: the \
+             name of the host.",
+        )
+        .example("\"edge-1\"")
+        .checked("1 to 64 ASCII letters, digits, `.`, `-` or `_`", |config| {
+            config.name.as_deref().map_or(Ok(()), check_name)
+        }),
         ),
         Setting::new(
             "trusted_proxies",

@@ -16,6 +16,10 @@ use crate::metrics::Usage;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Stats)]
 pub(super) struct Numbers {
+    /// Name of the server.
+    name: String,
+    /// Identifier of this run of it: another one after each start.
+    run: String,
     /// Version of the server.
     version: &'static str,
     /// Milliseconds since the start.
@@ -75,6 +79,8 @@ pub(super) async fn stats(State(api): State<ApiState>) -> Result<Json<Numbers>, 
     let (room, usage) = (shared.room.get(), Usage::read());
     let connections_per_core_max = room.map_or(0, |room| u64::from(room.connections_per_core_max));
     Ok(Json(Numbers {
+        name: shared.node.name.to_string(),
+        run: shared.node.run.to_string(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: u64::try_from(shared.uptime().as_millis()).unwrap_or(u64::MAX),
         draining: api.engine.is_draining(),

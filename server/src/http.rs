@@ -40,9 +40,11 @@ enum Route {
 }
 
 impl Site {
-    pub(crate) fn new(config: &HttpConfig) -> Self {
+    /// What a configuration says, and the path of the plain chat if there is one.
+    pub(crate) fn new(config: &HttpConfig, chat: Option<&str>) -> Self {
+        let chat = chat.filter(|path| !config.paths.iter().any(|known| known == path));
         Self {
-            websocket_paths: config.paths.clone(),
+            websocket_paths: config.paths.iter().cloned().chain(chat.map(str::to_owned)).collect(),
             page: config.page.then(|| page_for(&config.paths)),
             metrics: config.metrics,
         }
@@ -151,7 +153,7 @@ mod tests {
 
     fn site(paths: &[&str], page: bool) -> Site {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-        Site::new(&HttpConfig { paths, page, metrics: false, ..Config::default().http })
+        Site::new(&HttpConfig { paths, page, metrics: false, ..Config::default().http }, None)
     }
 
     #[test]

@@ -6,10 +6,11 @@ use crore_engine::{ConnectionId, Context};
 
 use crate::auth::{self, Auth};
 use crate::call::Call;
+use crate::chat;
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
 use crate::router::HandlerFn;
-use crate::session::{Connection, Shared};
+use crate::session::{Connection, House, Shared};
 use crate::wire::{Envelope, Incoming, Refusal};
 
 pub(crate) use self::queue::{Answer, GoOn, Queue, QueueBounds, answer, give_up};
@@ -43,6 +44,9 @@ pub(crate) struct Inbound<'a, 'c> {
 impl<'c> Inbound<'_, 'c> {
     /// A binary message, which nobody answers.
     pub(crate) fn binary(&mut self) {
+        if self.connection.chat().is_some() {
+            return self.chat(None);
+        }
         let outcome = self.count().and(Err(Refusal::BinaryUnsupported));
         self.answer(None, outcome);
     }
@@ -55,6 +59,9 @@ impl<'c> Inbound<'_, 'c> {
         }
         if self.connection.is_waiting() && !self.from_queue {
             return self.put_off(json);
+        }
+        if self.connection.chat().is_some() && self.gate().is_none() {
+            return self.chat(Some(json));
         }
         self.decode(json, Self::message);
     }
@@ -111,6 +118,16 @@ impl<'c> Inbound<'_, 'c> {
     fn call<'i>(&'i mut self, message: &'i Incoming<'i>) -> Call<'i, 'c> {
         let Self { context, connection, shared, policy, counters, text, recipients, now_ms, .. } = self;
         Call { message, context, connection, shared, policy, counters, text, recipients, now_ms: *now_ms }
+    }
+
+    /// A message of a client of the plain chat; `None` if it is binary.
+    fn chat(&mut self, json: Option<&str>) {
+        let outcome = self.count().and_then(|()| {
+            let json = json.ok_or(Refusal::BinaryUnsupported)?;
+            let house = House { shared: self.shared, policy: self.policy };
+            chat::hear(self.context, self.connection, house, json, self.now_ms)
+        });
+        self.answer(None, outcome);
     }
 
     /// What keeps the connection from all but showing who it is.
@@ -177,7 +194,13 @@ impl<'c> Inbound<'_, 'c> {
         if matches!(refusal, Refusal::Forbidden(_)) {
             self.counters.forbidden.add(1);
         }
-        refuse(self.context, self.text, id, &refusal, self.now_ms);
+        match self.connection.chat() {
+            Some(member) => {
+                let why = refusal.detail().unwrap_or_else(|| refusal.to_string().into());
+                chat::refuse(self.context, member, &why, self.now_ms);
+            }
+            None => refuse(self.context, self.text, id, &refusal, self.now_ms),
+        }
         if refusal == Refusal::RateLimited
             && let Some(code) = self.shared.rate_limiter.as_ref().and_then(|limiter| limiter.close_code())
         {

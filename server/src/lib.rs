@@ -18,6 +18,7 @@ pub mod app;
 pub mod auth;
 mod call;
 pub mod channel;
+mod chat;
 pub mod cli;
 pub mod config;
 pub mod control;

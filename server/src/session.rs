@@ -25,7 +25,7 @@ use crate::router::Router;
 use crate::typing::{self, Throttle, Typing};
 use crate::users::{TooManyConnections, Users, is_user_name};
 use crate::wire::{Envelope, Refusal, Sender};
-use crate::{auth, handlers};
+use crate::{auth, chat, handlers};
 
 /// Close code of a user's connection too many.
 const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
@@ -43,6 +43,8 @@ const USER_HEADER: &str = "X-User-ID";
 pub(crate) struct Shared {
     pub(crate) node: Node,
     pub(crate) users: Users,
+    /// Who is in the plain chat.
+    pub(crate) chat: chat::Members,
     /// None where `auth.mode` is `off`.
     pub(crate) auth: Option<Auth>,
     /// None where there are no keys for them.
@@ -80,9 +82,10 @@ impl Shared {
     ) -> Self {
         let cores = config.workers();
         Self {
-            users: Users::new(cores),
-            addresses: Addresses::new(config),
             node: Node::start(config.name.as_deref()),
+            users: Users::new(cores),
+            chat: chat::Members::default(),
+            addresses: Addresses::new(config),
             auth,
             subscription_tokens,
             rate_limiter: RateLimiter::new(&config.rate_limit),
@@ -177,6 +180,8 @@ struct Seldom {
     /// What it may do in channels beyond others.
     permits: Permits,
     typing: Typing,
+    /// Where it came by the path of the plain chat.
+    chat: Option<Box<chat::Member>>,
 }
 
 /// Who speaks. A million users are idle, so that a name is kept once where that will do.
@@ -283,6 +288,14 @@ impl Connection {
     /// When its user's token ends, in seconds since the Unix epoch.
     pub(crate) fn token_expires_s(&self) -> Option<u32> {
         self.extras.as_ref()?.login.expires_s()
+    }
+
+    pub(crate) fn chat(&self) -> Option<&chat::Member> {
+        self.extras.as_ref()?.seldom.as_ref()?.chat.as_deref()
+    }
+
+    pub(crate) fn chat_mut(&mut self) -> Option<&mut chat::Member> {
+        self.extras.as_mut()?.seldom.as_mut()?.chat.as_deref_mut()
     }
 
     /// The user's name, if the connection has one besides its identifier.
@@ -487,6 +500,9 @@ impl House<'_> {
     }
 
     pub(crate) fn greet(self, context: &mut Context<'_>, connection: &Connection, text: &mut String) {
+        if let Some(member) = connection.chat() {
+            return chat::greet(context, member, unix_ms());
+        }
         let Some(message) = &self.policy.welcome else { return };
         let id = context.id();
         let envelope = Envelope::start(text, "welcome").text("message", message);
@@ -520,6 +536,10 @@ impl Handler for Session {
                 return Answer::Respond(Response::text(400, "X-User-ID has 1 to 128 bytes of printable text\n"));
             }
             connection.set_user(name);
+        }
+        if self.policy.chat_path.as_deref() == Some(request.path) {
+            connection.extras.get_or_insert_default().seldom.get_or_insert_default().chat =
+                Some(Box::new(chat::Member::of(request)));
         }
         self.policy.door.answer(self.shared.auth.as_ref(), context, connection, request, &mut self.text)
     }
@@ -678,5 +698,8 @@ impl Handler for Session {
         typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
         presence::leave_all(&self.shared, context, connection);
         handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
+        if connection.chat().is_some() {
+            chat::leave(context, &self.shared.chat, unix_ms());
+        }
     }
 }

@@ -1,16 +1,17 @@
-"""The chat's two clients, as they are and in terminals, against the chat example on two cores."""
+"""The chat's two clients, as they are and in terminals, against the chat example and the server, on two cores."""
 
 import datetime
 import json
 import logging
 import pathlib
 import re
+import subprocess
 import sys
 import unittest
 
 from websockets.sync.client import connect
 
-from support import PATIENCE_S, TARGET, Server
+from support import PATIENCE_S, PROGRAMS, TARGET, Server
 from terminal import Terminal
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -23,9 +24,11 @@ CLIENTS = {
 }
 
 
-class Chat(unittest.TestCase):
+class Cases:
+    """What the clients meet, whoever serves them."""
+
     def setUp(self):
-        self.server = self.enterContext(Server("examples/chat", "127.0.0.1:{port}", "--cores", 2, port=PORT))
+        self.server = self.enterContext(self.serve())
 
     def client(self, language, name):
         terminal = self.enterContext(Terminal([*CLIENTS[language], name]))
@@ -136,6 +139,57 @@ class Chat(unittest.TestCase):
         for nonsense in ("", "{", "[]", "null", '{"type": 1}', '{"type": "dance"}', b"\xff\x00"):
             observer.send(nonsense)
             self.assertEqual(self.receive(observer)["type"], "error")
+
+
+class Chat(Cases, unittest.TestCase):
+    def serve(self):
+        return Server("examples/chat", "127.0.0.1:{port}", "--cores", 2, port=PORT)
+
+
+class Crore(Cases, unittest.TestCase):
+    def serve(self):
+        options = {"port": PORT, "variables": {"CRORE_CHAT_PATH": "/"}}
+        return Server("crore", "--listen", "127.0.0.1:{port}", "--cores", 2, **options)
+
+    def test_the_room_is_a_world_of_its_own(self):
+        alice, observer = self.client("Python", "Alice"), self.observer()
+        with connect(self.server.url + "ws") as outsider:
+            self.assertEqual(self.receive(outsider)["type"], "welcome")
+            outsider.send(json.dumps({"type": "broadcast", "data": "to all", "id": 1}))
+            self.assertEqual({self.receive(outsider)["type"] for _ in range(2)}, {"broadcast", "response"})
+        observer.send(json.dumps({"type": "message", "content": "only this"}))
+        self.assertEqual(self.receive(observer)["content"], "only this")
+        self.expect_line(alice, "Anonymous: only this")
+        # A name is asked for.
+        observer.send(json.dumps({"type": "join", "username": ""}))
+        self.assertEqual(self.receive(observer)["content"], "`username` has 1 to 128 bytes of printable text")
+
+    def test_private_messages_can_be_switched_off(self):
+        self.server.stop()
+        variables = {"CRORE_CHAT_PATH": "/", "CRORE_CLIENTS_PRIVATE": "false"}
+        with Server("crore", "--listen", "127.0.0.1:{port}", "--cores", 2, variables=variables) as self.server:
+            observer = self.observer()
+            observer.send(json.dumps({"type": "private", "to": "Bob", "content": "for Bob"}))
+            self.assertEqual(self.receive(observer)["content"], "`clients.private` is off")
+
+    def test_a_name_is_that_of_the_token(self):
+        self.server.stop()
+        secret = "a secret of more than thirty-two bytes"
+        variables = {"CRORE_CHAT_PATH": "/chat", "CRORE_AUTH_MODE": "required", "CRORE_AUTH_SECRET": secret}
+        arguments = ("--listen", "127.0.0.1:{port}", "--cores", 2)
+        with Server("crore", *arguments, variables=variables) as server:
+            gen_token = [PROGRAMS / "crore", "gen-token", "--user", "ann", "--expires", "10m"]
+            token = subprocess.run(gen_token, env=server.environment, capture_output=True, text=True, check=True).stdout
+            for query in (f"?token={token.strip()}", ""):
+                with connect(f"{server.url}chat{query}") as socket:
+                    if not query:
+                        socket.send(json.dumps({"type": "auth", "token": token.strip()}))
+                    self.assertEqual(self.receive(socket)["type"], "authenticated")
+                    self.assertEqual(self.receive(socket)["content"], "Welcome! Please identify yourself.")
+                    socket.send(json.dumps({"type": "join", "username": "eve"}))
+                    self.assertEqual(self.receive(socket)["content"], "ann has joined the chat")
+                    socket.send(json.dumps({"type": "message", "username": "eve", "content": "me"}))
+                    self.assertEqual(self.receive(socket)["username"], "ann")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The message that greets a new connection.
     pub welcome: WelcomeConfig,
+    /// The plain chat.
+    pub chat: ChatConfig,
     /// Who a connection is.
     pub identity: IdentityConfig,
     /// Tokens that say who a connection is.
@@ -153,6 +155,13 @@ pub struct WelcomeConfig {
     pub enabled: bool,
     /// The text.
     pub message: String,
+}
+
+/// Section `chat`.
+#[derive(Clone, Debug, Default)]
+pub struct ChatConfig {
+    /// Where its clients connect; `None`: there is none.
+    pub path: Option<String>,
 }
 
 /// Section `identity`.
@@ -301,6 +310,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            name: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             trusted_proxies: Vec::new(),
             client_address_header: AddressHeader::default(),
@@ -311,7 +321,6 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(10),
             shutdown_spread: None,
             shutdown_reconnect_delay: Duration::from_secs(30),
-            name: None,
             http: HttpConfig {
                 paths: vec!["/".to_owned(), "/ws".to_owned()],
                 page: true,
@@ -330,6 +339,7 @@ impl Default for Config {
                 client_addresses: true,
             },
             welcome: WelcomeConfig { enabled: true, message: "Connected to WebSocket server".to_owned() },
+            chat: ChatConfig::default(),
             identity: IdentityConfig::default(),
             clients: ClientsConfig { broadcast: true, private: true },
             history: HistoryConfig { memory_bytes_max: 64 << 20, channels_max: 100_000 },

@@ -30,6 +30,11 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "http", about: "What HTTP requests find beside WebSocket.", settings: HTTP },
     api::SECTION,
     Section { name: "welcome", about: "The message that greets a new connection.", settings: WELCOME },
+    Section {
+        name: "chat",
+        about: "One room for clients that know no channels: they join, speak and leave.",
+        settings: CHAT,
+    },
     Section { name: "identity", about: "Who a connection is.", settings: IDENTITY },
     auth::SECTION,
     Section { name: "clients", about: "What clients may do.", settings: CLIENTS },
@@ -53,11 +58,6 @@ const GENERAL: Section = Section {
     about: "",
     settings: &[
         Setting::new(
-            "listen",
-            Restart,
-            place!(listen),
-            "Address and port. 0.0.0.0 or [::] listens on every interface; the default is reached from this machine alone.",
-        Setting::new(
             "name",
             Restart,
             place!(name),
@@ -69,6 +69,11 @@ const GENERAL: Section = Section {
         .checked("1 to 64 ASCII letters, digits, `.`, `-` or `_`", |config| {
             config.name.as_deref().map_or(Ok(()), check_name)
         }),
+        Setting::new(
+            "listen",
+            Restart,
+            place!(listen),
+            "Address and port. 0.0.0.0 or [::] listens on every interface; the default is reached from this machine alone.",
         ),
         Setting::new(
             "trusted_proxies",
@@ -253,6 +258,20 @@ const WELCOME: &[Setting] = &[
     ),
     Setting::new("welcome.message", Live, place!(welcome.message), "The text of that message."),
 ];
+
+const CHAT: &[Setting] = &[Setting::new(
+    "chat.path",
+    Live,
+    place!(chat.path),
+    "Path of that room, whether or not it is one of `http.paths`. There everyone sends \
+         {\"type\":\"join\",\"username\":…} and {\"type\":\"message\",\"content\":…}, and receives what the others do, \
+         with `username`, `content` and `timestamp`. Without it: there is no such room.",
+)
+.example("\"/chat\"")
+.checked("a path that begins with `/`", |config| match config.chat.path.as_deref() {
+    Some(path) if !path.starts_with('/') => Err(format!("a path begins with `/`: `{path}` does not")),
+    _ => Ok(()),
+})];
 
 const IDENTITY: &[Setting] = &[Setting::new(
     "identity.trust_user_header",

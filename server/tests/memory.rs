@@ -1,4 +1,5 @@
-//! Memory of the program, as the kernel counts it: what a burst has taken comes back.
+//! Memory of the program, as the kernel counts it: what a burst has taken comes back, and what an idle user takes is
+//! little.
 
 mod program;
 
@@ -6,8 +7,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jsonwebtoken::{EncodingKey, Header};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -24,6 +27,18 @@ const DATA_BYTES: usize = 1_000_000;
 
 /// The program's cores: memory that one of them has taken and another gives back is to come back, too.
 const CORES: &str = "2";
+
+/// Connections that the second weighing has more than the first: each byte of a connection is one of 4,000 here, and a
+/// page that was touched by chance little.
+const IDLE_CONNECTIONS: usize = 4_000;
+
+/// Those of the first weighing: what is taken once has been taken.
+const IDLE_CONNECTIONS_BEFORE: usize = 2_000;
+
+/// Bytes of the process that an idle connection of a user with a token may take. A quarter of it is the engine's.
+const IDLE_BYTES_MAX: usize = 350;
+
+const SECRET: &str = "a secret of more than thirty-two bytes";
 
 /// How long resident memory must not change by a hundredth to be at rest: the core's three trims, and one to spare.
 const REST: Duration = Duration::from_secs(4);
@@ -58,6 +73,26 @@ fn hear(client: &mut Client) -> Message {
 fn hear_type(client: &mut Client) -> String {
     let message: Value = serde_json::from_str(hear(client).to_text().unwrap()).unwrap();
     message["type"].as_str().unwrap().to_owned()
+}
+
+/// A token of a user that is good for as long as any test takes.
+fn token(user: &str) -> String {
+    let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_hours(24);
+    let claims = json!({"user_id": user, "exp": expires.as_secs()});
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
+}
+
+/// A user who is told who it is and says nothing. Only the socket is kept, which takes the least of the test's memory.
+fn idle_user(address: SocketAddr, user: usize) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let url = format!("ws://localhost/ws?token={}", token(&format!("user {user:08}")));
+    let (mut client, _) = tungstenite::client(url, stream).unwrap();
+    for expected in ["authenticated", "welcome"] {
+        assert_eq!(hear_type(&mut client), expected);
+    }
+    client.get_ref().try_clone().unwrap()
 }
 
 fn subscribe(client: &mut Client, channel: &str) {
@@ -171,4 +206,33 @@ fn after_a_burst_to_every_connection_memory_is_back_within_five_percent() {
     let after = at_rest(&program);
     println!("{connections} connections: {before} bytes before, {at_most} in the burst, {after} after it");
     assert!(after <= before + before / 20, "{before} bytes before, {after} after");
+}
+
+// capability: 28
+#[test]
+fn an_idle_user_takes_three_hundred_and_fifty_bytes_at_most() {
+    // Each user is a descriptor of this process, and of the program where it has no direct ones.
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let (program, address) = Program::serve(
+        Command::new(env!("CARGO_BIN_EXE_crore"))
+            .args(["--listen", "127.0.0.1:0", "--cores", CORES])
+            .env_remove(CONNECTIONS_VARIABLE)
+            .env("CRORE_AUTH_MODE", "required")
+            .env("CRORE_AUTH_SECRET", SECRET)
+            // Nobody answers pings, and a busy machine takes long for a handshake.
+            .env("CRORE_LIMITS_PING_INTERVAL", "1h")
+            .env("CRORE_LIMITS_HANDSHAKE_TIMEOUT", "1h"),
+    );
+    let mut users: Vec<TcpStream> = (0..IDLE_CONNECTIONS_BEFORE).map(|user| idle_user(address, user)).collect();
+    let before = at_rest(&program);
+    users.extend((users.len()..users.len() + IDLE_CONNECTIONS).map(|user| idle_user(address, user)));
+    let after = at_rest(&program);
+    let each = after.saturating_sub(before) / IDLE_CONNECTIONS;
+    println!(
+        "{before} bytes with {IDLE_CONNECTIONS_BEFORE} users, {after} with {} more: {each} each",
+        IDLE_CONNECTIONS
+    );
+    assert!(each <= IDLE_BYTES_MAX, "{each} bytes for each");
+    assert!(each >= size_of::<u64>(), "{each} bytes can't be all: the weighing has missed them");
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 const DECODER: Decoder = Decoder { json_depth_max: 8, channel_bytes_max: 16, batch_messages_max: 4 };
 
 /// The fields that the server reads.
-const FIELDS: [&str; 9] = ["type", "id", "channel", "room", "to", "method", "echo", "data", "messages"];
+const FIELDS: [&str; 10] = ["type", "id", "channel", "room", "to", "method", "echo", "data", "messages", "token"];
 
 /// The input is the text of a message; what is not UTF-8 is never handed to the decoder.
 ///
@@ -85,6 +85,9 @@ fn check_message(text: &str, message: &Incoming<'_>) {
     if let (Ok(method), Some(expected)) = (message.method(), field("method")) {
         assert_eq!(expected, method.as_ref());
     }
+    if let (Ok(token), Some(expected)) = (message.token(), field("token")) {
+        assert_eq!(expected.as_str().filter(|token| !token.is_empty()), token.as_deref());
+    }
     let messages = message.messages();
     for part in messages.iter().flatten() {
         assert!(Json::check(part.get()).is_some_and(|depth| depth + 2 <= DECODER.json_depth_max));
@@ -93,7 +96,8 @@ fn check_message(text: &str, message: &Incoming<'_>) {
         let expected = expected.as_array().expect("a list");
         assert!(!parts.is_empty() && parts.len() <= DECODER.batch_messages_max && parts.len() == expected.len());
     }
-    let refusals = [message.to().err(), message.method().err(), message.echo().err(), messages.err()];
+    let (to, token) = (message.to().err(), message.token().err());
+    let refusals = [to, token, message.method().err(), message.echo().err(), messages.err()];
     for refusal in refusals.iter().flatten() {
         check_error(message.id(), refusal);
     }

@@ -79,19 +79,26 @@ def names_below(suffix, lines, marker):
 
 
 def python_tests(lines, below):
-    def methods(node):
-        return [f"{node.name}.{method.name}" for method in node.body if is_test(method)]
+    """A class without bases is part of those that derive from it, and none of its own."""
+    classes = {node.name: node for node in ast.parse("\n".join(lines)).body if isinstance(node, ast.ClassDef)}
 
-    def is_test(node):
-        return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
+    def lineage(node):
+        bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
+        return [node, *(ancestor for base in bases for ancestor in lineage(base))]
 
-    def begins(node):
+    def is_marked(node):
         return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) == below + 1
 
-    classes = [node for node in ast.parse("\n".join(lines)).body if isinstance(node, ast.ClassDef)]
-    whole = [name for node in classes if begins(node) for name in methods(node)]
-    single = [f"{node.name}.{method.name}" for node in classes for method in node.body if is_test(method) and begins(method)]
-    return whole + single
+    names = set()
+    for node in (node for node in classes.values() if node.bases):
+        for ancestor in lineage(node):
+            tests = [part for part in ancestor.body if is_python_test(part)]
+            names |= {f"{node.name}.{test.name}" for test in tests if is_marked(node) or is_marked(test)}
+    return sorted(names)
+
+
+def is_python_test(node):
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
 
 
 def javascript_tests(lines, below):

@@ -27,17 +27,20 @@ class Markers(Tree):
     def test_a_marker_names_the_test_below_it(self):
         self.write(
             "tests/interop/test_a.py",
-            "class First:",
+            "class First(Part, unittest.TestCase):",
             f"    {PYTHON} 1 2",
             "    # Why.",
             "    @decorated",
             "    async def test_one(self): pass",
             "",
             f"{PYTHON} 3",
-            "class Second:",
+            "class Second(Part):",
             "    def test_two(self): pass",
             "    def test_three(self): pass",
             "    def helper(self): pass",
+            "class Part:",
+            f"    {PYTHON} 5",
+            "    def test_five(self): pass",
         )
         self.write("tests/a.test.mjs", f"{RUST} 2", 'test("it\'s \\"so\\"", async () => {', "});")
         self.write("server/src/a/tests.rs", "mod tests {", f"    {RUST} 4", "    #[test]", "    fn four() {", "    }", "}")
@@ -46,16 +49,17 @@ class Markers(Tree):
         one = Test("tests/interop/test_a.py", "First.test_one")
         self.assertEqual(shown[1], {one})
         self.assertEqual(shown[2], {one, Test("tests/a.test.mjs", "it's \"so\"")})
-        self.assertEqual({test.name for test in shown[3]}, {"Second.test_two", "Second.test_three"})
+        self.assertEqual({test.name for test in shown[3]}, {"Second.test_two", "Second.test_three", "Second.test_five"})
+        self.assertEqual({test.name for test in shown[5]}, {"First.test_five", "Second.test_five"})
         self.assertEqual(shown[4], {Test("server/src/a/tests.rs", "four")})
 
     def test_a_marker_that_shows_nothing_is_a_mistake(self):
         for name, lines in {
             "a.py": [f"{PYTHON} 1", "", "def test_of_no_class(): pass"],
-            "b.py": ["class A:", f"    {PYTHON} 1", "    def helper(self): pass"],
-            "c.py": ["class A:", f"    {PYTHON} 1, 2", "    def test_it(self): pass"],
-            "d.py": ["class A:", f"    {PYTHON}1", "    def test_it(self): pass"],
-            "e.py": ["class A:", "    def test_it(self): pass", f"    {PYTHON} 1"],
+            "b.py": ["class A(B):", f"    {PYTHON} 1", "    def helper(self): pass"],
+            "c.py": ["class A(B):", f"    {PYTHON} 1, 2", "    def test_it(self): pass"],
+            "d.py": ["class A(B):", f"    {PYTHON}1", "    def test_it(self): pass"],
+            "e.py": ["class A(B):", "    def test_it(self): pass", f"    {PYTHON} 1"],
             "a.mjs": [f"{RUST} 1", "const test = 1;"],
             "a.rs": [f"{RUST} 1", "fn no_test() {}"],
             "b.rs": [f"/{RUST} 1", "#[test]", "fn test() {}"],
@@ -103,13 +107,13 @@ class Reports(Tree):
 
 class Table(unittest.TestCase):
     def test_a_table_is_read_as_it_was_written(self):
-        tests = {1: {Test("tests/interop/a.mjs", "it | does `so`"), Test("server/tests/b.rs", "b")}, 3: {Test("tests/c.rs", "c")}}
+        tests = {1: {Test("tests/interop/a.mjs", "it does 'so'"), Test("server/tests/b.rs", "b")}, 3: {Test("tests/c.rs", "c")}}
         titles = {1: "One", 2: "Two", 3: "Three"}
         results = {"b": "passed", "c": "failed"}
         text = table.table(tests, {1, 2}, titles, lambda test: results.get(test.name, table.NOT_RUN))
         read = table.parse(text)
         self.assertEqual(read.keys(), tests[1] | tests[3])
-        self.assertEqual({test.name: result for test, result in read.items()}, results | {"it | does `so`": "not run"})
+        self.assertEqual({test.name: result for test, result in read.items()}, results | {"it does 'so'": "not run"})
         self.assertIn("| 2 | Two | | missing |", text)
         other = text.replace("passed", "failed")
         self.assertEqual(table.without_results(text), table.without_results(other))

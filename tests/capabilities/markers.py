@@ -15,7 +15,8 @@ MARKER = re.compile(r"^\s*(?:#|//) capability: (\d+(?: \d+)*)$")
 # What somebody has meant as one.
 ALIKE = re.compile(r"^\s*(?:#|//+)\s*capabilit(?:y|ies)\b\W*\d", re.IGNORECASE)
 COMMENT = re.compile(r"^\s*(?:#|//)\s")
-JAVASCRIPT_TEST = re.compile(r"""^\s*test\((['"])((?:\\.|(?!\1).)+)\1, """)
+JAVASCRIPT_TEST = re.compile(r"""^\s*test\((['"`])((?:\\.|(?!\1).)+)\1, """)
+JAVASCRIPT_LOOP = re.compile(r"^\s*for \(.*\{$")
 RUST_ATTRIBUTE = re.compile(r"^\s*#\[")
 RUST_TEST = re.compile(r"^\s*#\[(?:\w+::)*test\b")
 RUST_FUNCTION = re.compile(r"^\s*(?:async )?fn (\w+)\(")
@@ -102,6 +103,9 @@ def is_python_test(node):
 
 
 def javascript_tests(lines, below):
+    """In a loop a test has a title for each turn, and here the template of them."""
+    while below < len(lines) and JAVASCRIPT_LOOP.match(lines[below]):
+        below += 1
     found = JAVASCRIPT_TEST.match(lines[below]) if below < len(lines) else None
     return [re.sub(r"\\(.)", r"\1", found[2])] if found else []
 

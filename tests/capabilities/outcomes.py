@@ -6,6 +6,8 @@ import re
 # From the best to the worst: of a test that has run several times the worst counts.
 OUTCOMES = ("passed", "skipped", "failed")
 
+# What stands for a value in a JavaScript template.
+PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 RUNNING = re.compile(r"^\s+Running .*\(.*/deps/(\w+)-[0-9a-f]+\)$")
 DOC_TESTS = re.compile(r"^\s+Doc-tests ")
 RUST_RESULT = re.compile(r"^test (?:\w+::)*(\w+)(?: - should panic)? \.\.\. (ok|FAILED|ignored)")
@@ -41,7 +43,12 @@ class Outcomes:
     def of(self, test):
         """What has become of a test, or None if it has not run."""
         place = program_of(test.file) if test.file.endswith(".rs") else test.file
-        return self.known.get((place, test.name))
+        if not PLACEHOLDER.search(test.name):
+            return self.known.get((place, test.name))
+        # A title for each turn of a loop: the worst of them.
+        title = re.compile(".+".join(map(re.escape, PLACEHOLDER.split(test.name))))
+        found = [outcome for (file, name), outcome in self.known.items() if file == place and title.fullmatch(name)]
+        return max(found, key=OUTCOMES.index, default=None)
 
 
 def program_of(file):

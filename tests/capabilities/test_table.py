@@ -43,6 +43,7 @@ class Markers(Tree):
             "    def test_five(self): pass",
         )
         self.write("tests/a.test.mjs", f"{RUST} 2", 'test("it\'s \\"so\\"", async () => {', "});")
+        self.write("tests/b.test.mjs", f"{RUST} 6", "for (const name of NAMES) {", "  test(`${name} is in`, async () => {", "  });")
         self.write("server/src/a/tests.rs", "mod tests {", f"    {RUST} 4", "    #[test]", "    fn four() {", "    }", "}")
         shown, mistakes = markers.find(self.root)
         self.assertEqual(mistakes, [])
@@ -51,6 +52,7 @@ class Markers(Tree):
         self.assertEqual(shown[2], {one, Test("tests/a.test.mjs", "it's \"so\"")})
         self.assertEqual({test.name for test in shown[3]}, {"Second.test_two", "Second.test_three", "Second.test_five"})
         self.assertEqual({test.name for test in shown[5]}, {"First.test_five", "Second.test_five"})
+        self.assertEqual(shown[6], {Test("tests/b.test.mjs", "${name} is in")})
         self.assertEqual(shown[4], {Test("server/src/a/tests.rs", "four")})
 
     def test_a_marker_that_shows_nothing_is_a_mistake(self):
@@ -78,6 +80,12 @@ class Reports(Tree):
         self.write("a.py.tsv", "tests/a.py\tA.test_a\tpassed", "tests/a.py\tA.test_a\tfailed", "tests/a.py\tA.test_b\tskipped")
         outcomes = Outcomes(self.root)
         found = [outcomes.of(Test("tests/a.py", f"A.test_{name}")) for name in "abc"]
+        self.assertEqual(found, ["failed", "skipped", None])
+
+    def test_a_title_with_a_placeholder_is_all_those_that_it_makes(self):
+        self.write("b.tsv", "tests/b.mjs\ta (1) is in\tpassed", "tests/b.mjs\tb is in\tfailed", "tests/b.mjs\tc is out\tskipped")
+        outcomes = Outcomes(self.root)
+        found = [outcomes.of(Test("tests/b.mjs", f"${{name}} is {place}")) for place in ("in", "out", "away")]
         self.assertEqual(found, ["failed", "skipped", None])
 
     def test_cargo_says_which_program_it_runs(self):

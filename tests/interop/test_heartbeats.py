@@ -79,7 +79,7 @@ class Heartbeats(unittest.TestCase):
 
     # capability: 23
     def test_who_answers_stays_and_who_does_not_is_cut(self):
-        self.start(limits_ping_interval="2s")
+        self.start(limits_ping_interval="3s")
         client = self.open(self.server.url + "ws")
         silent = self.enterContext(Raw(self.server.port)).upgraded()
         silent.hear()
@@ -91,7 +91,7 @@ class Heartbeats(unittest.TestCase):
 
     # capability: 16 23
     def test_any_sign_of_life_counts(self):
-        self.start(limits_ping_interval="2s")
+        self.start(limits_ping_interval="3s")
         client = self.enterContext(Raw(self.server.port)).upgraded()
         client.hear()
         for answer in (lambda payload: frame(PONG, payload), lambda _: frame(PONG), lambda _: frame(PING)):

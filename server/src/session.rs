@@ -81,8 +81,8 @@ impl Shared {
         policy: Arc<Policy>,
     ) -> Self {
         let cores = config.workers();
+        let node = Node::start(config.name.as_deref());
         Self {
-            node: Node::start(config.name.as_deref()),
             users: Users::new(cores),
             chat: chat::Members::default(),
             addresses: Addresses::new(config),
@@ -92,7 +92,8 @@ impl Shared {
             typing: Throttle::default(),
             router,
             history: config.history.clone(),
-            presence: PresenceShared::new(config),
+            presence: PresenceShared::new(config, &node.name),
+            node,
             hand_out: HandOut {
                 bytes: config.engine.outbox_bytes_max / 2,
                 messages: config.engine.outbox_messages_max / 2,

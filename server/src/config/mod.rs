@@ -55,8 +55,6 @@ pub struct Config {
     pub client_address_header: AddressHeader,
     /// Whether connections begin with a header of the PROXY protocol.
     pub proxy_protocol: ProxySetting,
-    /// Name of this server among others; `None`: an identifier of the run.
-    pub server_name: Option<String>,
     /// Cores, each with one worker pinned to it; `None` for all that the process may run on.
     pub cores: Option<NonZeroU16>,
     /// Kind of descriptor for connections.
@@ -315,7 +313,6 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             client_address_header: AddressHeader::default(),
             proxy_protocol: ProxySetting::Off,
-            server_name: None,
             cores: None,
             descriptors: DescriptorSetting::Auto,
             shutdown_timeout: Duration::from_secs(10),

@@ -29,7 +29,6 @@ mod room;
 mod roster;
 mod table;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -73,11 +72,8 @@ pub(crate) struct PresenceShared {
 }
 
 impl PresenceShared {
-    pub(crate) fn new(config: &Config) -> Self {
-        // No other run has it, nor another server.
-        let run = || format!("{:016x}", RandomState::new().hash_one(unix_ms()));
-        let server = config.server_name.clone().unwrap_or_else(run).into();
-        Self { config: config.presence.clone(), server, taken: Arc::default() }
+    pub(crate) fn new(config: &Config, server: &str) -> Self {
+        Self { config: config.presence.clone(), server: server.into(), taken: Arc::default() }
     }
 
     /// What names this server among others.

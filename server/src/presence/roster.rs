@@ -43,7 +43,7 @@ pub(crate) struct Place {
     id: String,
     /// When it opened, in milliseconds since the Unix epoch.
     connected_at: u64,
-    /// The server that it is on (`server_name`).
+    /// The name of the server that it is on.
     #[schema(value_type = String)]
     server: Arc<str>,
     /// What its token says of it, or what it says of itself; absent if that is nothing.

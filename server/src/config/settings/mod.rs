@@ -62,8 +62,8 @@ const GENERAL: Section = Section {
             Restart,
             place!(name),
             "Name of this server, for those who have several: `server` in the first line of the log and in \
-             crore_server_info, `name` in GET /api/stats, each beside the identifier of this run of it. Without it: the \
-             name of the host.",
+             crore_server_info, `name` in GET /api/stats, each beside the identifier of this run of it, and beside \
+             each connection in presence. Without it: the name of the host.",
         )
         .example("\"edge-1\"")
         .checked("1 to 64 ASCII letters, digits, `.`, `-` or `_`", |config| {
@@ -98,20 +98,6 @@ const GENERAL: Section = Section {
              whose it is (HAProxy: `send-proxy-v2`). One that does not, or comes from outside of `trusted_proxies`, is \
              cut.",
         ),
-        Setting::new(
-            "server_name",
-            Restart,
-            place!(server_name),
-            "Name of this server among others, which presence shows beside each connection. Without it: an identifier \
-             of this run.",
-        )
-        .example("\"node-1\"")
-        .checked("1 to 64 bytes of printable text", |config| match &config.server_name {
-            Some(name) if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) => {
-                Err("a server's name has 1 to 64 bytes of printable text".to_owned())
-            }
-            _ => Ok(()),
-        }),
         Setting::new(
             "cores",
             Restart,

@@ -86,7 +86,7 @@ pub(super) struct UserConnection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     connected_at: Option<u64>,
-    /// The server that it is on (`server_name`).
+    /// The name of the server that it is on.
     server: String,
     /// Channels with a presence that it is in.
     channels: Vec<String>,

@@ -27,9 +27,10 @@ const HOT_TURNS_MAX: u32 = 2;
 /// Rounds in which the world comes to rest, if it ever does. Megabytes may have to leave by 32 bytes a round.
 const ROUNDS_MAX: u32 = 1_000_000;
 
-/// Ticks that pass at rest, and those that pass if an accept that has failed is tried again in each.
+/// Ticks that pass at rest, and those that pass while accepts that have failed are tried again, and pauses that the
+/// application takes one after the other come to their ends.
 const TICKS: u32 = 3;
-const TICKS_MAX: u32 = 64;
+const TICKS_MAX: u32 = 4096;
 
 /// What a run has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -52,8 +52,9 @@ pub struct Drain {
     pub reason: String,
     /// The time over which each core spreads its closes evenly, in ticks of
     /// [`TICK_MS`](crate::limits::TICK_MS); who has not been closed yet goes on as before. Nobody is accepted from the
-    /// start, and handshakes are cut. Zero, the default: all are closed at once, as far as
-    /// [`DRAIN_UNANSWERED_MAX`](crate::limits::DRAIN_UNANSWERED_MAX) allows.
+    /// start, and handshakes are cut. Zero, the default: all are closed at once; of a crowd,
+    /// [`DRAIN_UNANSWERED_MAX`](crate::limits::DRAIN_UNANSWERED_MAX) and then others as they end, all within half of
+    /// the patience.
     pub spread: Duration,
     /// How long a client may take to answer its close frame; then it is cut. 10 s if nothing else is set.
     pub patience: Duration,

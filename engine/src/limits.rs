@@ -86,14 +86,10 @@ pub const TURN_WAKES_MAX: usize = TURN_COMPLETIONS_MAX / 4;
 /// they end as fast as they are closed, and what a close needs is needed for few at a time.
 pub const TURN_CLOSES_MAX: usize = TURN_COMPLETIONS_MAX / 4;
 
-/// Close frames of a drain that a core has out without an answer. Peers may answer all at once: what lies unread then takes
-/// of the memory that TCP has (`tcp_mem` in `tcp(7)`; past it, packets are dropped), and before Linux 6.13 one call into the
-/// kernel runs through all answers that are there, a million of them in one piece.
-pub const DRAIN_UNANSWERED_MAX: usize = 65_536;
-
-/// Connections that end in a second of a drain for it to wait for answers; if fewer do, those who owe one are dead or
-/// slow, and it goes on without them.
-pub const DRAIN_ENDS_PER_SECOND_MIN: usize = DRAIN_UNANSWERED_MAX / 64;
+/// Close frames that a drain has out without an answer, on one core, as long as it has the time: they follow as
+/// connections end. What the kernel hears no acknowledgement of it sends again, to all at the same time; of a crowd a host
+/// drops most of that (`netdev_max_backlog` on loopback, the queue of a device), again and again.
+pub const DRAIN_UNANSWERED_MAX: usize = 1024;
 
 /// Completions of a turn in which little happens.
 pub const CALM_COMPLETIONS_MAX: usize = 8;

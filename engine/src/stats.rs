@@ -114,7 +114,7 @@ counters! {
     buffers_exhausted,
     /// Demotions put off because `CANCELS_PER_SECOND_MAX` was reached.
     cancels_deferred,
-    /// Turns in which a drain closed nobody because `DRAIN_UNANSWERED_MAX` close frames were without an answer.
+    /// Turns in which a drain closed nobody: as many as may be were without an answer, or the rest was not due yet.
     drain_waits,
     /// Commands to another core refused because its lane and the backlog were full.
     mesh_refused,

@@ -8,7 +8,7 @@ use super::connection::Phase;
 use crate::driver::Driver;
 use crate::handle::Drain;
 use crate::handler::{CloseCause, Handler};
-use crate::limits::{DRAIN_ENDS_PER_SECOND_MIN, DRAIN_UNANSWERED_MAX, TURN_CLOSES_MAX};
+use crate::limits::{DRAIN_UNANSWERED_MAX, TURN_CLOSES_MAX};
 
 /// A drain under way.
 pub(super) struct Draining {
@@ -22,10 +22,6 @@ pub(super) struct Draining {
     open: usize,
     /// Connections of every kind when it began.
     connections: usize,
-    /// Closed ones whose answers are no longer waited for before others are closed.
-    given_up: usize,
-    /// When it was last looked whether they end, and how many had.
-    looked: (Duration, usize),
     /// When the rest is cut.
     pub(super) deadline: Option<Duration>,
 }
@@ -42,45 +38,27 @@ impl Draining {
             in_handshake: handshakes,
             open: others,
             connections,
-            given_up: 0,
-            looked: (now, 0),
             deadline: Some(deadline),
         }
     }
 
-    /// How many are to be closed now, while so many are left.
+    /// How many are to be closed now, while so many are left: no more than the spread allows, and of those as many as
+    /// have ended and [`DRAIN_UNANSWERED_MAX`], or as many as have to be so that all have been closed when half of the
+    /// patience is over.
     pub(super) fn due(&self, now: Duration, left: usize) -> usize {
-        let owing = self.closed().saturating_sub(self.ended(left) + self.given_up);
-        self.due_by_time(now).min(DRAIN_UNANSWERED_MAX.saturating_sub(owing))
+        let elapsed = now.saturating_sub(self.begun);
+        let ended = self.connections.saturating_sub(left);
+        let without_waiting = self.of_the_open(elapsed, self.terms.spread.saturating_add(self.terms.patience / 2));
+        let answered = ended.saturating_sub(self.in_handshake) + DRAIN_UNANSWERED_MAX;
+        let of_the_open = self.of_the_open(elapsed, self.terms.spread).min(answered.max(without_waiting));
+        let closed = self.in_handshake + self.open - self.waiting.len();
+        (self.in_handshake + of_the_open).saturating_sub(closed)
     }
 
-    /// How many so that all are closed when the time is over, and none is much too early.
-    fn due_by_time(&self, now: Duration) -> usize {
-        let (elapsed, spread) = (now.saturating_sub(self.begun).as_nanos(), self.terms.spread.as_nanos());
-        let of_the_open = (self.open as u128 * elapsed.min(spread)).checked_div(spread);
-        let of_the_open = of_the_open.map_or(self.open, |count| count as usize);
-        (self.in_handshake + of_the_open).saturating_sub(self.closed())
-    }
-
-    fn closed(&self) -> usize {
-        self.in_handshake + self.open - self.waiting.len()
-    }
-
-    fn ended(&self, left: usize) -> usize {
-        self.connections.saturating_sub(left)
-    }
-
-    /// Looks once a second whether connections end; else it goes on without those that should.
-    fn look(&mut self, now: Duration, left: usize) {
-        let (last, ended_before) = self.looked;
-        if now.saturating_sub(last) < Duration::from_secs(1) {
-            return;
-        }
-        let ended = self.ended(left);
-        if ended.saturating_sub(ended_before) < DRAIN_ENDS_PER_SECOND_MIN {
-            self.given_up = self.closed().saturating_sub(ended);
-        }
-        self.looked = (now, ended);
+    /// How many of the open connections, if they are spread evenly over a time.
+    fn of_the_open(&self, elapsed: Duration, time: Duration) -> usize {
+        let count = (self.open as u128 * elapsed.min(time).as_nanos()).checked_div(time.as_nanos());
+        count.map_or(self.open, |count| count as usize)
     }
 }
 
@@ -110,7 +88,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let Some(draining) = &mut self.draining else { return };
         let terms = Arc::clone(&draining.terms);
         let count = draining.due(now, left).min(TURN_CLOSES_MAX);
-        self.stats.drain_waits += u64::from(count == 0 && draining.due_by_time(now) > 0);
+        self.stats.drain_waits += u64::from(count == 0 && draining.waiting.len() > 0);
         for _ in 0..count {
             let next = self.draining.as_mut().and_then(|draining| draining.waiting.next());
             let Some(slot) = next else { break };
@@ -131,12 +109,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Looks after a drain, with every tick; cuts who is left when its time is over.
-    pub(super) fn tick_drain(&mut self) {
-        let (now, left) = (self.clock.now(), self.connections.len());
-        if let Some(draining) = &mut self.draining {
-            draining.look(now, left);
-        }
+    /// Cuts who is left when the time of a drain is over.
+    pub(super) fn end_drain(&mut self) {
+        let now = self.clock.now();
         let over = |draining: &mut Draining| draining.deadline.take_if(|deadline| *deadline <= now).is_some();
         if self.draining.as_mut().is_some_and(over) {
             for slot in self.connections.slots() {
@@ -170,28 +145,21 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_waited_for_while_they_come() {
-        const ALL: usize = 4 * DRAIN_UNANSWERED_MAX;
-        let half_second = Duration::from_millis(500);
+    fn of_a_crowd_others_are_closed_as_some_end_or_when_time_is_short() {
+        const ALL: usize = 100 * DRAIN_UNANSWERED_MAX;
+        let patience = Duration::from_secs(20);
+        let terms = Arc::new(Drain { patience, ..Drain::default() });
         let slots = (0..u32::try_from(ALL).expect("they are few")).collect();
-        let mut draining = Draining::new(Arc::new(Drain::default()), Duration::ZERO, ALL, Vec::new(), slots);
-        let close = |draining: &mut Draining, now, left| {
+        let mut draining = Draining::new(terms, Duration::ZERO, ALL, Vec::new(), slots);
+        let mut close = |now, left| {
             let due = draining.due(now, left);
             draining.waiting.by_ref().take(due).count()
         };
-        assert_eq!(close(&mut draining, Duration::ZERO, ALL), DRAIN_UNANSWERED_MAX);
-        assert_eq!(close(&mut draining, Duration::ZERO, ALL - 10), 10, "one for each that has ended");
-        // As many end as have to.
-        let left = ALL - 10 - DRAIN_ENDS_PER_SECOND_MIN;
-        for now in [half_second, 2 * half_second] {
-            draining.look(now, left);
-        }
-        assert_eq!(close(&mut draining, 2 * half_second, left), DRAIN_ENDS_PER_SECOND_MIN);
-        // Then too few.
-        draining.look(3 * half_second, left - 1);
-        assert_eq!(close(&mut draining, 3 * half_second, left - 1), 1);
-        draining.look(4 * half_second, left - 1);
-        assert_eq!(close(&mut draining, 4 * half_second, left - 1), DRAIN_UNANSWERED_MAX);
-        assert_eq!(close(&mut draining, 4 * half_second, left - 1), 0);
+        let tick = Duration::from_millis(1);
+        assert_eq!(close(tick, ALL), DRAIN_UNANSWERED_MAX);
+        assert_eq!((close(tick, ALL), close(tick, ALL - 10), close(tick, ALL - 10)), (0, 10, 0));
+        // Nobody answers: a quarter of the patience is half of the time that there is for all.
+        assert_eq!(close(patience / 4, ALL - 10), ALL / 2 - DRAIN_UNANSWERED_MAX - 10);
+        assert_eq!(close(patience / 2, ALL - 10), ALL / 2);
     }
 }

@@ -52,7 +52,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.driver.accept();
             }
             self.keep_house();
-            self.tick_drain();
+            self.end_drain();
         }
         self.keep_ticking();
     }

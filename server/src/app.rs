@@ -19,6 +19,7 @@ use crate::router::Router;
 use crate::service::Service;
 use crate::session::{Session, Shared};
 use crate::signals::{self, Servant};
+use crate::webhook::{Webhook, WebhookError};
 use crate::wire::Refusal;
 
 /// A server that has not started: a configuration, and who answers which type of message.
@@ -56,6 +57,9 @@ pub enum ServeError {
     /// Tokens can't be checked.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The webhook's backend can't be asked.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// Settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -112,10 +116,11 @@ impl Server {
         config.check()?;
         let auth = Auth::open(&config.auth)?;
         let subscription_tokens = SubscriptionTokens::open(&config.auth, auth.as_ref())?;
+        let webhook = Webhook::open(&config)?;
         let (jobs, control) = control::prepare(&config.api)?;
         let policy = Arc::new(Policy::new(&config));
         let keys = (auth, subscription_tokens);
-        let shared = Arc::new(Shared::new(&config, router, on_trim, keys, jobs, Arc::clone(&policy)));
+        let shared = Arc::new(Shared::new(&config, router, on_trim, keys, webhook, jobs, Arc::clone(&policy)));
         let known = Arc::clone(&shared);
         let running = Engine::bind(config.listen)?
             .cores(cores)

@@ -4,16 +4,18 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crore_engine::{ConnectionId, Context, Publication};
+use serde_json::value::RawValue;
 
 use crate::auth::Permits;
 use crate::channel::{Action, ChannelName, Identity};
 use crate::history::Since;
 use crate::home::{Asker, Follow, HomeNotice, Publish, Purpose, Read};
-use crate::inbound;
+use crate::inbound::{self, Inbound};
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
 use crate::presence::{self, PresenceNotice};
 use crate::session::{Connection, Shared};
+use crate::webhook::{self, Event, Grant};
 use crate::wire::{Envelope, Incoming, Refusal, Sender};
 
 /// A message on its way through its handler.
@@ -29,6 +31,8 @@ pub struct Call<'a, 'c> {
     /// Reused for every list of a user's connections.
     pub(crate) recipients: &'a mut Vec<ConnectionId>,
     pub(crate) now_ms: u64,
+    /// What the backend has said to this message, once it has.
+    pub(crate) grant: Option<&'a Grant>,
 }
 
 impl<'a, 'c> Call<'a, 'c> {
@@ -119,8 +123,11 @@ impl<'a, 'c> Call<'a, 'c> {
         if self.connection.is_awaiting() {
             return Err(Refusal::Busy);
         }
-        let engine = self.context.handle().clone();
-        self.shared.jobs.try_call(inbound::answer(engine, self.context.id(), future, then))?;
+        let (engine, to) = (self.context.handle().clone(), self.context.id());
+        let then = move |inbound: &mut Inbound<'_, '_>, message: &str, value: Result<T, Refusal>| {
+            inbound.decode(message, |inbound, message| then(&mut inbound.call(message), value?));
+        };
+        self.shared.jobs.try_call(inbound::answer(engine, to, future, then))?;
         self.connection.queue_mut().await_answer(self.message.text());
         Ok(())
     }
@@ -135,18 +142,68 @@ impl<'a, 'c> Call<'a, 'c> {
         Ok(self.shared.jobs.try_call(future)?)
     }
 
+    /// The `data` of the message, or what the backend has put in its place.
+    #[must_use]
+    pub fn data(&self) -> &'a str {
+        self.grant.and_then(|grant| grant.data.as_deref()).map_or(self.message.data(), RawValue::get)
+    }
+
+    /// Calls the handler of the message again, with what the backend has said.
+    pub(crate) fn again(&mut self, grant: &Grant) -> Result<(), Refusal> {
+        let Self { message, context, connection, shared, policy, counters, text, recipients, now_ms, .. } = self;
+        let kind = message.kind();
+        let Some(handler) = shared.router.find(kind) else { return Err(Refusal::UnknownType(kind.to_owned())) };
+        let (now_ms, grant) = (*now_ms, Some(grant));
+        handler(&mut Call { message, context, connection, shared, policy, counters, text, recipients, now_ms, grant })
+    }
+
+    /// Whether the connection may subscribe to a channel. False: the backend is being asked, and the message comes again
+    /// when it has answered.
+    pub(crate) fn may_subscribe(&mut self, channel: &ChannelName<'_>) -> Result<bool, Refusal> {
+        let Some(webhook) = &self.shared.webhook else { return Ok(true) };
+        let is_asked = self.policy.channels.asks(channel.name(), |webhook| webhook.subscribe);
+        if !is_asked || self.grant.is_some() || self.context.is_subscribed(channel.name()) {
+            return Ok(true);
+        }
+        webhook::ask_about(self, webhook, Event::Subscribe, Some(channel.name()), None).map(|()| false)
+    }
+
+    /// Whether the connection may publish to a channel, as with [`Self::may_subscribe`]. [`Self::data`] is what it may.
+    pub(crate) fn may_publish(&mut self, channel: &ChannelName<'_>) -> Result<bool, Refusal> {
+        let Some(webhook) = &self.shared.webhook else { return Ok(true) };
+        if self.grant.is_some() || !self.policy.channels.asks(channel.name(), |webhook| webhook.publish) {
+            return Ok(true);
+        }
+        webhook::ask_about(self, webhook, Event::Publish, Some(channel.name()), None).map(|()| false)
+    }
+
+    /// Answers a request whose method the backend has.
+    pub(crate) fn ask_method(&mut self, method: &str) -> Result<(), Refusal> {
+        if let Some(grant) = self.grant {
+            let data = grant.data.as_deref().map_or("null", RawValue::get);
+            self.reply("response", |reply| reply.data(data));
+            return Ok(());
+        }
+        match &self.shared.webhook {
+            Some(webhook) if webhook.decides(Event::Rpc) => {
+                webhook::ask_about(self, webhook, Event::Rpc, None, Some(method))
+            }
+            _ => Err(Refusal::UnknownMethod(method.to_owned())),
+        }
+    }
+
     /// Sends a message to the client that called, with the `id` of its message.
     pub fn reply(&mut self, kind: &str, fields: impl FnOnce(Envelope<'_>) -> Envelope<'_>) {
         let envelope = Envelope::start(self.text, kind).id(self.message.id());
         self.context.send(fields(envelope).finish(self.now_ms));
     }
 
-    /// Hands the `data` of the message to every subscriber of a channel, as a message of type `kind`;
+    /// Hands the [`data`](Self::data) of the message to every subscriber of a channel, as a message of type `kind`;
     /// `echo` says whether the sender receives it too, if it is a subscriber. It is not kept in the channel's history.
     pub fn publish(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool) {
+        let data = self.data();
         let envelope = Envelope::start(self.text, kind).channel(channel);
         let sender = self.connection.sender(self.context.id());
-        let data = self.message.data();
         let text = envelope.from(sender).data(data).finish(self.now_ms);
         let except = (!echo).then(|| self.context.id());
         let overflow = self.policy.channels.overflow(channel.name(), Some(data));
@@ -160,15 +217,15 @@ impl<'a, 'c> Call<'a, 'c> {
 
     /// As [`Self::publish`], by the home of the channel, which also acknowledges it if that is wanted.
     pub(crate) fn publish_from_home(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool, acknowledge: bool) {
-        let id = self.context.id();
+        let (id, data) = (self.context.id(), self.data());
         let sender = self.connection.sender(id);
-        let opened = Envelope::start(self.text, kind).channel(channel).from(sender).data(self.message.data());
+        let opened = Envelope::start(self.text, kind).channel(channel).from(sender).data(data);
         let publish = Publish {
             channel: channel.name().into(),
             opened: opened.leave_open().into(),
             publication: Publication {
                 except: (!echo).then_some(id),
-                overflow: self.policy.channels.overflow(channel.name(), Some(self.message.data())),
+                overflow: self.policy.channels.overflow(channel.name(), Some(data)),
             },
             acknowledge: acknowledge.then(|| Asker::Client(id, self.message.id().map(Into::into))),
         };

@@ -13,7 +13,7 @@ use crate::router::HandlerFn;
 use crate::session::{Connection, House, Shared};
 use crate::wire::{Envelope, Incoming, Refusal};
 
-pub(crate) use self::queue::{Answer, GoOn, Queue, QueueBounds, answer, give_up};
+pub(crate) use self::queue::{Answer, GoOn, Queue, QueueBounds, WAIT_MAX, answer, give_up};
 
 /// The type that is answered always, whatever the limit.
 const PING: &str = "ping";
@@ -66,7 +66,8 @@ impl<'c> Inbound<'_, 'c> {
         self.decode(json, Self::message);
     }
 
-    fn decode(&mut self, json: &str, act: impl FnOnce(&mut Self, &Incoming<'_>) -> Result<(), Refusal>) {
+    /// Does something with a message, and answers what can't be done.
+    pub(crate) fn decode(&mut self, json: &str, act: impl FnOnce(&mut Self, &Incoming<'_>) -> Result<(), Refusal>) {
         match self.policy.decoder.decode(json) {
             Ok(message) => {
                 let outcome = act(self, &message);
@@ -108,6 +109,9 @@ impl<'c> Inbound<'_, 'c> {
             // The bounds are narrower by now.
             Err(rejected) => self.answer(rejected.id, Err(rejected.refusal)),
         }
+        if self.connection.is_awaiting() {
+            self.begin_wait();
+        }
     }
 
     fn hand_over(&mut self, handler: Option<&HandlerFn>, message: &Incoming<'_>) -> Result<(), Refusal> {
@@ -115,9 +119,10 @@ impl<'c> Inbound<'_, 'c> {
         handler(&mut self.call(message))
     }
 
-    fn call<'i>(&'i mut self, message: &'i Incoming<'i>) -> Call<'i, 'c> {
+    pub(crate) fn call<'i>(&'i mut self, message: &'i Incoming<'i>) -> Call<'i, 'c> {
         let Self { context, connection, shared, policy, counters, text, recipients, now_ms, .. } = self;
-        Call { message, context, connection, shared, policy, counters, text, recipients, now_ms: *now_ms }
+        let (now_ms, grant) = (*now_ms, None);
+        Call { message, context, connection, shared, policy, counters, text, recipients, now_ms, grant }
     }
 
     /// A message of a client of the plain chat; `None` if it is binary.
@@ -188,7 +193,7 @@ impl<'c> Inbound<'_, 'c> {
     }
 
     /// What can't be done is answered with an error.
-    fn answer(&mut self, id: Option<&str>, outcome: Result<(), Refusal>) {
+    pub(crate) fn answer(&mut self, id: Option<&str>, outcome: Result<(), Refusal>) {
         let Err(refusal) = outcome else { return };
         self.counters.errors.add(1);
         if matches!(refusal, Refusal::Forbidden(_)) {

@@ -5,7 +5,7 @@
 //!                  │                  ├─► http (page, health, metrics)           policy, users ◄──────┤
 //!                  │                  └─► auth (origin, subprotocol, token) ◄─────────────────────────┘
 //!                  └─► signals ─► reload ─► policy (another one for each session)
-//!                  control (one thread: server API, health, metrics) ───────────────┘
+//!                  control (one thread: server API, health, metrics, webhook) ──────┘
 //! ```
 //!
 //! The binary `crore` is [`cli::run`]. A program of your own starts from [`Server`], and adds its
@@ -45,6 +45,7 @@ mod sharded;
 mod signals;
 mod typing;
 mod users;
+pub mod webhook;
 pub mod wire;
 
 pub use app::Server;

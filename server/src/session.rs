@@ -1,5 +1,6 @@
 //! The server as the engine sees it: one [`Session`] on each core, one [`Connection`] for each client.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use crate::reload::NewPolicy;
 use crate::router::Router;
 use crate::typing::{self, Throttle, Typing};
 use crate::users::{TooManyConnections, Users, is_user_name};
+use crate::webhook::{Event, Hook, Webhook, ask_to_connect};
 use crate::wire::{Envelope, Refusal, Sender};
 use crate::{auth, chat, handlers};
 
@@ -32,6 +34,8 @@ const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
 
 /// Close code of a connection in whose place its user has opened another one.
 const CODE_REPLACED: u16 = 4030;
+/// Close code of a connection that may come back (RFC 6455's registry, section 11.7).
+pub(crate) const CODE_TRY_AGAIN_LATER: u16 = 1013;
 
 /// Bytes of the text that a session keeps for its next message.
 const TEXT_KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -52,6 +56,8 @@ pub(crate) struct Shared {
     addresses: Addresses,
     pub(crate) rate_limiter: Option<RateLimiter>,
     pub(crate) typing: Throttle,
+    /// None where no URL is set.
+    pub(crate) webhook: Option<Arc<Webhook>>,
     pub(crate) router: Router,
     history: HistoryConfig,
     pub(crate) presence: PresenceShared,
@@ -77,6 +83,7 @@ impl Shared {
         router: Router,
         on_trim: fn(),
         (auth, subscription_tokens): (Option<Auth>, Option<SubscriptionTokens>),
+        webhook: Option<Webhook>,
         jobs: Jobs,
         policy: Arc<Policy>,
     ) -> Self {
@@ -90,6 +97,7 @@ impl Shared {
             subscription_tokens,
             rate_limiter: RateLimiter::new(&config.rate_limit),
             typing: Throttle::default(),
+            webhook: webhook.map(Arc::new),
             router,
             history: config.history.clone(),
             presence: PresenceShared::new(config, &node.name),
@@ -146,6 +154,7 @@ impl Shared {
             room: self.room.get(),
             metrics: &self.metrics,
             jobs: &self.jobs,
+            webhook: self.webhook.as_deref(),
         }
     }
 }
@@ -183,6 +192,8 @@ struct Seldom {
     typing: Typing,
     /// Where it came by the path of the plain chat.
     chat: Option<Box<chat::Member>>,
+    /// What a backend knows of it, and wants to know.
+    hook: Hook,
 }
 
 /// Who speaks. A million users are idle, so that a name is kept once where that will do.
@@ -255,6 +266,11 @@ impl Connection {
         self.extras.get_or_insert_default().pending.get_or_insert_default()
     }
 
+    /// Whether a subscription to a channel is about to begin.
+    pub(crate) fn is_pending(&self, channel: &str) -> bool {
+        self.extras.as_ref().and_then(|extras| extras.pending.as_ref()).is_some_and(|pending| pending.has(channel))
+    }
+
     /// Gives up the subscriptions to a channel that have not begun.
     pub(crate) fn give_up_pending(&mut self, channel: &str) -> Vec<Waiting> {
         self.pending().map(|pending| pending.give_up(channel)).unwrap_or_default()
@@ -297,6 +313,19 @@ impl Connection {
 
     pub(crate) fn chat_mut(&mut self) -> Option<&mut chat::Member> {
         self.extras.as_mut()?.seldom.as_mut()?.chat.as_deref_mut()
+    }
+
+    /// Where the client is, if that is kept.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.origin()?.address()
+    }
+
+    pub(crate) fn hook(&self) -> Option<&Hook> {
+        Some(&self.extras.as_ref()?.seldom.as_ref()?.hook)
+    }
+
+    pub(crate) fn hook_mut(&mut self) -> &mut Hook {
+        &mut self.extras.get_or_insert_default().seldom.get_or_insert_default().hook
     }
 
     /// The user's name, if the connection has one besides its identifier.
@@ -480,6 +509,28 @@ pub(crate) struct House<'h> {
 }
 
 impl House<'_> {
+    /// A connection is one that may be here, as far as its token goes: it enters and is greeted, at once or when the
+    /// backend has agreed. `hears` says whether it receives what is broadcast already.
+    pub(crate) fn open(self, context: &mut Context<'_>, connection: &mut Connection, text: &mut String, hears: bool) {
+        if let Some(webhook) = self.shared.webhook.as_ref().filter(|webhook| webhook.decides(Event::Connect)) {
+            if hears {
+                context.hear_broadcasts(false);
+            }
+            if let Err(refusal) = ask_to_connect(self.shared, webhook, context, connection) {
+                self.shared.metrics.core(context.id().core().index()).errors.add(1);
+                refuse(context, text, None, &refusal, unix_ms());
+                context.close(CODE_TRY_AGAIN_LATER, "Try again later");
+            }
+            return;
+        }
+        if self.enter(context, connection, text) {
+            if !hears {
+                context.hear_broadcasts(true);
+            }
+            self.greet(context, connection, text);
+        }
+    }
+
     /// A connection becomes one that others can reach, perhaps in place of another one; `false` if its user has too many.
     pub(crate) fn enter(self, context: &mut Context<'_>, connection: &Connection, text: &mut String) -> bool {
         let Policy { connections_per_user_max: most, connections_per_user_excess: excess, .. } = *self.policy;
@@ -527,6 +578,11 @@ impl Handler for Session {
                 return Answer::Respond(response);
             }
         }
+        if let Some(webhook) = &self.shared.webhook
+            && let Some(forwarded) = webhook.forwarded(request)
+        {
+            connection.hook_mut().forwarded = Some(forwarded);
+        }
         // Where tokens say who is who, nothing else does.
         if self.policy.trust_user_header
             && self.shared.auth.is_none()
@@ -562,9 +618,9 @@ impl Handler for Session {
                 return;
             }
         }
-        let house = House { shared, policy };
-        if house.enter(context, connection, text) {
-            house.greet(context, connection, text);
+        House { shared, policy }.open(context, connection, text, true);
+        if connection.is_awaiting() {
+            self.inbound(context, connection, |inbound| inbound.begin_wait());
         }
     }
 
@@ -572,7 +628,10 @@ impl Handler for Session {
         let Self { shared, policy, text, .. } = self;
         if let Some(auth) = &shared.auth {
             auth::on_wake(auth, House { shared, policy }, context, connection, text);
-            if connection.is_waiting() && !connection.is_awaiting() {
+            if connection.is_awaiting() {
+                // A token that was waited for is good, and the backend is asked now.
+                self.inbound(context, connection, |inbound| inbound.begin_wait());
+            } else if connection.is_waiting() {
                 self.inbound(context, connection, |inbound| inbound.go_on());
             }
         }

@@ -233,9 +233,10 @@ fn admit(
             say_authenticated(context, connection, text, id);
             presence::describe(connection, verified.metadata.clone());
             presence::identify(house.shared, context, connection);
-            if house.enter(context, connection, text) && was_gated {
-                context.hear_broadcasts(true);
-                house.greet(context, connection, text);
+            if was_gated {
+                house.open(context, connection, text, false);
+            } else {
+                house.enter(context, connection, text);
             }
         }
     }

@@ -61,7 +61,7 @@ struct Undecided {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     Now,
-    /// When the key of its token has come: the message is done again then.
+    /// When the key of its token has come, or the backend has agreed: the message is done again then.
     Later,
 }
 
@@ -232,14 +232,16 @@ pub(crate) fn wake_permits(inbound: &mut Inbound<'_, '_>) {
     }
 }
 
-/// Does what has waited for a key, which has come by now or does not.
+/// Does what has waited for a key, which has come by now or does not: once no message waits for anything else.
 fn do_again(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
     let now = inbound.context.now();
-    let Some(permits) = inbound.connection.permits_if_any() else { return };
-    let is_over = |undecided: &mut Undecided| tokens.is_over(&undecided.waiting) || now >= undecided.deadline;
-    let decided: Vec<_> = permits.undecided.extract_if(.., is_over).collect();
-    for undecided in decided {
-        inbound.connection.permits_mut().is_last = true;
+    let is_over = |undecided: &Undecided| tokens.is_over(&undecided.waiting) || now >= undecided.deadline;
+    // The backend may be asked about each, and one message waits for it at one time.
+    while !inbound.connection.is_awaiting() {
+        let Some(permits) = inbound.connection.permits_if_any() else { return };
+        let Some(index) = permits.undecided.iter().position(is_over) else { return };
+        let undecided = permits.undecided.remove(index);
+        permits.is_last = true;
         inbound.again(&undecided.message);
         inbound.connection.permits_mut().is_last = false;
     }

@@ -10,5 +10,5 @@ pub(crate) use self::access::EXPECTED as AUDIENCE_EXPECTED;
 pub use self::access::{Access, AccessError, Action, Audience, Grants, Identity, Who};
 pub use self::name::{ChannelError, ChannelName};
 pub use self::pattern::{Pattern, PatternError};
-pub use self::rules::{ChannelOptions, ChannelPresence, ChannelRule, ChannelRules};
+pub use self::rules::{ChannelOptions, ChannelPresence, ChannelRule, ChannelRules, ChannelWebhook};
 pub use self::slow::{SlowChannel, SlowChannelError, SlowPolicy};

@@ -51,6 +51,17 @@ pub struct ChannelRule {
     pub slow: SlowChannel,
     /// Who may do what there.
     pub access: Access,
+    /// What the backend decides.
+    pub webhook: ChannelWebhook,
+}
+
+/// What a backend is asked about a channel ([`webhook`](crate::webhook)). `None` leaves it to the next rule that matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelWebhook {
+    /// Whether a client may subscribe or join.
+    pub subscribe: Option<bool>,
+    /// Whether a client may publish, and what.
+    pub publish: Option<bool>,
 }
 
 /// The rules, the most specific first.
@@ -101,6 +112,12 @@ impl ChannelRules {
         self.any_access
     }
 
+    /// Whether the backend is asked something about a channel: what the most specific rule says that says it. One that is
+    /// about something else must not open what another one closes.
+    pub(crate) fn asks(&self, name: &str, about: fn(&ChannelWebhook) -> Option<bool>) -> bool {
+        self.matching(name).find_map(|rule| about(&rule.webhook)).unwrap_or(false)
+    }
+
     fn matching(&self, name: &str) -> impl Iterator<Item = &ChannelRule> {
         self.rules.iter().filter(move |rule| rule.pattern.matches(name))
     }
@@ -122,6 +139,21 @@ mod tests {
         assert_eq!(rules.options("chat:7").echo, Some(false));
         assert_eq!(rules.options("chat").echo, None);
         assert_eq!(ChannelRules::new(vec![rule("*", true)]).options("any").echo, Some(true));
+    }
+
+    // capability: 64
+    #[test]
+    fn a_rule_that_does_not_speak_of_the_backend_leaves_it_to_the_next() {
+        let asked = |pattern: &str, publish| {
+            let webhook = ChannelWebhook { subscribe: None, publish };
+            ChannelRule { webhook, ..rule(pattern, true) }
+        };
+        let rules =
+            ChannelRules::new(vec![asked("chat:a", None), asked("chat:b", Some(false)), asked("chat:*", Some(true))]);
+        for (name, expected) in [("chat:a", true), ("chat:b", false), ("chat:c", true), ("other", false)] {
+            assert_eq!(rules.asks(name, |webhook| webhook.publish), expected, "{name}");
+            assert!(!rules.asks(name, |webhook| webhook.subscribe), "{name}");
+        }
     }
 
     #[test]

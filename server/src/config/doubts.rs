@@ -45,6 +45,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        doubts.extend(self.webhook.doubts());
         doubts.extend(self.doubts_of_channels());
         doubts
     }

@@ -19,6 +19,7 @@ mod sample;
 mod setting;
 mod settings;
 mod value;
+mod webhook;
 mod words;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,6 +37,7 @@ pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::load::{Flag, Sources};
 pub use self::outbound_batch::OutboundBatchConfig;
 pub use self::rate_limit::{OnExceed, RateLimitAlgorithm, RateLimitConfig, RateLimitKey};
+pub use self::webhook::{WebhookConfig, WhenDown};
 
 use crate::address::{AddressHeader, Network};
 use crate::auth::{OriginPattern, OriginRejection};
@@ -95,6 +97,8 @@ pub struct Config {
     pub limits: ProtocolLimits,
     /// How many messages a sender may send.
     pub rate_limit: RateLimitConfig,
+    /// A backend that decides.
+    pub webhook: WebhookConfig,
     /// Logs, on the standard error stream.
     pub log: LogConfig,
     /// What holds for channels; the most specific rule that matches a name counts.
@@ -279,14 +283,14 @@ pub enum LogFormat {
 
 impl Config {
     /// Whether anybody wants to know where connections come from.
-    pub(crate) const fn wants_addresses(&self) -> bool {
+    pub(crate) fn wants_addresses(&self) -> bool {
         !self.trusted_proxies.is_empty() || self.keeps_origins()
     }
 
     /// Whether it is kept where a connection came from, for as long as it is open.
-    pub(crate) const fn keeps_origins(&self) -> bool {
+    pub(crate) fn keeps_origins(&self) -> bool {
         let shows = self.api.enabled && self.api.key.is_some() && self.api.client_addresses;
-        shows || self.limits.connections_per_ip_max.is_some() || self.log.connections
+        shows || self.limits.connections_per_ip_max.is_some() || self.log.connections || self.webhook.is_on()
     }
 
     /// Workers: as many as are set, or one for each CPU that the process may run on.
@@ -300,6 +304,7 @@ impl Config {
     /// [`ConfigError::Conflict`].
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let outcome = self.auth.check(&self.http, self.identity.trust_user_header);
+        let outcome = outcome.and_then(|()| self.webhook.check(&self.channels));
         outcome.map_err(|(key, problem)| ConfigError::Conflict { key, problem })?;
         self.check_channels()
     }
@@ -361,6 +366,7 @@ impl Default for Config {
                 inbound_queue_bytes_max: 1 << 20,
             },
             rate_limit: RateLimitConfig::default(),
+            webhook: WebhookConfig::default(),
             log: LogConfig {
                 format: LogFormat::Text,
                 level: Targets::new().with_default(LevelFilter::INFO),

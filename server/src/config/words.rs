@@ -10,6 +10,7 @@ use jsonwebtoken::Algorithm;
 use super::value::{SettingValue, Value, quoted};
 use super::{
     AuthMode, InboundOverload, LogFormat, OnExceed, ProxySetting, RateLimitAlgorithm, RateLimitKey, UserExcess,
+    WhenDown,
 };
 use crate::address::AddressHeader;
 use crate::auth::{OriginRejection, TokenSource};
@@ -135,6 +136,11 @@ words!(OnExceed:
 words!(UserExcess:
     "refuse" => UserExcess::Refuse,
     "replace" => UserExcess::Replace,
+);
+
+words!(WhenDown:
+    "refuse" => WhenDown::Refuse,
+    "allow" => WhenDown::Allow,
 );
 
 /// "a, b or c".

@@ -68,7 +68,9 @@ pub(super) struct ErrorBody {
 impl ApiError {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(Refusal::Busy) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(Refusal::Busy | Refusal::Overloaded | Refusal::Unavailable) | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Refused(Refusal::NotOnline | Refusal::NoHistory | Refusal::NoPresence)
             | Self::NotFound
             | Self::NoSuchConnection => StatusCode::NOT_FOUND,

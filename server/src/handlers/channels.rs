@@ -3,7 +3,7 @@
 use super::rooms;
 use crate::auth::Admission;
 use crate::call::Call;
-use crate::channel::Action;
+use crate::channel::{Action, ChannelName};
 use crate::history::Since;
 use crate::home::Purpose;
 use crate::presence::{USERS_DEFAULT, USERS_MAX};
@@ -12,13 +12,26 @@ use crate::wire::Refusal;
 /// To be subscribed twice is to be subscribed.
 pub(super) fn subscribe(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    if rooms::enter(call, &channel, Purpose::Subscribe)? == Admission::Now {
-        let expires_ms = call.subscription_expires_ms(&channel);
+    let admission = rooms::enter(call, &channel, Purpose::Subscribe)?;
+    acknowledge(call, &channel, admission);
+    Ok(())
+}
+
+/// As [`subscribe`], for whom the backend has subscribed: the rules of the channel have nothing to say.
+pub(crate) fn enroll(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
+    let channel = call.message().channel()?;
+    let admission = rooms::begin(call, &channel, Purpose::Subscribe)?;
+    acknowledge(call, &channel, admission);
+    Ok(())
+}
+
+fn acknowledge(call: &mut Call<'_, '_>, channel: &ChannelName<'_>, admission: Admission) {
+    if admission == Admission::Now {
+        let expires_ms = call.subscription_expires_ms(channel);
         call.reply("subscribed", |reply| {
-            reply.channel(&channel).expires_at(expires_ms).data_field("subscribed", channel.json())
+            reply.channel(channel).expires_at(expires_ms).data_field("subscribed", channel.json())
         });
     }
-    Ok(())
 }
 
 /// Acknowledged even where there was no subscription. Whoever had joined leaves.
@@ -44,6 +57,9 @@ fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool, acknowledge: bool) -> Re
     let channel = call.message().channel()?;
     call.require(Action::Publish, &channel)?;
     let asked = call.message().echo()?;
+    if !call.may_publish(&channel)? {
+        return Ok(());
+    }
     let options = call.policy.channels.options(channel.name());
     let echo = options.echo.or(asked).unwrap_or(echo_by_type);
     if options.history.is_some() {

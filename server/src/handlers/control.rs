@@ -24,7 +24,7 @@ pub(super) fn disconnect(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The methods that every server has.
+/// The methods that every server has, and those of the backend.
 pub(super) fn request(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let method = call.message().method()?;
     match method.as_ref() {
@@ -39,7 +39,7 @@ pub(super) fn request(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
             let channels = serde_json::to_string(&channels).expect("strings can be written as JSON");
             call.reply("response", |reply| reply.data_field("channels", &channels));
         }
-        _ => return Err(Refusal::UnknownMethod(method.into_owned())),
+        _ => return call.ask_method(&method),
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod people;
 mod receipts;
 mod rooms;
 
+pub(crate) use self::channels::enroll;
 pub(crate) use self::rooms::{announce_join, end_subscription, leave_all, tell_others};
 
 use crate::router::Router;

@@ -47,15 +47,31 @@ pub(super) fn enter(
     if auth::admit(call, channel)? == Admission::Later {
         return Ok(Admission::Later);
     }
-    let entered = if call.has_history(channel) {
-        call.follow(channel, purpose).map(|()| Admission::Later)
-    } else {
-        call.subscribe(channel).map(|()| Admission::Now)
+    let (is_asked, entered) = match call.may_subscribe(channel) {
+        Ok(true) => (false, begin(call, channel, purpose)),
+        Ok(false) => (true, Ok(Admission::Later)),
+        Err(refusal) => (false, Err(refusal)),
     };
-    if entered.is_err() && !call.context.is_subscribed(channel.name()) {
+    // A token is held for a subscription: while the backend is asked, it lies in the message that waits.
+    let has_none = !call.context.is_subscribed(channel.name()) && !call.connection.is_pending(channel.name());
+    if has_none && (is_asked || entered.is_err()) {
         call.connection.drop_permit(channel.name());
     }
     entered
+}
+
+/// Subscribes somebody of whom it is known that he may.
+pub(super) fn begin(
+    call: &mut Call<'_, '_>,
+    channel: &ChannelName<'_>,
+    purpose: Purpose,
+) -> Result<Admission, Refusal> {
+    if call.has_history(channel) {
+        call.follow(channel, purpose)?;
+        return Ok(Admission::Later);
+    }
+    call.subscribe(channel)?;
+    Ok(Admission::Now)
 }
 
 /// Unsubscribes. A member leaves.

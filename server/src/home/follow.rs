@@ -61,6 +61,11 @@ impl Pending {
         Some(waiting)
     }
 
+    /// Whether there is one for a channel.
+    pub(crate) fn has(&self, channel: &str) -> bool {
+        self.waiting.iter().any(|waiting| *waiting.channel == *channel)
+    }
+
     /// Gives up those for a channel.
     pub(crate) fn give_up(&mut self, channel: &str) -> Vec<Waiting> {
         let (gone, waiting) =

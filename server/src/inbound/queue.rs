@@ -15,7 +15,6 @@ use crore_engine::{ConnectionId, EngineHandle, Notice, Untold};
 use tokio::time::{sleep, timeout};
 
 use super::{BATCH, Inbound, PING};
-use crate::call::Call;
 use crate::config::InboundOverload;
 use crate::session::Connection;
 use crate::wire::Refusal;
@@ -38,10 +37,10 @@ pub(crate) struct QueueBounds {
     pub(crate) bytes_max: usize,
 }
 
-/// What is done when the answer is there, as if the message came only now.
-type Then = Box<dyn FnOnce(&mut Call<'_, '_>) -> Result<(), Refusal> + Send>;
+/// What is done with the message that has waited, as if it came only now.
+type Then = Box<dyn FnOnce(&mut Inbound<'_, '_>, &str) + Send>;
 
-/// Told to a connection: what its message waits for is there.
+/// Told to a connection: what its message, or it, waits for is there.
 pub(crate) struct Answer(Then);
 
 /// Told to a connection by itself: there is more in its queue.
@@ -50,7 +49,8 @@ pub(crate) struct GoOn;
 /// What a connection has while a message of it waits, or others wait for that one.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// The message that waits for the control thread, if it is that. For a key it is the login that waits.
+    /// The message that waits for the control thread, if it is that; empty if it is the connection itself that waits. For
+    /// a key it is the login that waits.
     awaiting: Option<Box<str>>,
     entries: VecDeque<Entry>,
     /// Of all entries.
@@ -77,7 +77,7 @@ impl Queue {
         self.awaiting.is_some()
     }
 
-    /// A message begins to wait for the control thread.
+    /// A message, or without one the connection, begins to wait for the control thread.
     pub(crate) fn await_answer(&mut self, message: &str) {
         self.awaiting = Some(message.into());
     }
@@ -105,16 +105,14 @@ pub(crate) async fn answer<T: Send + 'static>(
     engine: EngineHandle,
     to: ConnectionId,
     future: impl Future<Output = T> + Send + 'static,
-    then: impl FnOnce(&mut Call<'_, '_>, T) -> Result<(), Refusal> + Send + 'static,
+    then: impl FnOnce(&mut Inbound<'_, '_>, &str, Result<T, Refusal>) + Send + 'static,
 ) {
     // In a task of its own: a panic ends that one, and not the wait.
     let task = tokio::spawn(future);
     let abort = task.abort_handle();
-    let then: Then = match timeout(WAIT_MAX, task).await {
-        Ok(Ok(value)) => Box::new(move |call| then(call, value)),
-        Ok(Err(_)) | Err(_) => Box::new(|_| Err(Refusal::Busy)),
-    };
+    let value = timeout(WAIT_MAX, task).await.ok().and_then(Result::ok).ok_or(Refusal::Busy);
     abort.abort();
+    let then: Then = Box::new(move |inbound, message| then(inbound, message, value));
     let mut notice: Notice = Box::new(Answer(then));
     while let Err(Untold { notice: back, .. }) = engine.tell(to, notice) {
         notice = back;
@@ -123,11 +121,11 @@ pub(crate) async fn answer<T: Send + 'static>(
 }
 
 impl Inbound<'_, '_> {
-    /// What a message of the connection waits for is there: it is answered, and what waited behind it follows.
+    /// What a message of the connection, or it, waits for is there: that is answered, and what waited behind it follows.
     pub(crate) fn answered(&mut self, Answer(then): Answer) {
         let Some(text) = self.connection.queue().and_then(|queue| queue.awaiting.take()) else { return };
         self.from_queue = true;
-        self.decode(&text, |inbound, message| then(&mut inbound.call(message)));
+        then(self, &text);
         self.go_on();
     }
 
@@ -169,6 +167,9 @@ impl Inbound<'_, '_> {
     /// A message has come that has to wait for another one. A sign of life waits for nobody, but is nobody's who has
     /// still to show who he is.
     pub(super) fn put_off(&mut self, json: &str) {
+        if self.connection.chat().is_some() {
+            return self.enqueue(json, None);
+        }
         match self.policy.decoder.decode(json) {
             Ok(message) if message.kind() == PING && self.gate().is_none() => {
                 let outcome = self.message(&message);

@@ -44,7 +44,7 @@ impl<const N: usize> Default for Histogram<N> {
 }
 
 impl<const N: usize> Histogram<N> {
-    fn observe(&self, class: usize, value: u64) {
+    pub(crate) fn observe(&self, class: usize, value: u64) {
         self.classes.get(class).unwrap_or(&self.above).add(1);
         self.sum.add(value);
     }

@@ -6,17 +6,19 @@
 mod counters;
 mod process;
 mod text;
+mod webhook;
 
 use std::time::Duration;
 
 use crore_engine::{EngineHandle, Memory, Response, Room, Stats};
 
-pub(crate) use self::counters::{CoreCounters, Peak};
-use self::counters::{Counter, MESSAGE_BYTES, Observed, ROUND_TRIP_US};
+pub(crate) use self::counters::{CoreCounters, Counter, Histogram, Observed, Peak};
+use self::counters::{MESSAGE_BYTES, ROUND_TRIP_US};
 pub(crate) use self::process::Usage;
 use self::text::Text;
 use crate::control::Jobs;
 use crate::node::Node;
+use crate::webhook::Webhook;
 
 /// The `Content-Type` of the format.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -57,6 +59,8 @@ pub(crate) struct Scrape<'s> {
     pub(crate) room: Option<&'s Room>,
     pub(crate) metrics: &'s Metrics,
     pub(crate) jobs: &'s Jobs,
+    /// Nothing is shown of it where there is none.
+    pub(crate) webhook: Option<&'s Webhook>,
 }
 
 impl Scrape<'_> {
@@ -85,6 +89,9 @@ impl Scrape<'_> {
         }
         let help = "Calls to the control thread that were refused because it had as many as it may.";
         text.counter("crore_control_refused_total", help, self.jobs.refused());
+        if let Some(webhook) = self.webhook {
+            webhook::write(&mut text, &webhook.report());
+        }
         text.gauge("crore_uptime_seconds", "Seconds since the start.", self.uptime.as_secs_f64());
         process::write(&mut text);
         text.finish()

@@ -147,6 +147,11 @@ impl<'a> Incoming<'a> {
         self.fields.data.map_or("null", RawValue::get)
     }
 
+    /// `data`, if there is one.
+    pub(crate) const fn raw_data(&self) -> Option<&'a RawValue> {
+        self.fields.data
+    }
+
     /// `channel`, or `room`.
     ///
     /// # Errors

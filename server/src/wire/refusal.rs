@@ -76,6 +76,9 @@ pub enum Refusal {
     /// `overloaded`: as many messages of the connection wait as may; this one is dropped.
     #[error("Server overloaded, please slow down")]
     Overloaded,
+    /// `unavailable`: the backend that decides about it can't be asked, or gives no usable answer; nothing has been done.
+    #[error("Service unavailable, try again later")]
+    Unavailable,
     /// An error of a handler of your own.
     #[error("{error}")]
     Custom {
@@ -112,6 +115,7 @@ impl Refusal {
             Self::MetadataTooLong(_) => "metadata_too_long",
             Self::Cancelled => "cancelled",
             Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
             Self::Custom { code, .. } => code,
         }
     }

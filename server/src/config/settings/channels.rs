@@ -98,4 +98,19 @@ pub(in crate::config) const CHANNEL_SETTINGS: &[Setting] = &[
          it was set is not known. Without it: nobody is told.",
     )
     .example("\"events\""),
+    Setting::new(
+        "subscribe_webhook",
+        Live,
+        place!(webhook.subscribe),
+        "Whether `webhook.subscribe_url` is asked before a client subscribes or joins. What a rule does not say of this the \
+         next one says that matches.",
+    )
+    .example("true"),
+    Setting::new(
+        "publish_webhook",
+        Live,
+        place!(webhook.publish),
+        "Whether `webhook.publish_url` is asked before what a client publishes is handed on, likewise.",
+    )
+    .example("true"),
 ];

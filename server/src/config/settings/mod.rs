@@ -13,6 +13,7 @@ mod outbound_batch;
 mod presence;
 mod rate_limit;
 mod typing;
+mod webhook;
 
 pub(super) use self::channels::CHANNEL_SETTINGS;
 
@@ -45,6 +46,7 @@ pub(super) const SECTIONS: &[Section] = &[
     limits::SECTION,
     outbound_batch::SECTION,
     rate_limit::SECTION,
+    webhook::SECTION,
     Section { name: "log", about: "Logs go to the standard error stream.", settings: LOG },
 ];
 

@@ -1,0 +1,81 @@
+//! From a data core to the control thread: a question, on whose answer a connection waits.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crore_engine::Context;
+use crore_engine::clock::unix_ms;
+
+use super::answer::Outcome;
+use super::request::Body;
+use super::{Event, Webhook, settle};
+use crate::call::Call;
+use crate::inbound;
+use crate::session::{Connection, Shared};
+use crate::wire::Refusal;
+
+/// Asks whether a connection may stay. All that it sends waits until the answer has come.
+///
+/// # Errors
+/// [`Refusal::Busy`]: nothing has been asked.
+pub(crate) fn ask_to_connect(
+    shared: &Shared,
+    webhook: &Arc<Webhook>,
+    context: &Context<'_>,
+    connection: &mut Connection,
+) -> Result<(), Refusal> {
+    let id = context.id().to_string();
+    let body = body(Event::Connect, &id, connection).to_json();
+    let outcome = ask(webhook, connection, Event::Connect, body);
+    let engine = context.handle().clone();
+    shared.jobs.try_call(inbound::answer(engine, context.id(), outcome, |inbound, _, outcome| {
+        inbound.conclude_connect(outcome);
+    }))?;
+    connection.queue_mut().await_answer("");
+    Ok(())
+}
+
+/// Asks about the message of a call, which is handled again when the answer has come.
+///
+/// # Errors
+/// [`Refusal::Busy`]: nothing has been asked.
+pub(crate) fn ask_about(
+    call: &mut Call<'_, '_>,
+    webhook: &Arc<Webhook>,
+    event: Event,
+    channel: Option<&str>,
+    method: Option<&str>,
+) -> Result<(), Refusal> {
+    let id = call.context.id().to_string();
+    let kind = (event != Event::Rpc).then(|| call.message.kind());
+    let data = call.message.raw_data();
+    let body = Body { kind, channel, method, data, ..body(event, &id, call.connection) }.to_json();
+    call.wait(ask(webhook, call.connection, event, body), settle::conclude)
+}
+
+fn ask(
+    webhook: &Arc<Webhook>,
+    connection: &Connection,
+    event: Event,
+    body: Vec<u8>,
+) -> impl Future<Output = Outcome> + Send + use<> {
+    let forwarded = connection.hook().and_then(|hook| hook.forwarded.clone());
+    let webhook = Arc::clone(webhook);
+    async move { webhook.decide(event, body, forwarded).await }
+}
+
+/// What every question says.
+fn body<'a>(event: Event, id: &'a str, connection: &'a Connection) -> Body<'a> {
+    Body {
+        event: event.name(),
+        connection_id: id,
+        user_id: connection.name(),
+        address: connection.address(),
+        timestamp: unix_ms(),
+        meta: connection.hook().and_then(|hook| hook.meta.as_deref()),
+        kind: None,
+        channel: None,
+        method: None,
+        data: None,
+    }
+}

@@ -1,0 +1,37 @@
+//! What a connection keeps for its backend: the headers it came with, and what the backend wants to be reminded of.
+
+use std::sync::Arc;
+
+use crore_engine::Request;
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::value::RawValue;
+
+/// Headers of a client's request that the backend sees.
+pub(crate) type Forwarded = Arc<[(HeaderName, HeaderValue)]>;
+
+/// Which headers these are.
+#[derive(Debug)]
+pub(super) struct HeaderNames(Vec<HeaderName>);
+
+impl HeaderNames {
+    pub(super) fn new(names: &[String]) -> Self {
+        Self(names.iter().map(|name| name.parse().expect("the configuration has been checked")).collect())
+    }
+
+    /// A value that no header can have is left out.
+    pub(super) fn pick(&self, request: &Request<'_>) -> Option<Forwarded> {
+        let values = |name: &HeaderName| {
+            let values = request.header_values(name.as_str()).filter_map(|value| HeaderValue::from_str(value).ok());
+            values.map(|value| (name.clone(), value)).collect::<Vec<_>>()
+        };
+        let found: Vec<_> = self.0.iter().flat_map(values).collect();
+        (!found.is_empty()).then(|| found.into())
+    }
+}
+
+/// What a connection has where a backend decides about it.
+#[derive(Debug, Default)]
+pub(crate) struct Hook {
+    pub(crate) forwarded: Option<Forwarded>,
+    pub(super) meta: Option<Box<RawValue>>,
+}

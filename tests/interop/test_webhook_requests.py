@@ -1,0 +1,286 @@
+"""The webhook: requests to a backend, what waits behind them, and the circuit breaker."""
+
+import concurrent.futures
+import json
+import time
+
+from api import Client
+from backend import Backend, Gate, Raw, disconnect, error, result
+from support import PATIENCE_S, free_port
+from webhook import DROP, LONG, UNAVAILABLE, WebhookCase
+
+
+class Requests(WebhookCase):
+    # capability: 39
+    def test_a_method_is_answered_by_the_backend(self):
+        self.serve("rpc")
+        client = self.client("ann")
+        self.backend.answer("rpc", lambda asked: result(data={"sum": sum(asked.body["data"])}))
+        answer = self.ask(client, type="request", method="sum", data=[1, 2, 4], id="a")
+        self.assertEqual(answer, {"type": "response", "id": "a", "data": {"sum": 7}})
+        asked = self.backend.about("rpc")[0]
+        self.assertEqual((asked["method"], asked["data"], asked["user_id"]), ("sum", [1, 2, 4], "ann"))
+        self.backend.answer("rpc", result())
+        self.assertEqual(self.ask(client, type="request", method="none", id=1), {"type": "response", "id": 1, "data": None})
+        self.assertNotIn("data", self.backend.about("rpc")[1])
+        self.backend.answer("rpc", error("no_such_method", "No such method"))
+        refused = self.ask(client, type="request", method="x", id=2)
+        self.assertEqual(refused, {"type": "error", "id": 2, "code": "no_such_method", "error": "No such method"})
+        # The server's own are its own.
+        self.assertEqual(self.ask(client, type="request", method="whoami")["data"]["user_id"], "ann")
+        self.assertEqual(len(self.backend.asked), 3)
+        self.backend.answer("rpc", disconnect(1008, ""))
+        client.socket.send(json.dumps({"type": "request", "method": "x"}))
+        self.assert_closed(client, 1008, "")
+
+    # capability: 39
+    def test_without_a_backend_there_are_the_server_s_own_methods(self):
+        self.serve("connect")
+        refused = self.ask(self.client(), type="request", method="sum")
+        self.assertEqual((refused["code"], refused["error"]), ("unknown_method", "Unknown method: sum"))
+
+    # capability: 39 65
+    def test_messages_are_handled_in_order_while_one_waits(self):
+        self.serve("rpc", **DROP)
+        client = self.client()
+        gate = Gate(lambda asked: result(data=asked.body["data"]))
+        self.backend.answer("rpc", gate)
+        sent = []
+
+        def request(number):
+            return {"type": "request", "method": "echo", "data": number, "id": number}
+
+        for message in (request(1), {"type": "subscribe", "channel": "c", "id": 2}, request(3), {"type": "dance", "id": 4}):
+            sent.append(message)
+        sent.append({"type": "batch", "messages": [request(5), {"type": "publish", "channel": "c", "id": 6}, request(7)]})
+        sent.append({"type": "unsubscribe", "channel": "c", "id": 8})
+        for message in sent:
+            client.socket.send(json.dumps(message))
+        # A sign of life waits for nobody.
+        self.assertEqual(self.ask(client, type="ping", id="p"), {"type": "pong", "id": "p"})
+        gate.wait()
+        self.assertEqual(len(self.backend.asked), 1, "one question at a time")
+        gate.opened.set()
+        answers = [self.receive(client) for _ in range(8)]
+        self.assertEqual([answer["id"] for answer in answers], [1, 2, 3, 4, 5, 6, 7, 8])
+        types = ["response", "subscribed", "response", "error", "response", "response", "response", "unsubscribed"]
+        self.assertEqual([answer["type"] for answer in answers], types)
+        self.assertEqual([asked["data"] for asked in self.backend.about("rpc")], [1, 3, 5, 7])
+
+    # capability: 39 65
+    def test_nothing_is_read_while_one_waits(self):
+        self.serve("rpc")
+        client = self.client()
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        client.socket.send(json.dumps({"type": "request", "method": "wait", "id": 0}))
+        gate.wait()
+        for number in range(1, 1003):
+            client.socket.send(json.dumps({"type": "ping", "id": number}))
+        self.assertTrue(client.nothing_came())
+        gate.opened.set()
+        self.assertEqual([self.receive(client)["id"] for _ in range(1003)], list(range(1003)))
+        self.assertEqual(self.sample("crore_messages_overloaded"), 0)
+
+    # capability: 39 65
+    def test_what_waits_is_bounded(self):
+        self.serve("rpc", **DROP)
+        client = self.client()
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        client.socket.send(json.dumps({"type": "request", "method": "wait", "id": 0}))
+        gate.wait()
+        for number in range(1, 1003):
+            client.socket.send(json.dumps({"type": "subscribe", "channel": "c", "id": number}))
+        for number in (1001, 1002):
+            overloaded = {"type": "error", "id": number, "code": "overloaded", "error": "Server overloaded, please slow down"}
+            self.assertEqual(self.receive(client), overloaded)
+        self.assertEqual(self.sample("crore_messages_overloaded"), 2)
+        gate.opened.set()
+        self.assertEqual([self.receive(client)["id"] for _ in range(1001)], list(range(1001)))
+        # The next one has all the room again.
+        self.assertEqual(self.ask(client, type="subscribe", channel="c", id="x")["id"], "x")
+
+    # capability: 39 65
+    def test_long_messages_that_wait_are_bounded_by_their_bytes(self):
+        self.serve("rpc", limits_inbound_queue_bytes_max="200000", **DROP)
+        client = self.client()
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        client.socket.send(json.dumps({"type": "request", "method": "wait", "id": 0}))
+        gate.wait()
+        for number in (1, 2):
+            client.socket.send(json.dumps({"type": "publish", "channel": "c", "id": number, "data": "x" * 200_000}))
+        self.assertEqual((refused := self.receive(client))["code"], "overloaded", refused)
+        self.assertEqual(refused["id"], 2)
+        gate.opened.set()
+        self.assertEqual([self.receive(client)["id"] for _ in range(2)], [0, 1])
+
+    # capability: 39 60
+    def test_a_message_counts_for_the_rate_limit_when_it_comes(self):
+        limit = {"rate_limit_enabled": "true", "rate_limit_messages_per_second": "1", "rate_limit_burst": "4"}
+        self.serve("rpc", **limit, **DROP)
+        client = self.client()
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        for number in range(6):
+            client.socket.send(json.dumps({"type": "request", "method": "wait", "id": number}))
+        for number in (4, 5):
+            refused = self.receive(client)
+            self.assertEqual((refused["id"], refused["code"]), (number, "rate_limited"))
+        gate.opened.set()
+        self.assertEqual([self.receive(client)["id"] for _ in range(4)], [0, 1, 2, 3])
+
+    # capability: 39 32
+    def test_a_slow_backend_keeps_nobody_else(self):
+        self.serve("rpc", "publish", "subscribe")
+        slow, other = self.client("ann"), self.client("bob")
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        slow.socket.send(json.dumps({"type": "request", "method": "wait", "id": 0}))
+        gate.wait()
+        started = time.monotonic()
+        for number in range(200):
+            self.assertEqual(self.ask(other, type="ping", id=number)["id"], number)
+        self.assertEqual(self.ask(other, type="subscribe", channel="asked:1")["type"], "subscribed", "it is asked beside")
+        self.assertEqual(self.ask(other, type="publish", channel="free", id=1)["type"], "response")
+        # What is sent to whoever waits reaches it at once, too.
+        self.assertEqual(self.ask(other, type="private", to="ann", data="hello")["data"]["delivered"], 1)
+        self.assertEqual(self.receive(slow)["data"], "hello")
+        self.assertLess(time.monotonic() - started, PATIENCE_S / 2)
+        gate.opened.set()
+        self.assertEqual(self.receive(slow)["type"], "response")
+
+    # capability: 21 39
+    def test_a_connection_that_ends_leaves_nothing(self):
+        self.serve("rpc", "connect", **DROP)
+        gate = Gate(result(data="for nobody"))
+        self.backend.answer("rpc", gate)
+        clients = [Client(self.server) for _ in range(20)]
+        for client in clients:
+            client.socket.send(json.dumps({"type": "request", "method": "wait"}))
+        for _ in clients:
+            gate.wait()
+        self.assertEqual(self.sample("crore_webhook_in_flight"), 20)
+        for client in clients:
+            client.socket.close()
+        self.eventually(lambda: self.sample("crore_connections_open") == 0)
+        # In their slots there are others by now.
+        others = [self.client() for _ in range(20)]
+        gate.opened.set()
+        self.eventually(lambda: self.counted("rpc", "result") == 20)
+        for other in others:
+            self.assertTrue(other.nothing_came())
+        self.assertEqual(self.sample("crore_webhook_in_flight"), 0)
+
+    # capability: 21 39 64
+    def test_a_connection_that_ends_before_it_has_begun(self):
+        self.serve("connect", **DROP)
+        gate = Gate(result(user_id="ann", channels=["c"]))
+        self.backend.answer("connect", gate)
+        for _ in range(5):
+            self.socket().close()
+            gate.wait()
+        gate.opened.set()
+        self.eventually(lambda: self.counted("connect", "result") == 5)
+        with self.server.http() as http:
+            self.assertEqual(http.get("/api/users/ann").json()["connections"], [])
+            self.assertEqual(http.get("/api/channels/c").json()["subscribers"], 0)
+
+    # capability: 39
+    def test_a_hundred_at_once_take_their_turns(self):
+        self.serve("connect", "rpc", webhook_concurrency_max="8")
+
+        def slowly(asked):
+            time.sleep(0.005)
+            return result(data=[asked.body["connection_id"], asked.body["data"]])
+
+        self.backend.answer("rpc", slowly)
+        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+            clients = list(pool.map(lambda _: self.client(), range(100)))
+
+            def converse(client):
+                for number in range(5):
+                    client.socket.send(json.dumps({"type": "request", "method": "m", "data": number, "id": number}))
+                return [self.receive(client) for _ in range(5)]
+
+            for client, answers in zip(clients, pool.map(converse, clients)):
+                expected = [{"type": "response", "id": n, "data": [client.id, n]} for n in range(5)]
+                self.assertEqual(answers, expected)
+        self.assertEqual((self.counted("rpc", "result"), self.counted("connect", "result")), (500, 100))
+        self.assertLessEqual(self.backend.at_once_most, 8)
+        # Connections are kept: a busy machine may let some of them lie for too long.
+        self.assertLess(self.backend.connections, 300)
+
+    # capability: 39
+    def test_a_question_whose_turn_does_not_come(self):
+        self.serve("rpc", webhook_concurrency_max="1", webhook_timeout="400ms")
+        slow, late = self.client(), self.client()
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        for client in (slow, late):
+            client.socket.send(json.dumps({"type": "request", "method": "wait", "id": 1}))
+        answers = sorted(self.receive(client)["code"] for client in (slow, late))
+        self.assertIn(answers, (["busy", "unavailable"], ["unavailable", "unavailable"]))
+        gate.opened.set()
+        self.eventually(lambda: self.ask(late, type="request", method="wait", id=2)["type"] == "response")
+
+
+class Breaker(WebhookCase):
+    # capability: 96 98
+    def test_a_backend_that_is_down_is_left_alone_and_tried_again(self):
+        breaker = {"webhook_breaker_failures": "3", "webhook_breaker_window": LONG, "webhook_breaker_pause": "3s"}
+        self.serve("rpc", "connect", **breaker)
+        client = self.client()
+        self.backend.answer("rpc", Raw(500, b""))
+
+        def ask():
+            return self.ask(client, type="request", method="m")
+
+        def state():
+            return self.sample("crore_webhook_breaker_state", event="rpc")
+
+        self.assertEqual(state(), 0)
+        for _ in range(2):
+            self.assertEqual(ask(), UNAVAILABLE)
+        before_it_opens = time.monotonic()
+        self.assertEqual((ask(), state()), (UNAVAILABLE, 2))
+        before = len(self.backend.about("rpc"))
+        while (refused := ask()) == UNAVAILABLE and len(self.backend.about("rpc")) == before:
+            pass
+        # The probe went out after the pause, and has failed.
+        self.assertEqual(refused, UNAVAILABLE)
+        self.assertGreater(time.monotonic() - before_it_opens, 3)
+        self.assertEqual((len(self.backend.about("rpc")), state()), (before + 1, 2))
+        self.assertGreater(self.counted("rpc", "breaker_open"), 0)
+        # Other events have breakers of their own.
+        self.client()
+        gate = Gate(result(data="back"))
+        self.backend.answer("rpc", gate)
+        other = self.client()
+        time.sleep(3.1)
+        client.socket.send(json.dumps({"type": "request", "method": "m"}))
+        gate.wait()
+        self.assertEqual(state(), 1)
+        self.assertEqual(self.ask(other, type="request", method="m"), UNAVAILABLE, "one probe at a time")
+        gate.opened.set()
+        self.assertEqual(self.receive(client)["data"], "back")
+        self.assertEqual((state(), self.ask(other, type="request", method="m")["data"]), (0, "back"))
+        self.assertEqual(self.sample("crore_webhook_breaker_opened", event="rpc"), 2)
+        log = self.log.read_text()
+        told = [log.count(f"the webhook's circuit breaker is {name}:") for name in ("open", "half-open", "closed")]
+        self.assertEqual(told, [2, 2, 1])
+
+    # capability: 96
+    def test_a_backend_that_nobody_has_started(self):
+        port = free_port()
+        backend = Backend()
+        backend.listener.server_close()
+        backend.url = f"http://127.0.0.1:{port}/"
+        self.serve("publish", "subscribe", backend=backend, webhook_breaker_failures="2", webhook_publish_when_down="allow")
+        client = self.client()
+        for number in range(5):
+            self.assertEqual(self.ask(client, type="publish", channel="asked:1", id=number)["type"], "response")
+        outcomes = ("unreachable", "breaker_open")
+        self.assertEqual([self.counted("publish", outcome) for outcome in outcomes], [2, 3])
+        self.assertEqual(self.ask(client, type="subscribe", channel="asked:1")["code"], "unavailable")

@@ -45,7 +45,8 @@
 //! | `{"error":{"code":"…","message":"…"}}` | the client receives `{"type":"error","code":…,"error":message}`, and it is not done. A connection is closed with 1008 and the message as the reason, if it was `connect`. |
 //! | `{"disconnect":{"code":4000,"reason":"…"}}` | the connection is closed. The code is 1000, 1008, 1011 to 1013, or 4000 to 4999. |
 //!
-//! Fields that are not listed here count for nothing. An answer that is none of the three, too long
+//! The error's `code` has 1 to 64 letters, digits and underscores, its `message` 1 to 256 bytes, and a `reason` 123 bytes
+//! at most. Fields that are not listed here count for nothing. An answer that is none of the three, too long
 //! (`webhook.answer_bytes_max`) or has another status is unusable: what was asked for is not done, and the client is told
 //! `unavailable`.
 //!

@@ -88,12 +88,16 @@
 //! found no other comes as it is; so does one of more than 16 KiB, a `gap`, and what was published to a channel with a
 //! `slow_consumer` of its own while the client reads too slowly. A batch has no `timestamp`: its messages have theirs.
 //!
-//! Some messages have to wait before they are answered: a token whose key is being fetched, or what a handler of your own
-//! asks a backend about. What comes behind such a message waits, so that a connection's messages are handled in their
+//! Some messages have to wait before they are answered: a token whose key is being fetched, or what a backend is asked
+//! about, by the webhook or a handler of your own. What comes behind such a message waits, so that a connection's messages are handled in their
 //! order. With `limits.inbound_overload = "pause"`, the default, nothing more is read from the connection meanwhile. With
 //! `"drop"` it is read: a `ping` is answered at once, up to `limits.inbound_queue_max` messages wait, and more are dropped
 //! and answered with the error `overloaded`. From a client that has still to show a token nothing is read in either
 //! case. What waits is counted against the rate limit when it comes. What waits when the connection ends is not done.
+//!
+//! Where a backend decides ([`webhook`](crate::webhook)), a connection is welcomed when the backend has agreed, and what
+//! it sends before waits. What the backend subscribes it to is announced by `subscribed` without an `id`, and a `request`
+//! may have methods of the backend's.
 //!
 //! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where
 //! there is more to say; the connection stays open. The codes are those of [`Refusal`].

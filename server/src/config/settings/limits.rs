@@ -78,8 +78,8 @@ pub(super) const SECTION: Section = Section {
             "limits.inbound_overload",
             Live,
             place!(limits.inbound_overload),
-            "What happens to the messages of a connection while one before them waits, for the key of a token or a \
-             handler's backend: nothing more is read from it, or they are queued, up to the bounds that follow, and \
+            "What happens to the messages of a connection while one before them waits, for the key of a token, the \
+             webhook's backend or a handler's: nothing more is read from it, or they are queued, up to the bounds that follow, and \
              more are dropped.",
         ),
         Setting::new(

@@ -1,5 +1,7 @@
 //! The server as the engine sees it: one [`Session`] on each core, one [`Connection`] for each client.
 
+mod house;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use crore_engine::{
     OwnedMessage, Request, Response, Room,
 };
 
+pub(crate) use self::house::{CODE_TRY_AGAIN_LATER, House};
 use crate::address::{Addresses, Origin};
 use crate::auth::{Auth, Login, Permits, SubscriptionTokens};
 use crate::config::{Config, HistoryConfig};
@@ -24,18 +27,10 @@ use crate::rate_limit::{self, RateLimiter};
 use crate::reload::NewPolicy;
 use crate::router::Router;
 use crate::typing::{self, Throttle, Typing};
-use crate::users::{TooManyConnections, Users, is_user_name};
-use crate::webhook::{Event, Hook, Webhook, ask_to_connect};
-use crate::wire::{Envelope, Refusal, Sender};
+use crate::users::{Users, is_user_name};
+use crate::webhook::{Hook, Webhook};
+use crate::wire::{Envelope, Sender};
 use crate::{auth, chat, handlers};
-
-/// Close code of a user's connection too many.
-const CODE_TOO_MANY_CONNECTIONS: u16 = 4029;
-
-/// Close code of a connection in whose place its user has opened another one.
-const CODE_REPLACED: u16 = 4030;
-/// Close code of a connection that may come back (RFC 6455's registry, section 11.7).
-pub(crate) const CODE_TRY_AGAIN_LATER: u16 = 1013;
 
 /// Bytes of the text that a session keeps for its next message.
 const TEXT_KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -498,67 +493,6 @@ impl Session {
         if waiting.purpose == Purpose::Join {
             handlers::announce_join(context, connection, &self.policy.channels, channel, text, now_ms);
         }
-    }
-}
-
-/// What a core serves by.
-#[derive(Clone, Copy)]
-pub(crate) struct House<'h> {
-    pub(crate) shared: &'h Shared,
-    pub(crate) policy: &'h Policy,
-}
-
-impl House<'_> {
-    /// A connection is one that may be here, as far as its token goes: it enters and is greeted, at once or when the
-    /// backend has agreed. `hears` says whether it receives what is broadcast already.
-    pub(crate) fn open(self, context: &mut Context<'_>, connection: &mut Connection, text: &mut String, hears: bool) {
-        if let Some(webhook) = self.shared.webhook.as_ref().filter(|webhook| webhook.decides(Event::Connect)) {
-            if hears {
-                context.hear_broadcasts(false);
-            }
-            if let Err(refusal) = ask_to_connect(self.shared, webhook, context, connection) {
-                self.shared.metrics.core(context.id().core().index()).errors.add(1);
-                refuse(context, text, None, &refusal, unix_ms());
-                context.close(CODE_TRY_AGAIN_LATER, "Try again later");
-            }
-            return;
-        }
-        if self.enter(context, connection, text) {
-            if !hears {
-                context.hear_broadcasts(true);
-            }
-            self.greet(context, connection, text);
-        }
-    }
-
-    /// A connection becomes one that others can reach, perhaps in place of another one; `false` if its user has too many.
-    pub(crate) fn enter(self, context: &mut Context<'_>, connection: &Connection, text: &mut String) -> bool {
-        let Policy { connections_per_user_max: most, connections_per_user_excess: excess, .. } = *self.policy;
-        let counters = self.shared.metrics.core(context.id().core().index());
-        let TooManyConnections(most) = match self.shared.users.enter(context.id(), connection.name(), most, excess) {
-            Ok(replaced) => {
-                for other in replaced {
-                    counters.replaced.add(1);
-                    context.close_connection(other, CODE_REPLACED, "Replaced by another connection");
-                }
-                return true;
-            }
-            Err(too_many) => too_many,
-        };
-        counters.errors.add(1);
-        refuse(context, text, None, &Refusal::TooManyConnections(most), unix_ms());
-        context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
-        false
-    }
-
-    pub(crate) fn greet(self, context: &mut Context<'_>, connection: &Connection, text: &mut String) {
-        if let Some(member) = connection.chat() {
-            return chat::greet(context, member, unix_ms());
-        }
-        let Some(message) = &self.policy.welcome else { return };
-        let id = context.id();
-        let envelope = Envelope::start(text, "welcome").text("message", message);
-        context.send(envelope.identity(id, connection.sender(id)).finish(unix_ms()));
     }
 }
 

@@ -77,8 +77,8 @@ class Requests(WebhookCase):
         gate.wait()
         for number in range(1, 1003):
             client.socket.send(json.dumps({"type": "ping", "id": number}))
-        self.assertTrue(client.nothing_came())
         gate.opened.set()
+        # Or else the answers to pings would have come first.
         self.assertEqual([self.receive(client)["id"] for _ in range(1003)], list(range(1003)))
         self.assertEqual(self.sample("crore_messages_overloaded"), 0)
 

@@ -89,8 +89,8 @@
 //! `slow_consumer` of its own while the client reads too slowly. A batch has no `timestamp`: its messages have theirs.
 //!
 //! Some messages have to wait before they are answered: a token whose key is being fetched, or what a backend is asked
-//! about, by the webhook or a handler of your own. What comes behind such a message waits, so that a connection's messages are handled in their
-//! order. With `limits.inbound_overload = "pause"`, the default, nothing more is read from the connection meanwhile. With
+//! about, by the webhook or a handler of your own. What comes behind such a message waits, so that a connection's
+//! messages are handled in their order. With `limits.inbound_overload = "pause"`, the default, nothing more is read from the connection meanwhile. With
 //! `"drop"` it is read: a `ping` is answered at once, up to `limits.inbound_queue_max` messages wait, and more are dropped
 //! and answered with the error `overloaded`. From a client that has still to show a token nothing is read in either
 //! case. What waits is counted against the rate limit when it comes. What waits when the connection ends is not done.

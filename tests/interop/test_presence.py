@@ -55,7 +55,7 @@ class Presence(unittest.TestCase):
         directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.rules = directory / "crore.toml"
         self.rules.write_text(RULES)
-        variables = {"CRORE_CONFIG": str(self.rules), "CRORE_SERVER_NAME": "node-1"}
+        variables = {"CRORE_CONFIG": str(self.rules), "CRORE_NAME": "node-1"}
         self.server = self.enterContext(ApiServer(**variables, CRORE_LIMITS_PING_INTERVAL="1s"))
         self.http = self.enterContext(self.server.http())
 

@@ -171,7 +171,8 @@ class Inspection(unittest.TestCase):
                 names = [f"small {client.id} {batch} {number}" for number in range(BATCH)]
                 messages = [{"type": "subscribe", "channel": name} for name in names]
                 client.socket.send(json.dumps({"type": "batch", "messages": messages}))
-        sizes = {"the largest": 12, "ä/second": 11, "third": 7, "fourth": 2}
+        # A channel is found if it is among the largest of one core: of three subscribers, two are on the same one.
+        sizes = {"the largest": 12, "ä/second": 11, "third": 7, "fourth": 3}
         for channel, size in sizes.items():
             for client in clients[-size:]:
                 client.socket.send(json.dumps({"type": "subscribe", "channel": channel}))

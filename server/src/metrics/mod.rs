@@ -41,7 +41,12 @@ impl Metrics {
 
     /// Messages that were answered with an error.
     pub(crate) fn errors(&self) -> u64 {
-        self.cores.iter().map(|core| core.errors.read()).sum()
+        self.sum(|core| &core.errors)
+    }
+
+    /// A counter of all cores.
+    fn sum(&self, counter: fn(&CoreCounters) -> &Counter) -> u64 {
+        self.cores.iter().map(|core| counter(core).read()).sum()
     }
 
     /// The counters of one core, for that core to write.
@@ -132,35 +137,30 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let help = "The most connections that have been open at one time.";
     text.gauge("crore_connections_open_peak", help, metrics.peak.read());
     text.counter("crore_errors_total", "Messages that were answered with an error.", metrics.errors());
-    let refused: u64 = metrics.cores.iter().map(|core| core.refused_addresses.read()).sum();
     let help = "Requests answered with 429 because their address had as many connections as it may.";
-    text.counter("crore_refused_address_total", help, refused);
-    let kept: u64 = metrics.cores.iter().map(|core| core.history_kept.read()).sum();
-    text.gauge("crore_history_messages", "Publications that are kept for channels with a history.", kept);
-    let evicted: u64 = metrics.cores.iter().map(|core| core.history_evicted.read()).sum();
+    text.counter("crore_refused_address_total", help, metrics.sum(|core| &core.refused_addresses));
+    let help = "Publications that are kept for channels with a history.";
+    text.gauge("crore_history_messages", help, metrics.sum(|core| &core.history_kept));
     let help = "Publications given up for want of room (`history.memory_max`, `history.channels_max`).";
-    text.counter("crore_history_evicted_total", help, evicted);
+    text.counter("crore_history_evicted_total", help, metrics.sum(|core| &core.history_evicted));
     presence(text, metrics);
-    let rate_limited: u64 = metrics.cores.iter().map(|core| core.rate_limited.read()).sum();
     let help = "Messages refused because their sender had sent too much.";
-    text.counter("crore_messages_rate_limited_total", help, rate_limited);
-    let sum =
-        |counter: fn(&CoreCounters) -> &Counter| metrics.cores.iter().map(|core| counter(core).read()).sum::<u64>();
+    text.counter("crore_messages_rate_limited_total", help, metrics.sum(|core| &core.rate_limited));
     let help = "Messages refused because their sender may not do what they asked for.";
-    text.counter("crore_messages_forbidden_total", help, sum(|core| &core.forbidden));
+    text.counter("crore_messages_forbidden_total", help, metrics.sum(|core| &core.forbidden));
     let help = "Subscriptions that have ended with the token that they were made with.";
-    text.counter("crore_subscriptions_expired_total", help, sum(|core| &core.subscriptions_expired));
+    text.counter("crore_subscriptions_expired_total", help, metrics.sum(|core| &core.subscriptions_expired));
     let help = "Connections closed because their user has opened others in their place.";
-    text.counter("crore_connections_replaced_total", help, sum(|core| &core.replaced));
+    text.counter("crore_connections_replaced_total", help, metrics.sum(|core| &core.replaced));
     let help = "Times that others were told that somebody types.";
-    text.counter("crore_typing_total", help, sum(|core| &core.typing));
+    text.counter("crore_typing_total", help, metrics.sum(|core| &core.typing));
     let help = "Times that others were not told that somebody types, because they had been told of late.";
-    text.counter("crore_typing_throttled_total", help, sum(|core| &core.typing_throttled));
-    text.counter("crore_read_receipts_total", "Read receipts handed on.", sum(|core| &core.receipts));
+    text.counter("crore_typing_throttled_total", help, metrics.sum(|core| &core.typing_throttled));
+    text.counter("crore_read_receipts_total", "Read receipts handed on.", metrics.sum(|core| &core.receipts));
     let help = "Messages dropped because as many of their connection waited as may.";
-    text.counter("crore_messages_overloaded_total", help, sum(|core| &core.overloaded));
+    text.counter("crore_messages_overloaded_total", help, metrics.sum(|core| &core.overloaded));
     let help = "Times that a connection was not read from because a message of it had to wait.";
-    text.counter("crore_inbound_pauses_total", help, sum(|core| &core.inbound_pauses));
+    text.counter("crore_inbound_pauses_total", help, metrics.sum(|core| &core.inbound_pauses));
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
     let help = "Payloads of the messages received; the average is the sum by the count.";
     text.histogram("crore_message_received_bytes", help, &MESSAGE_BYTES, 1, &observed);
@@ -171,16 +171,14 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
 
 /// Who is known to be in channels.
 fn presence(text: &mut Text, metrics: &Metrics) {
-    let sum =
-        |counter: fn(&CoreCounters) -> &Counter| metrics.cores.iter().map(|core| counter(core).read()).sum::<u64>();
     let help = "Connections known to be in channels with a presence; one that is in two is two.";
-    text.gauge("crore_presence_entries", help, sum(|core| &core.presence_entries));
+    text.gauge("crore_presence_entries", help, metrics.sum(|core| &core.presence_entries));
     let help = "Messages that told the subscribers of a channel who has come and gone.";
-    text.counter("crore_presence_events_total", help, sum(|core| &core.presence_events));
+    text.counter("crore_presence_events_total", help, metrics.sum(|core| &core.presence_events));
     let help = "Users that came to a channel or left it and had no message of their own for that.";
-    text.counter("crore_presence_coalesced_total", help, sum(|core| &core.presence_coalesced));
+    text.counter("crore_presence_coalesced_total", help, metrics.sum(|core| &core.presence_coalesced));
     let help = "Subscribers that are not shown for want of room (`presence.memory_max`).";
-    text.counter("crore_presence_refused_total", help, sum(|core| &core.presence_refused));
+    text.counter("crore_presence_refused_total", help, metrics.sum(|core| &core.presence_refused));
 }
 
 /// What there is room for.

@@ -82,7 +82,7 @@ impl Connection {
 
     /// It has come by the path of the plain chat.
     pub(super) fn set_chat_member(&mut self, member: chat::Member) {
-        self.extras.get_or_insert_default().seldom.get_or_insert_default().chat = Some(Box::new(member));
+        self.seldom_mut().chat = Some(Box::new(member));
     }
 
     /// Who speaks through the connection with this identifier.
@@ -153,6 +153,18 @@ impl Connection {
         self.extras.get_or_insert_default().present.get_or_insert_default()
     }
 
+    fn seldom(&self) -> Option<&Seldom> {
+        self.extras.as_ref()?.seldom.as_deref()
+    }
+
+    fn seldom_if_any(&mut self) -> Option<&mut Seldom> {
+        self.extras.as_mut()?.seldom.as_deref_mut()
+    }
+
+    fn seldom_mut(&mut self) -> &mut Seldom {
+        self.extras.get_or_insert_default().seldom.get_or_insert_default()
+    }
+
     fn user(&self) -> Option<&User> {
         self.extras.as_ref()?.user.as_ref()
     }
@@ -173,11 +185,11 @@ impl Connection {
     }
 
     pub(crate) fn chat(&self) -> Option<&chat::Member> {
-        self.extras.as_ref()?.seldom.as_ref()?.chat.as_deref()
+        self.seldom()?.chat.as_deref()
     }
 
     pub(crate) fn chat_mut(&mut self) -> Option<&mut chat::Member> {
-        self.extras.as_mut()?.seldom.as_mut()?.chat.as_deref_mut()
+        self.seldom_if_any()?.chat.as_deref_mut()
     }
 
     /// Where the client is, if that is kept.
@@ -186,11 +198,11 @@ impl Connection {
     }
 
     pub(crate) fn hook(&self) -> Option<&Hook> {
-        Some(&self.extras.as_ref()?.seldom.as_ref()?.hook)
+        Some(&self.seldom()?.hook)
     }
 
     pub(crate) fn hook_mut(&mut self) -> &mut Hook {
-        &mut self.extras.get_or_insert_default().seldom.get_or_insert_default().hook
+        &mut self.seldom_mut().hook
     }
 
     /// The user's name, if the connection has one besides its identifier.
@@ -211,23 +223,23 @@ impl Connection {
     }
 
     pub(crate) fn permits(&self) -> Option<&Permits> {
-        Some(&self.extras.as_ref()?.seldom.as_ref()?.permits)
+        Some(&self.seldom()?.permits)
     }
 
     pub(crate) fn permits_if_any(&mut self) -> Option<&mut Permits> {
-        Some(&mut self.extras.as_mut()?.seldom.as_mut()?.permits)
+        Some(&mut self.seldom_if_any()?.permits)
     }
 
     pub(crate) fn permits_mut(&mut self) -> &mut Permits {
-        &mut self.extras.get_or_insert_default().seldom.get_or_insert_default().permits
+        &mut self.seldom_mut().permits
     }
 
     pub(crate) fn typing(&mut self) -> Option<&mut Typing> {
-        Some(&mut self.extras.as_mut()?.seldom.as_mut()?.typing)
+        Some(&mut self.seldom_if_any()?.typing)
     }
 
     pub(crate) fn typing_mut(&mut self) -> &mut Typing {
-        &mut self.extras.get_or_insert_default().seldom.get_or_insert_default().typing
+        &mut self.seldom_mut().typing
     }
 
     /// Whether what comes has to wait for what has come before.

@@ -1,5 +1,6 @@
 //! What a message's handler sees and can do.
 
+use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -266,7 +267,7 @@ impl<'a, 'c> Call<'a, 'c> {
 
     /// Whether it is known who subscribes to a channel.
     pub(crate) fn has_presence(&self, channel: &ChannelName<'_>) -> bool {
-        self.policy.any_presence && self.policy.channels.options(channel.name()).presence.is_some()
+        self.policy.channels.any_presence() && self.policy.channels.options(channel.name()).presence.is_some()
     }
 
     /// What the client says of itself, where anybody is told.
@@ -281,8 +282,7 @@ impl<'a, 'c> Call<'a, 'c> {
     pub(crate) fn list_presence(&mut self, channel: &ChannelName<'_>, after: Option<Box<str>>, users_max: usize) {
         let asker = Asker::Client(self.context.id(), self.message.id().map(Into::into));
         let list = presence::List { asker, channel: channel.name().into(), after, users_max };
-        let home = self.shared.home_of(channel.name());
-        self.context.tell_core(home, Box::new(PresenceNotice::List(list)));
+        self.tell_home(channel, PresenceNotice::List(list));
     }
 
     /// Asks the home of a channel for what it keeps; the home answers.
@@ -291,7 +291,7 @@ impl<'a, 'c> Call<'a, 'c> {
         self.tell_home(channel, HomeNotice::Read(Read { asker, channel: channel.name().into(), since, count }));
     }
 
-    fn tell_home(&mut self, channel: &ChannelName<'_>, notice: HomeNotice) {
+    fn tell_home(&mut self, channel: &ChannelName<'_>, notice: impl Any + Send) {
         let home = self.shared.home_of(channel.name());
         self.context.tell_core(home, Box::new(notice));
     }

@@ -18,8 +18,6 @@ pub(crate) struct Policy {
     pub(crate) inbound: QueueBounds,
     pub(crate) site: Site,
     pub(crate) door: Door,
-    /// Whether any channel has a presence.
-    pub(crate) any_presence: bool,
     pub(crate) welcome: Option<String>,
     pub(crate) chat_path: Option<String>,
     pub(crate) trust_user_header: bool,
@@ -45,7 +43,6 @@ impl Policy {
             },
             site: Site::new(&config.http, config.chat.path.as_deref()),
             door: Door::new(&config.http),
-            any_presence: config.channels.iter().any(|rule| rule.options.presence.is_some()),
             welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
             chat_path: config.chat.path.clone(),
             trust_user_header: config.identity.trust_user_header,

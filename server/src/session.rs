@@ -302,7 +302,7 @@ impl Handler for Session {
         self.shared.addresses.log_open(context.id(), connection.name(), connection.origin());
         self.shared.metrics.peak.enter();
         let Self { shared, policy, text, .. } = self;
-        if policy.any_presence {
+        if policy.channels.any_presence() {
             connection.present_mut().opened();
         }
         if let Some(auth) = &shared.auth {

@@ -72,6 +72,8 @@ pub struct ChannelRules {
     any_slow: bool,
     /// Whether any of them says who may do what.
     any_access: bool,
+    /// Whether any channel has a presence.
+    any_presence: bool,
 }
 
 impl ChannelRules {
@@ -82,7 +84,8 @@ impl ChannelRules {
         rules.sort_by_key(|rule| rule.pattern.order());
         let any_slow = rules.iter().any(|rule| rule.slow.policy.is_some());
         let any_access = rules.iter().any(|rule| rule.access.audiences().next().is_some());
-        Self { rules, any_slow, any_access }
+        let any_presence = rules.iter().any(|rule| rule.options.presence.is_some());
+        Self { rules, any_slow, any_access, any_presence }
     }
 
     /// The options of a channel: those of the most specific rule that matches, else the defaults.
@@ -110,6 +113,11 @@ impl ChannelRules {
     /// Whether any rule says who may do what.
     pub(crate) const fn any_access(&self) -> bool {
         self.any_access
+    }
+
+    /// Whether it is known of any channel who subscribes.
+    pub(crate) const fn any_presence(&self) -> bool {
+        self.any_presence
     }
 
     /// Whether the backend is asked something about a channel: what the most specific rule says that says it. One that is

@@ -1,5 +1,6 @@
 """What the Python tests share: the programs under test, run as a user runs them."""
 
+import json
 import os
 import pathlib
 import signal
@@ -19,6 +20,20 @@ def free_port():
     """A port of 127.0.0.1 that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+class Messages:
+    """For tests with Python's `websockets`: what is sent and received is JSON."""
+
+    def send(self, socket, **message):
+        socket.send(json.dumps(message))
+
+    def receive(self, socket):
+        return json.loads(socket.recv(timeout=PATIENCE_S))
+
+    def ask(self, socket, **message):
+        self.send(socket, **message)
+        return self.receive(socket)
 
 
 class Server:

@@ -1,7 +1,6 @@
 """Who may do what in a channel: rules by pattern, roles and grants of tokens, tokens for channels."""
 
 import http.server
-import json
 import signal
 import subprocess
 import threading
@@ -129,7 +128,7 @@ class Rules(AccessCase):
             {"type": "join", "channel": "closed"},
             {"type": "subscribe", "channel": "closed"},
         ]
-        stranger.send(json.dumps({"type": "batch", "messages": batch}))
+        self.send(stranger, type="batch", messages=batch)
         self.assertEqual([self.receive(stranger)["code"] for _ in batch], ["forbidden"] * 4)
         self.assertEqual(self.ask(stranger, type="request", method="channels")["data"], {"channels": []})
         self.assertIsNone(self.publish(stranger, "closed", 3))
@@ -397,7 +396,7 @@ class Rotation(AccessCase):
             {"type": "subscribe", "channel": "private:4", "token": self.ticket(unknown, "unknown", "private:4")},
         ]
         for index, message in enumerate(asked):
-            self.ann.send(json.dumps(message | {"id": index}))
+            self.send(self.ann, **message, id=index)
         # Meanwhile all else goes on.
         self.assertEqual(self.ask(self.ann, type="request", method="channels")["data"], {"channels": []})
         self.provider.gate.set()
@@ -414,7 +413,7 @@ class Rotation(AccessCase):
         for index in range(9):
             channel = f"private:{index}"
             message = {"type": "subscribe", "channel": channel, "token": self.ticket(second, "second", channel)}
-            self.ann.send(json.dumps(message | {"id": index}))
+            self.send(self.ann, **message, id=index)
         refused = self.receive(self.ann)
         self.assertEqual((refused["id"], refused["code"]), (8, "busy"))
         given_up = self.ask(self.ann, type="unsubscribe", channel="private:3", id="u")

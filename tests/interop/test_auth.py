@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from support import PATIENCE_S, PROGRAMS, Server
+from support import PATIENCE_S, PROGRAMS, Messages, Server
 
 SECRET = "a secret of more than thirty-two bytes"
 PAGE = "https://app.example.com"
@@ -29,7 +29,7 @@ def token(user="ann", secret=SECRET, algorithm="HS256", lasts_s=600, headers=Non
     return jwt.encode({"user_id": user, "exp": time.time() + lasts_s, **claims}, secret, algorithm, headers)
 
 
-class AuthCase(unittest.TestCase):
+class AuthCase(Messages, unittest.TestCase):
     def setUp(self):
         self.directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
@@ -50,13 +50,9 @@ class AuthCase(unittest.TestCase):
         return self.enterContext(connect(f"{self.server.url}ws{query}", **options))
 
     def receive(self, socket):
-        message = json.loads(socket.recv(timeout=PATIENCE_S))
+        message = super().receive(socket)
         self.assertIsInstance(message.pop("timestamp"), int)
         return message
-
-    def ask(self, socket, **message):
-        socket.send(json.dumps(message))
-        return self.receive(socket)
 
     def assert_authenticated(self, socket, user="ann"):
         """What a connection is told first, and that it is true."""
@@ -169,7 +165,7 @@ class Failures(AuthCase):
             with self.subTest(error, token=bad[:40]):
                 self.assert_refused(self.connect(f"?token={bad}"), code, error)
                 socket = self.connect()
-                socket.send(json.dumps({"type": "auth", "token": bad}))
+                self.send(socket, type="auth", token=bad)
                 if len(bad) < 5000:
                     self.assert_refused(socket, code, error)
                 else:
@@ -509,7 +505,7 @@ class Logs(AuthCase):
                     lambda one: self.connect(additional_headers={"Authorization": f"Bearer {one}"}),
                     lambda one: self.connect(additional_headers={"Cookie": f"token={one}"}),
                     lambda one: self.connect(subprotocols=["crore", f"auth.{one}"]),
-                    lambda one: self.connect().send(json.dumps({"type": "auth", "token": one})),
+                    lambda one: self.send(self.connect(), type="auth", token=one),
                     lambda one: self.connect(f"?token={one}", origin="https://evil.org"),
                     lambda one: self.connect(f"/nowhere?token={one}"),
                     lambda one: self.connect(subprotocols=[f"auth.{one}"], origin=PAGE),

@@ -6,7 +6,6 @@ import subprocess
 import time
 import unittest
 
-from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from api import ApiServer, Client

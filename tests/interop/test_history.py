@@ -1,7 +1,6 @@
 """Python's `websockets` against channels with a history: what was missed comes, once and in order, or a gap is told."""
 
 import concurrent.futures
-import json
 import pathlib
 import random
 import tempfile
@@ -10,7 +9,7 @@ import unittest
 
 from websockets.sync.client import connect
 
-from support import PATIENCE_S, Server
+from support import Messages, Server
 
 RULES = """
 [[channels]]
@@ -32,7 +31,7 @@ history_time = "1s"
 """
 
 
-class History(unittest.TestCase):
+class History(Messages, unittest.TestCase):
     def setUp(self):
         directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.file = directory / "crore.toml"
@@ -47,12 +46,6 @@ class History(unittest.TestCase):
         socket = self.enterContext(connect((server or self.server).url))
         self.assertEqual(self.receive(socket)["type"], "welcome")
         return socket
-
-    def send(self, socket, **message):
-        socket.send(json.dumps(message))
-
-    def receive(self, socket):
-        return json.loads(socket.recv(timeout=PATIENCE_S))
 
     def subscribe(self, socket, channel, **fields):
         """The `data` of the reply."""

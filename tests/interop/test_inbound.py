@@ -1,7 +1,6 @@
 """Messages that wait for the key of a token, and those behind them: Python's `websockets` against the `crore` server."""
 
 import http.server
-import json
 import socket
 import threading
 import time
@@ -53,7 +52,7 @@ class Inbound(AuthCase):
         time.sleep(1.2)
         self.provider.gate.clear()
         second = self.add_key("second")
-        socket.send(json.dumps({"type": "refresh", "id": "refresh", "token": second}))
+        self.send(socket, type="refresh", id="refresh", token=second)
         return socket
 
     def counted(self, name):
@@ -68,7 +67,7 @@ class Inbound(AuthCase):
         numbers = range(1100)
         for start in numbers[::100]:
             messages = [{"type": "request", "method": "time", "id": n} for n in numbers[start : start + 100]]
-            socket.send(json.dumps({"type": "batch", "messages": messages}))
+            self.send(socket, type="batch", messages=messages)
         for number in numbers[1000:]:
             self.assertEqual(
                 self.receive(socket),
@@ -95,7 +94,7 @@ class Inbound(AuthCase):
 
         def talk():
             for number in range(300):
-                waiting.send(json.dumps({"type": "request", "method": "time", "id": number, "data": padding}))
+                self.send(waiting, type="request", method="time", id=number, data=padding)
                 sent.append(number)
 
         talker = threading.Thread(target=talk, daemon=True)
@@ -126,10 +125,10 @@ class Inbound(AuthCase):
                 second = self.add_key("second")
                 self.provider.gate.clear()
                 by_message, by_query = self.connect(), self.connect(f"?token={second}")
-                by_message.send(json.dumps({"type": "auth", "id": "auth", "token": second}))
+                self.send(by_message, type="auth", id="auth", token=second)
                 for client in (by_message, by_query):
                     for number in range(20):
-                        client.send(json.dumps({"type": "request", "method": "whoami", "id": number}))
+                        self.send(client, type="request", method="whoami", id=number)
                 while self.counted("inbound_pauses_total") < 2:
                     time.sleep(0.05)
                 self.provider.gate.set()

@@ -13,13 +13,13 @@ from unittest import mock
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from support import PATIENCE_S, Server
+from support import PATIENCE_S, Messages, Server
 
 # Long enough that no window ends within a test.
 WINDOW = "1h"
 
 
-class Limited(unittest.TestCase):
+class Limited(Messages, unittest.TestCase):
     def start(self, **settings):
         """A server with settings as variables: rate_limit_enabled=True is CRORE_RATE_LIMIT_ENABLED=true."""
         variables = {f"CRORE_{name.upper()}": str(value).lower() for name, value in settings.items()}
@@ -35,16 +35,6 @@ class Limited(unittest.TestCase):
         )
         self.assertEqual(self.receive(socket)["type"], "welcome")
         return socket
-
-    def send(self, socket, **message):
-        socket.send(json.dumps(message))
-
-    def receive(self, socket):
-        return json.loads(socket.recv(timeout=PATIENCE_S))
-
-    def ask(self, socket, **message):
-        self.send(socket, **message)
-        return self.receive(socket)
 
     def refused(self, socket, text):
         """What the server says to a text that it refuses, which it survives."""

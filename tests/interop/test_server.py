@@ -1,6 +1,5 @@
 """Python's `websockets` and plain HTTP against the `crore` server on two cores."""
 
-import json
 import signal
 import unittest
 import urllib.error
@@ -9,10 +8,10 @@ import urllib.request
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 
-from support import PATIENCE_S, Server
+from support import PATIENCE_S, Messages, Server
 
 
-class Crore(unittest.TestCase):
+class Crore(Messages, unittest.TestCase):
     def setUp(self):
         self.server = self.enterContext(Server("crore", "--listen", "127.0.0.1:{port}", "--cores", 2))
         self.http = f"http://127.0.0.1:{self.server.port}"
@@ -22,12 +21,6 @@ class Crore(unittest.TestCase):
         socket = self.enterContext(connect(self.server.url + path))
         self.assertEqual(self.receive(socket)["type"], "welcome")
         return socket
-
-    def send(self, socket, **message):
-        socket.send(json.dumps(message))
-
-    def receive(self, socket):
-        return json.loads(socket.recv(timeout=PATIENCE_S))
 
     def subscribe(self, socket, channel):
         self.send(socket, type="subscribe", id=f"to {channel}", channel=channel)

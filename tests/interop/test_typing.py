@@ -1,6 +1,5 @@
 """Who types and who has read what: events of a channel that are kept nowhere."""
 
-import json
 import socket
 import time
 import urllib.request
@@ -27,7 +26,7 @@ class TypingCase(AccessCase):
 
     def say(self, socket, kind="typing", channel="chat", **fields):
         """Nothing answers it."""
-        socket.send(json.dumps({"type": kind, "channel": channel, **fields}))
+        self.send(socket, type=kind, channel=channel, **fields)
 
     def assert_hears(self, socket, is_typing, user="ann", channel="chat"):
         expected = {"type": "typing", "channel": channel, "from": user, "isTyping": is_typing}
@@ -110,7 +109,7 @@ class Typing(TypingCase):
             for socket in (self.ann, self.bob):
                 self.assertIsNone(self.subscribe(socket, channel))
         batch = [{"type": "typing", "channel": channel, "isTyping": True} for channel in channels]
-        self.ann.send(json.dumps({"type": "batch", "messages": batch}))
+        self.send(self.ann, type="batch", messages=batch)
         events = [self.receive(self.bob) for _ in range(36)]
         started = [event["channel"] for event in events if event["isTyping"]]
         stopped = [event["channel"] for event in events if not event["isTyping"]]
@@ -210,6 +209,6 @@ class Receipts(TypingCase):
             {"type": "typing", "channel": "chat", "isTyping": False},
             {"type": "message", "channel": "chat", "data": "hi"},
         ]
-        self.ann.send(json.dumps({"type": "batch", "messages": messages}))
+        self.send(self.ann, type="batch", messages=messages)
         told = [self.receive(self.bob) for _ in messages]
         self.assertEqual([event["type"] for event in told], ["typing", "read", "typing", "message"])

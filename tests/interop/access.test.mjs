@@ -1,27 +1,17 @@
 // Who may do what in a channel, from Node: `ws`, and the WebSocket that browsers have, which Node has from undici.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import os from 'node:os';
-import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { promisify } from 'node:util';
 
-import { freePort, PROGRAMS, require, start } from './support.mjs';
+import { inbox, require, serveConfigured } from './support.mjs';
 
 const { WebSocket: Ws } = require('ws');
 const { WebSocket: BrowserWebSocket } = require('undici');
 
-let directory;
-let config;
-let url;
 let server;
 
 before(async () => {
-  directory = await mkdtemp(path.join(os.tmpdir(), 'crore-access-'));
-  config = path.join(directory, 'crore.toml');
-  await writeFile(config, `
+  server = await serveConfigured(() => `
     [auth]
     mode = "optional"
     secret = "a secret of more than thirty-two bytes"
@@ -39,31 +29,14 @@ before(async () => {
     may_subscribe = "role:admin"
     may_publish = ["role:admin"]
   `);
-  const port = await freePort();
-  url = `ws://127.0.0.1:${port}/ws`;
-  server = await start('crore', ['--listen', `127.0.0.1:${port}`, '--cores', '2', '--config', config], port);
 });
 
-after(async () => {
-  await server?.stop();
-  await rm(directory, { recursive: true });
-});
-
-async function token(user, ...args) {
-  const command = ['gen-token', '--user', user, '--config', config, ...args];
-  return (await promisify(execFile)(path.join(PROGRAMS, 'crore'), command)).stdout.trim();
-}
+after(() => server?.stop());
 
 /** A client that has been greeted: `ask` sends a message and returns what comes next, `next` waits for that alone. */
 async function enter(WebSocket, user, ...claims) {
-  const socket = new WebSocket(user ? `${url}?token=${await token(user, ...claims)}` : url);
-  const messages = [];
-  let wake = () => {};
-  socket.addEventListener('message', ({ data }) => wake(messages.push(JSON.parse(data))));
-  const next = async () => {
-    while (messages.length === 0) await new Promise((resolve) => (wake = resolve));
-    return messages.shift();
-  };
+  const socket = new WebSocket(user ? `${server.url}?token=${await server.token(user, ...claims)}` : server.url);
+  const next = inbox(socket);
   if (user) assert.equal((await next()).type, 'authenticated');
   assert.equal((await next()).type, 'welcome');
   const ask = (message) => {
@@ -92,7 +65,7 @@ for (const [name, WebSocket] of [['ws', Ws], ["a browser's WebSocket", BrowserWe
 
   test(`${name} shows a token for a channel, and another one when it is told to`, async () => {
     const ann = await enter(WebSocket, 'ann');
-    const one = (...args) => token('ann', '--channel', 'private:1', ...args);
+    const one = (...args) => server.token('ann', '--channel', 'private:1', ...args);
     assert.equal((await ann.ask({ type: 'subscribe', channel: 'private:1' })).code, 'forbidden');
     assert.equal((await ann.ask({ type: 'subscribe', channel: 'private:2', token: await one() })).code, 'invalid_token');
     const told = await ann.ask({ type: 'subscribe', channel: 'private:1', token: await one('--expires', '5s') });

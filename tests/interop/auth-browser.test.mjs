@@ -1,27 +1,17 @@
 // Tokens from a page in headless Chromium: what it can bring, and what it can see of a refusal.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import os from 'node:os';
-import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { promisify } from 'node:util';
 
-import { freePort, launch, PROGRAMS, start } from './support.mjs';
+import { launch, serveConfigured } from './support.mjs';
 
-let directory;
 let server;
 let browser;
 let page;
-let url;
 let token;
 
 before(async () => {
-  directory = await mkdtemp(path.join(os.tmpdir(), 'crore-auth-'));
-  const config = path.join(directory, 'crore.toml');
-  const port = await freePort();
-  await writeFile(config, `
+  server = await serveConfigured((port) => `
     [http]
     allowed_origins = ["http://127.0.0.1:${port}"]
     origin_rejection = "1008"
@@ -30,19 +20,15 @@ before(async () => {
     secret = "a secret of more than thirty-two bytes"
     sources = ["query", "subprotocol", "cookie", "message"]
   `);
-  server = await start('crore', ['--listen', `127.0.0.1:${port}`, '--cores', '2', '--config', config], port);
-  const made = await promisify(execFile)(path.join(PROGRAMS, 'crore'), ['gen-token', '--user', 'ann', '--config', config]);
-  token = made.stdout.trim();
+  token = await server.token('ann');
   browser = await launch();
   page = await browser.newPage();
-  await page.goto(`http://127.0.0.1:${port}/`);
-  url = `ws://127.0.0.1:${port}/ws`;
+  await page.goto(server.page);
 });
 
 after(async () => {
   await browser?.close();
   await server?.stop();
-  await rm(directory, { recursive: true });
 });
 
 /** What a page hears: the first message, or the end. */
@@ -56,7 +42,7 @@ function hear(on, path = '', protocols = [], first = null) {
       if (heard.at(-1).type === 'authenticated') resolve({ user: heard.at(-1).user_id, protocol: socket.protocol });
     };
     socket.onclose = ({ code, reason }) => resolve({ code, reason, error: heard.at(-1)?.error });
-  }), [url + path, protocols, first]);
+  }), [server.url + path, protocols, first]);
 }
 
 // capability: 53 54 55 56
@@ -65,7 +51,7 @@ test('a page brings a token in every way that it has', async () => {
   assert.deepEqual(await hear(page, '', ['crore', `auth.${token}`]), { user: 'ann', protocol: 'crore' });
   const message = JSON.stringify({ type: 'auth', token });
   assert.deepEqual(await hear(page, '', [], message), { user: 'ann', protocol: '' });
-  await page.context().addCookies([{ name: 'token', value: token, url: url.replace('ws:', 'http:') }]);
+  await page.context().addCookies([{ name: 'token', value: token, url: server.url.replace('ws:', 'http:') }]);
   assert.deepEqual(await hear(page), { user: 'ann', protocol: '' });
   await page.context().clearCookies();
 });

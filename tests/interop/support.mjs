@@ -1,13 +1,15 @@
 // What the Node tests share: the modules, which live outside the source tree, and the programs under test.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, readdir, readlink } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 export const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target');
@@ -55,6 +57,41 @@ export async function serve(program, args = []) {
   const port = await freePort();
   const { stop } = await start(program, [`127.0.0.1:${port}`, ...args], port);
   return { port, url: `ws://127.0.0.1:${port}/`, stop };
+}
+
+/**
+ * Starts `crore` on two cores with a configuration, given its port. `token(user, ...args)` makes a token as it accepts
+ * them, with more arguments for `crore gen-token`.
+ */
+export async function serveConfigured(configuration) {
+  const directory = await mkdtemp(path.join(os.tmpdir(), 'crore-'));
+  const config = path.join(directory, 'crore.toml');
+  const port = await freePort();
+  await writeFile(config, configuration(port));
+  const { stop } = await start('crore', ['--listen', `127.0.0.1:${port}`, '--cores', '2', '--config', config], port);
+  return {
+    page: `http://127.0.0.1:${port}/`,
+    url: `ws://127.0.0.1:${port}/ws`,
+    async token(user, ...args) {
+      const command = ['gen-token', '--user', user, '--config', config, ...args];
+      return (await promisify(execFile)(path.join(PROGRAMS, 'crore'), command)).stdout.trim();
+    },
+    async stop() {
+      await stop();
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+/** Waits for the next JSON message of a WebSocket, each time that it is called. */
+export function inbox(socket) {
+  const messages = [];
+  let wake = () => {};
+  socket.addEventListener('message', ({ data }) => wake(messages.push(JSON.parse(data))));
+  return async () => {
+    while (messages.length === 0) await new Promise((resolve) => (wake = resolve));
+    return messages.shift();
+  };
 }
 
 /** Headless Chromium. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { freePort, require, start } from './support.mjs';
+import { freePort, inbox, require, start } from './support.mjs';
 
 const { WebSocket: Ws } = require('ws');
 const { WebSocket: BrowserWebSocket } = require('undici');
@@ -22,13 +22,7 @@ after(() => server?.stop());
 /** A client that has subscribed. */
 async function enter(WebSocket, channel) {
   const socket = new WebSocket(url);
-  const messages = [];
-  let wake = () => {};
-  socket.addEventListener('message', ({ data }) => wake(messages.push(JSON.parse(data))));
-  const next = async () => {
-    while (messages.length === 0) await new Promise((resolve) => (wake = resolve));
-    return messages.shift();
-  };
+  const next = inbox(socket);
   const user = (await next()).user_id;
   const send = (message) => socket.send(JSON.stringify({ channel, ...message }));
   send({ type: 'subscribe' });

@@ -177,9 +177,57 @@ class Rules(AccessCase):
         self.assertIsNone(self.subscribe(ann, "staff"))
         self.assertEqual(self.publish(ann, "team"), "forbidden")
         self.assertEqual(self.ask(ann, type="refresh", token=token(channels="team"))["type"], "authenticated")
-        self.ask(ann, type="unsubscribe", channel="staff")
+        self.assertEqual(self.receive(ann)["type"], "unsubscribed")
         self.assertEqual(self.subscribe(ann, "staff"), "forbidden")
         self.assertIsNone(self.publish(ann, "team"))
+
+    # capability: 59 64
+    def test_what_a_short_token_grants_ends_with_it(self):
+        self.start({"staff": 'may_subscribe = "role:staff"\nmay_publish = "role:staff"'})
+        ann = self.enter("ann")
+        self.assertEqual(self.subscribe(ann, "staff"), "forbidden")
+        self.assertEqual(self.ask(ann, type="auth", token=token(roles=["staff"], lasts_s=3))["type"], "authenticated")
+        self.assertIsNone(self.subscribe(ann, "staff"))
+        # Though the first one would be good for ten minutes.
+        self.assert_refused(ann, "token_expired", "Token expired")
+
+    # capability: 59 64 98
+    def test_another_token_ends_subscriptions_that_it_does_not_allow(self):
+        presence = 'presence = "list"\nmay_see_presence = "anyone"'
+        self.start(
+            {
+                "staff:*": f'may_subscribe = "role:staff"\n{presence}',
+                "staff:kept": 'may_subscribe = "role:staff"\nhistory = 10',
+                "both": 'may_subscribe = ["role:staff", "role:guest"]',
+                "open": "",
+            },
+            http="metrics = true",
+        )
+        ann, bob = self.enter("ann", roles=["staff"]), self.enter("bob", roles=["staff"])
+        for channel in ("staff:kept", "both", "open"):
+            self.assertIsNone(self.ask(ann, type="subscribe", channel=channel).get("code"))
+        for socket in (bob, ann):
+            self.assertEqual(self.ask(socket, type="join", channel="staff:1")["type"], "joined")
+        self.assertEqual(self.receive(bob)["type"], "join")
+        # The same roles change nothing.
+        self.assertEqual(self.ask(ann, type="auth", token=token(roles=["staff"]))["type"], "authenticated")
+        self.assertEqual(self.ask(ann, type="auth", token=token(roles=["guest"]))["type"], "authenticated")
+        for channel in ("staff:1", "staff:kept"):
+            expected = {"type": "unsubscribed", "channel": channel, "code": "forbidden", "error": "Forbidden"}
+            self.assertEqual(self.receive(ann), expected)
+        channels = self.ask(ann, type="request", method="channels")["data"]
+        self.assertEqual(channels, {"channels": ["both", "open"]})
+        left = self.receive(bob)
+        self.assertEqual((left["type"], left["from"]), ("leave", "ann"))
+        there = lambda: self.ask(bob, type="presence", channel="staff:1")["data"]["users"]
+        deadline = time.monotonic() + PATIENCE_S
+        while [user["user"] for user in there()] != ["bob"]:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        self.assertIsNone(self.publish(bob, "staff:1", "secret"))
+        self.assertEqual(self.ask(ann, type="ping")["type"], "pong", "nothing has come")
+        with urllib.request.urlopen(f"{self.server.url.replace('ws', 'http', 1)}metrics") as response:
+            self.assertIn("\ncrore_subscriptions_revoked_total 2\n", response.read().decode())
 
     def test_a_configuration_that_makes_no_sense_is_refused(self):
         for entry, pattern, problem in (

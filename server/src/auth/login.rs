@@ -6,6 +6,7 @@ use std::time::Duration;
 use crore_engine::Context;
 use crore_engine::clock::unix_ms;
 
+use super::loss::end_lost_subscriptions;
 use super::store::Waiting;
 use super::verify::Verified;
 use super::{AUTHENTICATION_FAILED, Auth, AuthFailure, CODE_AUTHENTICATION_FAILED, Judgement};
@@ -64,6 +65,11 @@ impl Login {
         self.pending.as_ref().is_some_and(|pending| pending.token.is_some())
     }
 
+    /// Whether the user's token has ended, and nothing is to be waited for that could be another one.
+    fn is_over(&self, leeway_s: u64) -> bool {
+        self.pending.is_none() && has_ended(self.expires_s, leeway_s)
+    }
+
     fn await_token(&mut self, deadline: Duration, gates: bool, token: Option<Undecided>) {
         self.pending = Some(Box::new(Pending { deadline, gates, token }));
     }
@@ -84,6 +90,10 @@ impl Login {
         };
         context.wake_after(wait.min(WAIT_MAX));
     }
+}
+
+fn has_ended(expires_s: Option<NonZeroU32>, leeway_s: u64) -> bool {
+    expires_s.is_some_and(|end| unix_ms() >= (u64::from(end.get()) + leeway_s) * 1000)
 }
 
 /// A request has brought a token. The connection is not open yet.
@@ -144,7 +154,7 @@ pub(crate) fn authenticate(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     };
     let was_gated = connection.is_gated(auth.required);
     match auth.judge(&token, false) {
-        Judgement::Good(verified) => admit(house, context, connection, text, message.id(), &verified, was_gated),
+        Judgement::Good(verified) => admit(house, context, connection, text, message.id(), verified, was_gated),
         Judgement::Bad(failure) => refuse(context, connection, text, message.id(), failure),
         Judgement::Unknown(waiting) => {
             let deadline = context.now() + auth.timeout;
@@ -176,72 +186,101 @@ pub(crate) fn on_wake(
         Some(Some(undecided)) => {
             let id = undecided.id.as_deref();
             let outcome = match auth.judge(&undecided.token, true) {
-                Judgement::Good(verified) => admit(house, context, connection, text, id, &verified, was_gated),
+                Judgement::Good(verified) => admit(house, context, connection, text, id, verified, was_gated),
                 Judgement::Bad(failure) => refuse(context, connection, text, id, failure),
                 Judgement::Unknown(_) => unreachable!("it has been asked for the last time"),
             };
             outcome.map_err(|refusal| (undecided.id, refusal))
         }
         Some(None) => return turn_away(context, text, None, AuthFailure::Timeout),
-        None => {
-            let ended = |end: NonZeroU32| unix_ms() >= (u64::from(end.get()) + auth.leeway_s) * 1000;
-            if login.pending.is_none() && login.expires_s.is_some_and(ended) {
-                return turn_away(context, text, None, AuthFailure::Expired);
-            }
-            Ok(())
-        }
+        None => Ok(()),
     };
     if let Err((id, refusal)) = outcome {
         context.send(Envelope::error(text, id.as_deref(), &refusal).finish(unix_ms()));
     }
+    // Also behind a token that was waited for, and is bad: the one before it may have ended meanwhile.
+    if !context.is_closing() && connection.login().is_some_and(|login| login.is_over(auth.leeway_s)) {
+        return turn_away(context, text, None, AuthFailure::Expired);
+    }
     start(auth, context, connection);
 }
 
-/// A token is good: the connection becomes its user's, or stays so for longer.
+/// A token is good: the connection becomes its user's, or stays so until this one's end.
 fn admit(
     house: House<'_>,
     context: &mut Context<'_>,
     connection: &mut Connection,
     text: &mut String,
     id: Option<&str>,
-    verified: &Verified,
+    verified: Verified,
     was_gated: bool,
 ) -> Result<(), Refusal> {
     let auth = house.shared.auth.as_ref().expect("tokens are checked by it");
     match connection.name() {
         Some(name) if name != verified.user => return Err(Refusal::AnotherUser),
-        Some(_) => {
-            let login = connection.login_mut();
-            // Each of the tokens is good until its own end.
-            login.expires_s = login.expires_s.zip(verified.expires_s).map(|(before, now)| before.max(now));
-            login.pending = None;
-            connection.set_grants(verified.grants.clone());
-            if presence::describe(connection, verified.metadata.clone()) {
-                presence::identify(house.shared, context, connection);
-            }
-            say_authenticated(context, connection, text, id);
+        Some(_) => renew(house, context, connection, text, id, verified),
+        None if was_gated => {
+            name(house, context, connection, text, id, verified);
+            house.open(context, connection, text, false);
         }
-        None => {
-            if !was_gated {
-                house.shared.users.leave(context.id(), None);
-            }
-            connection.set_user(&verified.user);
-            let login = connection.login_mut();
-            login.expires_s = verified.expires_s;
-            login.pending = None;
-            connection.set_grants(verified.grants.clone());
-            say_authenticated(context, connection, text, id);
-            presence::describe(connection, verified.metadata.clone());
-            presence::identify(house.shared, context, connection);
-            if was_gated {
-                house.open(context, connection, text, false);
-            } else {
-                house.enter(context, connection, text);
-            }
-        }
+        None => _ = log_in(house, context, connection, text, id, verified),
     }
     start(auth, context, connection);
     Ok(())
+}
+
+/// Another token of the connection's user. What was shown last counts, for its end as for what it grants: else a token
+/// that says much for a short time would say it for as long as one that says little.
+fn renew(
+    house: House<'_>,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    text: &mut String,
+    id: Option<&str>,
+    verified: Verified,
+) {
+    let login = connection.login_mut();
+    login.expires_s = verified.expires_s;
+    login.pending = None;
+    let before = connection.set_grants(verified.grants);
+    if presence::describe(connection, verified.metadata) {
+        presence::identify(house.shared, context, connection);
+    }
+    say_authenticated(context, connection, text, id);
+    end_lost_subscriptions(house, context, connection, text, before.as_deref());
+}
+
+/// A connection that others know by its identifier becomes its user's; `false` if that one has too many.
+fn log_in(
+    house: House<'_>,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    text: &mut String,
+    id: Option<&str>,
+    verified: Verified,
+) -> bool {
+    house.shared.users.leave(context.id(), None);
+    name(house, context, connection, text, id, verified);
+    house.enter(context, connection, text)
+}
+
+/// A connection that has no user has one.
+fn name(
+    house: House<'_>,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    text: &mut String,
+    id: Option<&str>,
+    verified: Verified,
+) {
+    connection.set_user(&verified.user);
+    let login = connection.login_mut();
+    login.expires_s = verified.expires_s;
+    login.pending = None;
+    connection.set_grants(verified.grants);
+    say_authenticated(context, connection, text, id);
+    presence::describe(connection, verified.metadata);
+    presence::identify(house.shared, context, connection);
 }
 
 /// A token is bad. Who has no other one goes; who has is told, and may stay until that one's end.

@@ -13,6 +13,7 @@
 //! | `door` | what a request goes through |
 //! | `login` | what a connection goes through: the first message, a refresh, the end of a token |
 //! | `subscription` | tokens for channels |
+//! | `loss` | what a token takes away that is shown after another one |
 //! | `permits` | what a connection has shown of them: from the first one over refreshes to the end |
 //! | `command` | `crore gen-token` and `crore check-token` |
 
@@ -22,6 +23,7 @@ mod failure;
 mod fetch;
 mod keys;
 mod login;
+mod loss;
 #[cfg(test)]
 mod mutation;
 mod origin;

@@ -137,12 +137,12 @@ impl Permit {
 }
 
 impl Connection {
-    /// What the user's token says of channels, in place of what an earlier one has said.
-    pub(super) fn set_grants(&mut self, grants: Option<Box<Grants>>) {
+    /// What the user's token says of channels, in place of what an earlier one has said, which is returned.
+    pub(super) fn set_grants(&mut self, grants: Option<Box<Grants>>) -> Option<Box<Grants>> {
         match (grants, self.permits_if_any()) {
-            (grants, Some(permits)) => permits.grants = grants,
-            (None, None) => {}
-            (grants, None) => self.permits_mut().grants = grants,
+            (grants, Some(permits)) => std::mem::replace(&mut permits.grants, grants),
+            (None, None) => None,
+            (grants, None) => std::mem::replace(&mut self.permits_mut().grants, grants),
         }
     }
 

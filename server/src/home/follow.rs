@@ -66,6 +66,11 @@ impl Pending {
         self.waiting.iter().any(|waiting| *waiting.channel == *channel)
     }
 
+    /// The channels that they are for.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = &str> {
+        self.waiting.iter().map(|waiting| &*waiting.channel)
+    }
+
     /// Gives up those for a channel.
     pub(crate) fn give_up(&mut self, channel: &str) -> Vec<Waiting> {
         let (gone, waiting) =

@@ -95,6 +95,8 @@ pub(crate) struct CoreCounters {
     pub(crate) forbidden: Counter,
     /// Subscriptions that have ended with their tokens.
     pub(crate) subscriptions_expired: Counter,
+    /// Subscriptions that a token has ended which was shown later and does not allow them.
+    pub(crate) subscriptions_revoked: Counter,
     /// Connections closed because their user has opened others.
     pub(crate) replaced: Counter,
     /// Times that others were told that somebody types.

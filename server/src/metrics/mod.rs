@@ -150,6 +150,8 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     text.counter("crore_messages_forbidden_total", help, metrics.sum(|core| &core.forbidden));
     let help = "Subscriptions that have ended with the token that they were made with.";
     text.counter("crore_subscriptions_expired_total", help, metrics.sum(|core| &core.subscriptions_expired));
+    let help = "Subscriptions that have ended because the user has shown another token, which does not allow them.";
+    text.counter("crore_subscriptions_revoked_total", help, metrics.sum(|core| &core.subscriptions_revoked));
     let help = "Connections closed because their user has opened others in their place.";
     text.counter("crore_connections_replaced_total", help, metrics.sum(|core| &core.replaced));
     let help = "Times that others were told that somebody types.";

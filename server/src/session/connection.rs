@@ -136,6 +136,11 @@ impl Connection {
         self.extras.as_ref().and_then(|extras| extras.pending.as_ref()).is_some_and(|pending| pending.has(channel))
     }
 
+    /// Channels whose subscriptions are about to begin.
+    pub(crate) fn pending_channels(&self) -> impl Iterator<Item = &str> {
+        self.extras.iter().flat_map(|extras| &extras.pending).flat_map(|pending| pending.channels())
+    }
+
     /// Gives up the subscriptions to a channel that have not begun.
     pub(crate) fn give_up_pending(&mut self, channel: &str) -> Vec<Waiting> {
         self.pending().map(|pending| pending.give_up(channel)).unwrap_or_default()

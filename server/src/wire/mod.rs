@@ -40,7 +40,10 @@
 //! Where `auth.mode` is `required`, nothing but `auth` is done before `authenticated` has come, and other messages are
 //! answered with the error `unauthenticated`. An authentication that fails is answered with an error (`no_token`,
 //! `invalid_token`, `token_expired`, `auth_timeout`) and ends the connection with the close code 4001; so does the end
-//! of a token, unless another one of the same user has come before.
+//! of a token, unless another one of the same user has come before. Of several the one that came last counts, for its end,
+//! sooner or later, as for what it grants. Subscriptions that the one before allowed and it does not end at once, whoever
+//! asked for them: the client receives `{"type":"unsubscribed","channel":…,"code":"forbidden","error":"Forbidden"}`, or
+//! the error `forbidden` for one that was about to begin.
 //!
 //! The rules of channels (`[[channels]]`) say who may subscribe, publish, see presence and see history; whoever may not is
 //! answered with the error `forbidden`. Where a rule takes a token for the channel, `subscribe` or `join` brings it in

@@ -352,10 +352,68 @@ class Tokens(AccessCase):
 
     # capability: 64
     def test_a_token_for_a_channel_that_takes_none_is_not_looked_at(self):
-        self.start(self.PRIVATE | {"private:open": 'may_subscribe = ["users", "token"]'})
-        self.assertIsNone(self.subscribe(self.enter("ann"), "private:open", token="garbage"))
+        self.start(self.PRIVATE | {"private:open": 'may_subscribe = ["users", "token"]\nmay_publish = "anyone"'})
         self.assertIsNone(self.subscribe(self.enter("ann"), "lobby", token="garbage"))
-        self.assertEqual(self.subscribe(self.enter(), "private:open", token="garbage"), "invalid_token")
+        for socket in (self.enter("ann"), self.enter()):
+            self.assertEqual(self.subscribe(socket, "private:open", token="garbage"), "invalid_token")
+
+    STAGE = {"stage:*": 'may_subscribe = "anyone"\nmay_publish = "token"\nhistory = 10\nmay_see_history = "token"'}
+
+    # capability: 64 69
+    def test_a_token_is_good_for_more_than_to_subscribe(self):
+        self.start(self.STAGE | {"room:*": 'may_subscribe = ["role:vip", "token"]\nmay_publish = "token"'})
+        ann, eve = self.enter("ann"), self.enter("eve")
+        for socket in (ann, eve):
+            self.assertIsNone(self.subscribe_from_home(socket))
+            self.assertEqual(self.publish(socket, "stage:1"), "forbidden")
+        # A bad token is none, and is said to be.
+        self.assertEqual(self.subscribe(eve, "stage:1", token=ticket("ann", "stage:1")), "invalid_token")
+        self.assertIsNone(self.subscribe_from_home(ann, token=ticket("ann", "stage:1")))
+        # To subscribe again takes no other one, and gives up none.
+        for _ in range(2):
+            self.assertIsNone(self.publish(ann, "stage:1", 1))
+            self.assertEqual(self.receive(eve)["data"], 1)
+            history = self.ask(ann, type="history", channel="stage:1")
+            self.assertEqual(history["type"], "response")
+            self.assertIsNone(self.subscribe_from_home(ann))
+        for kind in ("publish", "history"):
+            self.assertEqual(self.ask(eve, type=kind, channel="stage:1")["code"], "forbidden")
+        # Nor does another way to be let in.
+        self.assertIsNone(self.subscribe(ann, "room:1", token=ticket("ann", "room:1")))
+        self.assertEqual(self.ask(ann, type="auth", token=token(roles=["vip"]))["type"], "authenticated")
+        self.assertIsNone(self.subscribe(ann, "room:1"))
+        self.assertIsNone(self.publish(ann, "room:1"))
+        vip = self.enter("vip", roles=["vip"])
+        self.assertIsNone(self.subscribe(vip, "room:1", token=ticket("vip", "room:1")))
+        self.assertIsNone(self.publish(vip, "room:1"))
+        self.assertEqual(self.receive(ann)["from"], "vip")
+        # With the subscription it goes.
+        self.ask(ann, type="unsubscribe", channel="stage:1")
+        self.assertEqual(self.publish(ann, "stage:1"), "forbidden")
+
+    def subscribe_from_home(self, socket, **fields):
+        """As `subscribe`, where the reply says more."""
+        reply = self.ask(socket, type="subscribe", channel="stage:1", **fields)
+        return None if reply["type"] == "subscribed" else reply["code"]
+
+    # capability: 64 59
+    def test_who_needs_no_token_stays_when_it_ends(self):
+        self.start(self.STAGE, subscription_notice='"1s"')
+        ann, bob = self.enter("ann"), self.enter("bob")
+        self.assertIsNone(self.subscribe_from_home(bob, token=ticket("bob", "stage:1")))
+        self.assertIsNone(self.subscribe_from_home(ann, token=ticket("ann", "stage:1", lasts_s=3)))
+        self.assertIsNone(self.publish(ann, "stage:1", "before"))
+        self.assertEqual(self.receive(bob)["data"], "before")
+        notice = self.receive(ann)
+        self.assertEqual((notice["type"], notice["channel"]), ("expiring", "stage:1"))
+        deadline = time.monotonic() + PATIENCE_S
+        while self.publish(ann, "stage:1", "more") is None:
+            self.assertEqual(self.receive(bob)["data"], "more")
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.2)
+        self.assertGreaterEqual(time.time() * 1000, notice["expires_at"] + 1000, "a second of leeway")
+        self.assertIsNone(self.publish(bob, "stage:1", "after"))
+        self.assertEqual(self.receive(ann)["data"], "after")
 
     # capability: 98
     def test_what_is_refused_and_what_ends_is_counted(self):

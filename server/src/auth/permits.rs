@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// The subscription to a channel goes on without a token, or has not begun.
+    /// The subscription to a channel has ended, or not begun.
     pub(crate) fn drop_permit(&mut self, channel: &str) {
         if let Some(permits) = self.permits_if_any() {
             permits.drop_permit(channel);
@@ -154,25 +154,22 @@ impl Connection {
     }
 }
 
-/// Whether the client may subscribe to a channel, with the token in its message if it takes one.
+/// Whether the client may subscribe to a channel, with the token in its message if anything there takes one. One that is
+/// held, and still good, is not given up for want of another.
 pub(crate) fn admit(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) -> Result<Admission, Refusal> {
     let (name, rules) = (channel.name(), &call.policy.channels);
     let identity = call.identity(name);
-    let has_token = identity.has_token;
-    if rules.may(Action::Subscribe, &Identity { has_token: false, ..identity }, name) {
-        if has_token {
-            call.connection.drop_permit(name);
-        }
-        return Ok(Admission::Now);
-    }
-    if !rules.takes_token(name) {
+    let may = |has_token| rules.may(Action::Subscribe, &Identity { has_token, ..identity }, name);
+    let (may_now, may_with_token) = (may(identity.has_token), may(true));
+    if !may_with_token {
         return Err(Refusal::Forbidden(Action::Subscribe.refusal()));
     }
-    match call.message().token()? {
-        Some(token) => show(call, channel, &token),
-        None if has_token => Ok(Admission::Now),
-        None => Err(Refusal::Forbidden(TOKEN_NEEDED)),
+    if rules.takes_token(name)
+        && let Some(token) = call.message().token()?
+    {
+        return show(call, channel, &token);
     }
+    if may_now { Ok(Admission::Now) } else { Err(Refusal::Forbidden(TOKEN_NEEDED)) }
 }
 
 fn show(call: &mut Call<'_, '_>, channel: &ChannelName<'_>, token: &str) -> Result<Admission, Refusal> {
@@ -247,7 +244,7 @@ fn do_again(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
     }
 }
 
-/// Ends subscriptions whose tokens have ended, and tells of those that are about to.
+/// Ends subscriptions that need the tokens that have ended, and tells of those that are about to end.
 fn end_some(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
     let Inbound { context, connection, shared, policy, counters, text, now_ms, .. } = inbound;
     let now_ms = *now_ms;
@@ -263,6 +260,15 @@ fn end_some(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
         }
     }
     for Permit { channel, .. } in ended {
+        // What it let the client do besides ends; who is let in without it stays.
+        let identity = Identity {
+            user: connection.name(),
+            grants: connection.permits().and_then(Permits::grants),
+            ..Identity::default()
+        };
+        if policy.channels.may(Action::Subscribe, &identity, &channel) {
+            continue;
+        }
         handlers::end_subscription(shared, context, connection, &policy.channels, &channel, text, now_ms);
         counters.subscriptions_expired.add(1);
         let failure = AuthFailure::Expired;

@@ -34,7 +34,8 @@ pub enum Who {
     Role(Box<str>),
     /// `subscribers`: whoever is subscribed to the channel.
     Subscribers,
-    /// `token`: who shows a token for the channel; when it is about more than to subscribe, who has subscribed by one.
+    /// `token`: who shows a token for the channel; when it is about more than to subscribe, who has shown one with its
+    /// subscription.
     Token,
 }
 
@@ -98,6 +99,8 @@ pub enum AccessError {
 pub(crate) const EXPECTED: &str = "anyone, users, owner, granted, role:NAME, subscribers, token or nobody";
 
 impl Action {
+    const ALL: [Self; 4] = [Self::Subscribe, Self::Publish, Self::SeePresence, Self::SeeHistory];
+
     /// What a client is told that may not.
     #[must_use]
     pub const fn refusal(self) -> &'static str {
@@ -245,9 +248,9 @@ impl ChannelRules {
         }
     }
 
-    /// Whether a token for the channel lets somebody subscribe.
+    /// Whether a token for the channel lets somebody do anything there.
     pub(crate) fn takes_token(&self, channel: &str) -> bool {
-        self.audience(Action::Subscribe, channel).is_some_and(|(_, audience)| audience.has(&Who::Token))
+        Action::ALL.into_iter().filter_map(|action| self.audience(action, channel)).any(|(_, all)| all.has(&Who::Token))
     }
 }
 

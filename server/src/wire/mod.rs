@@ -46,13 +46,14 @@
 //! the error `forbidden` for one that was about to begin.
 //!
 //! The rules of channels (`[[channels]]`) say who may subscribe, publish, see presence and see history; whoever may not is
-//! answered with the error `forbidden`. Where a rule takes a token for the channel, `subscribe` or `join` brings it in
-//! `token`. One that is not good for this channel and this user is answered with `invalid_token`, one that has ended with
+//! answered with the error `forbidden`. Where a rule takes a token for the channel, for whatever may be done there, `subscribe`
+//! or `join` brings it in `token`; to subscribe again without one gives up none. One that is not good for this channel and this user is answered with `invalid_token`, one that has ended with
 //! `token_expired`; the connection stays open, and a subscription that there is goes on to its own end. The reply has
 //! `expires_at` if the token has an end. `auth.subscription_notice` before it the client receives
 //! `{"type":"expiring","channel":…,"expires_at":…}`, once, and may subscribe again with a token that is good for longer; if
 //! it has not, it receives `{"type":"unsubscribed","channel":…,"code":"token_expired","error":"Token expired"}` at the end,
-//! and no more messages of the channel. `info` of the token goes with `join` to the others, as `data`.
+//! and no more messages of the channel. Who may be there without a token stays, and may not do any more what took one.
+//! `info` of the token goes with `join` to the others, as `data`.
 //!
 //! A channel with a history (`history` in its rule) has one order for all: each of its messages carries its `offset`,
 //! counted from 1, and the `epoch` of that count, and the replies to `subscribe`, `join`, `publish` and `message` have both in

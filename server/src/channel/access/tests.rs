@@ -1,8 +1,6 @@
 use super::*;
 use crate::channel::ChannelRule;
 
-const ALL: [Action; 4] = [Action::Subscribe, Action::Publish, Action::SeePresence, Action::SeeHistory];
-
 fn audience(words: &str) -> Option<Audience> {
     Some(Audience::from_words(words.split(", ")).unwrap())
 }
@@ -29,9 +27,26 @@ fn user(name: &str) -> Identity<'_> {
 fn without_rules_anyone_may_publish_and_subscribers_see() {
     let stranger = Identity::default();
     for rules in [ChannelRules::default(), rules(&[("other:*", "nobody")])] {
-        assert_eq!(ALL.map(|action| rules.may(action, &stranger, "chat")), [true, true, false, false]);
+        assert_eq!(Action::ALL.map(|action| rules.may(action, &stranger, "chat")), [true, true, false, false]);
         let subscriber = Identity { is_subscribed: true, ..stranger };
-        assert_eq!(ALL.map(|action| rules.may(action, &subscriber, "chat")), [true; 4]);
+        assert_eq!(Action::ALL.map(|action| rules.may(action, &subscriber, "chat")), [true; 4]);
+    }
+}
+
+// capability: 64
+#[test]
+fn a_token_is_taken_for_whatever_may_be_done_by_one() {
+    let token = || audience("users, token");
+    for (access, takes) in [
+        (Access { subscribe: token(), ..Access::default() }, true),
+        (Access { publish: token(), ..Access::default() }, true),
+        (Access { presence: token(), ..Access::default() }, true),
+        (Access { history: token(), ..Access::default() }, true),
+        (Access { publish: audience("users"), ..Access::default() }, false),
+    ] {
+        let rules = ChannelRules::new(vec![rule("chat:*", access)]);
+        assert_eq!(rules.takes_token("chat:1"), takes);
+        assert!(!rules.takes_token("lobby"));
     }
 }
 
@@ -63,7 +78,7 @@ fn each_word_means_those_it_says() {
         ("inbox:{user}", "owner, role:editor, token", "inbox:ann", [false, true, true, false, true]),
     ] {
         let rules = rules(&[(pattern, words)]);
-        for action in ALL {
+        for action in Action::ALL {
             assert_eq!(who.map(|who| rules.may(action, &who, channel)), may, "{pattern}: {words}, {action:?}");
         }
     }

@@ -49,15 +49,15 @@ pub(in crate::config) const CHANNEL_SETTINGS: &[Setting] = &[
          whose token lists the channel, or a pattern for it (`auth.channels_claim`). `role:NAME`: users whose token \
          lists the role (`auth.roles_claim`). `token`: who shows a token for the channel, `{\"type\":\"subscribe\",\
          \"channel\":…,\"token\":…}`, which the server's backend has signed for this user and this channel (claims \
-         `sub`, `channel`, `exp`); when it ends, so does the subscription. `nobody`: no client.",
+         `sub`, `channel`, `exp`); when it ends, so does a subscription that needs it. `nobody`: no client.",
     )
     .example("[\"owner\", \"role:support\"]"),
     Setting::new(
         "may_publish",
         Live,
         place!(access.publish),
-        "Who may publish. `subscribers`: whoever is subscribed. `token`: who has subscribed by one. The server API may \
-         always.",
+        "Who may publish. `subscribers`: whoever is subscribed. `token`: who has shown one when it subscribed, \
+         which may be where nobody has to. The server API may always.",
     )
     .example("[\"subscribers\"]"),
     Setting::new(

@@ -165,6 +165,76 @@ class Connect(WebhookCase):
         self.assertNotIn(token.encode(), self.log.read_bytes())
         self.assertFalse(any("Authorization" in asked.headers for asked in self.backend.asked))
 
+    def serve_optional(self, **settings):
+        auth = {"auth_mode": "optional", "auth_secret": TOKEN_SECRET, "identity_trust_user_header": None}
+        self.serve("connect", **auth, **settings)
+        self.backend.answer("connect", lambda asked: self.decide(asked.body.get("user_id")))
+        self.decide = lambda user: error("banned", "You are banned") if user == "eve" else result()
+
+    def stranger(self):
+        socket = self.socket()
+        self.assertEqual(self.receive(socket)["type"], "welcome")
+        return socket
+
+    # capability: 58 64
+    def test_who_logs_in_later_is_asked_about_as_well(self):
+        self.serve_optional()
+        with self.server.http() as http:
+            socket = self.stranger()
+            gate = Gate(result(user_id="ann", meta=7, channels=["news"]))
+            self.backend.answer("connect", gate)
+            socket.send(json.dumps({"type": "auth", "token": user_token("ann"), "id": 1}))
+            socket.send(json.dumps({"type": "connect", "id": 2}))
+            gate.wait()
+            # It is nobody's before the backend has agreed, and what comes behind waits.
+            self.assertEqual(http.get("/api/users/ann").json()["connections"], [])
+            gate.opened.set()
+            told = [self.receive(socket) for _ in range(3)]
+            self.assertEqual([(one["type"], one.get("id")) for one in told[:2]], [("authenticated", 1), ("subscribed", None)])
+            self.assertEqual((told[0]["user_id"], told[1]["channel"]), ("ann", "news"))
+            self.assertEqual((told[2]["id"], told[2]["data"]["user_id"]), (2, "ann"))
+            connections = http.get("/api/users/ann").json()["connections"]
+            self.assertEqual(connections, [told[2]["data"]["connection_id"]])
+            asked = self.backend.about("connect")
+            self.assertEqual([one.get("user_id") for one in asked], [None, "ann"])
+            self.assertEqual(asked[0]["connection_id"], asked[1]["connection_id"])
+            # Another token of the same user is none of the backend's business.
+            socket.send(json.dumps({"type": "refresh", "token": user_token("ann")}))
+            self.assertEqual((self.receive(socket)["type"], len(self.backend.about("connect"))), ("authenticated", 2))
+
+    # capability: 58 64
+    def test_who_is_refused_does_not_log_in_later(self):
+        self.serve_optional()
+        socket = self.stranger()
+        socket.send(json.dumps({"type": "auth", "token": user_token("eve"), "id": 1}))
+        self.assertEqual(self.receive(socket), {"type": "error", "id": 1, "code": "banned", "error": "You are banned"})
+        self.assert_closed(socket, 1008, "You are banned")
+        for decide, code, reason in (
+            (lambda user: disconnect() if user else result(), 4321, "Go away"),
+            (lambda user: result(user_id="bob") if user else result(), 1013, "Try again later"),
+            (lambda user: Raw(503, b"") if user else result(), 1013, "Try again later"),
+        ):
+            self.decide = decide
+            socket = self.stranger()
+            socket.send(json.dumps({"type": "auth", "token": user_token("ann"), "id": 2}))
+            if code == 1013:
+                self.assertEqual(self.receive(socket), {**UNAVAILABLE, "id": 2})
+            self.assert_closed(socket, code, reason)
+
+    # capability: 59 64
+    def test_a_token_that_ends_while_the_backend_is_asked_opens_nothing(self):
+        self.serve_optional(auth_leeway="0s")
+        socket = self.stranger()
+        gate = Gate(result())
+        self.backend.answer("connect", gate)
+        socket.send(json.dumps({"type": "auth", "token": user_token("ann", lasts_s=2), "id": 1}))
+        gate.wait()
+        time.sleep(3)
+        gate.opened.set()
+        refused = self.receive(socket)
+        self.assertEqual((refused["id"], refused["code"]), (1, "token_expired"))
+        self.assert_closed(socket, 4001, "Authentication failed")
+
     # capability: 27 64
     def test_the_backend_names_one_user_too_often(self):
         self.serve("connect", limits_connections_per_user_max="1")
@@ -173,6 +243,11 @@ class Connect(WebhookCase):
         socket = self.socket()
         self.assertEqual(self.receive(socket)["code"], "too_many_connections")
         self.assert_closed(socket, 4029, "Too many connections")
+
+
+def user_token(user, lasts_s=600):
+    """A token of a user."""
+    return jwt.encode({"user_id": user, "exp": int(time.time()) + lasts_s}, TOKEN_SECRET, "HS256")
 
 
 def channel_token(user, channel):

@@ -11,8 +11,10 @@ use super::store::Waiting;
 use super::verify::Verified;
 use super::{AUTHENTICATION_FAILED, Auth, AuthFailure, CODE_AUTHENTICATION_FAILED, Judgement};
 use crate::call::Call;
+use crate::inbound::Inbound;
 use crate::presence;
 use crate::session::{Connection, House};
+use crate::webhook::{Event, ask_to_log_in};
 use crate::wire::{Envelope, Refusal};
 
 /// How often a connection looks whether the key for its token has come.
@@ -223,7 +225,7 @@ fn admit(
             name(house, context, connection, text, id, verified);
             house.open(context, connection, text, false);
         }
-        None => _ = log_in(house, context, connection, text, id, verified),
+        None => ask_or_log_in(house, context, connection, text, id, verified)?,
     }
     start(auth, context, connection);
     Ok(())
@@ -248,6 +250,34 @@ fn renew(
     }
     say_authenticated(context, connection, text, id);
     end_lost_subscriptions(house, context, connection, text, before.as_deref());
+}
+
+/// A connection that is open becomes its user's: at once, or when the backend has agreed.
+fn ask_or_log_in(
+    house: House<'_>,
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    text: &mut String,
+    id: Option<&str>,
+    verified: Verified,
+) -> Result<(), Refusal> {
+    connection.login_mut().pending = None;
+    let Some(webhook) = house.shared.webhook.as_ref().filter(|webhook| webhook.decides(Event::Connect)) else {
+        log_in(house, context, connection, text, id, verified);
+        return Ok(());
+    };
+    let user = verified.user.clone();
+    ask_to_log_in(house.shared, webhook, context, connection, &user, id, move |inbound, id| {
+        let Inbound { context, connection, shared, policy, text, .. } = inbound;
+        let auth = shared.auth.as_ref().expect("the token was checked by it");
+        if has_ended(verified.expires_s, auth.leeway_s) {
+            turn_away(context, text, id, AuthFailure::Expired);
+            return false;
+        }
+        let entered = log_in(House { shared, policy }, context, connection, text, id, verified);
+        start(auth, context, connection);
+        entered
+    })
 }
 
 /// A connection that others know by its identifier becomes its user's; `false` if that one has too many.

@@ -10,7 +10,7 @@ use super::answer::Outcome;
 use super::request::Body;
 use super::{Event, Webhook, settle};
 use crate::call::Call;
-use crate::inbound;
+use crate::inbound::{self, Inbound};
 use crate::session::{Connection, Shared};
 use crate::wire::Refusal;
 
@@ -30,6 +30,32 @@ pub(crate) fn ask_to_connect(
     let engine = context.handle().clone();
     shared.jobs.try_call(inbound::answer(engine, context.id(), outcome, |inbound, _, outcome| {
         inbound.conclude_connect(outcome);
+    }))?;
+    connection.queue_mut().await_answer("");
+    Ok(())
+}
+
+/// Asks whether a connection that is open without a user may become this one's: `log_in` makes it so, and says whether it
+/// has, by the `id` of the message that brought the token. All that the connection sends waits until the answer has come.
+///
+/// # Errors
+/// [`Refusal::Busy`]: nothing has been asked.
+pub(crate) fn ask_to_log_in(
+    shared: &Shared,
+    webhook: &Arc<Webhook>,
+    context: &Context<'_>,
+    connection: &mut Connection,
+    user: &str,
+    id: Option<&str>,
+    log_in: impl FnOnce(&mut Inbound<'_, '_>, Option<&str>) -> bool + Send + 'static,
+) -> Result<(), Refusal> {
+    let connection_id = context.id().to_string();
+    let body = Body { user_id: Some(user), meta: None, ..body(Event::Connect, &connection_id, connection) }.to_json();
+    let outcome = ask(webhook, connection, Event::Connect, body);
+    let engine = context.handle().clone();
+    let (user, id): (Box<str>, Option<Box<str>>) = (user.into(), id.map(Into::into));
+    shared.jobs.try_call(inbound::answer(engine, context.id(), outcome, move |inbound, _, outcome| {
+        inbound.conclude_login(outcome, &user, id.as_deref(), log_in);
     }))?;
     connection.queue_mut().await_answer("");
     Ok(())

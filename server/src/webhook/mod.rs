@@ -24,7 +24,10 @@
 //! | `data` | `subscribe`, `publish`, `rpc` | the message's `data`; absent if it has none |
 //!
 //! `connect` is asked once for each connection, when it is open and, where `auth.mode` is `required`, its token has been
-//! checked: `user_id` is the token's then. `subscribe` and `publish` are asked for the channels whose rule says so
+//! checked: `user_id` is the token's then. Where it is `optional`, it is asked once more when a connection that has no
+//! user shows a token in a message: with that token's `user_id`, before the connection is its user's and is told
+//! `authenticated`. What follows from the answer is the same: a `meta` replaces the one from before, `channels` are added,
+//! and who is refused is closed. `subscribe` and `publish` are asked for the channels whose rule says so
 //! (`subscribe_webhook`, `publish_webhook` in `[[channels]]`) and where the client may do it by the other rules; `rpc` for
 //! every `request` whose method the server does not have itself. `join` subscribes, and `message` publishes. Nobody is
 //! asked about what the server API publishes, nor about who types or has read what; about the plain chat (`chat.path`) nothing but `connect`, which
@@ -90,7 +93,7 @@ use crore_engine::Request;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::answer::Grant;
-pub(crate) use self::ask::{ask_about, ask_to_connect};
+pub(crate) use self::ask::{ask_about, ask_to_connect, ask_to_log_in};
 pub(crate) use self::hook::{Forwarded, Hook};
 pub(crate) use self::meter::{ANSWER_US, Answer, EventReport, Report};
 pub(crate) use self::sign::check_secret;

@@ -100,7 +100,8 @@
 //! case. What waits is counted against the rate limit when it comes. What waits when the connection ends is not done.
 //!
 //! Where a backend decides ([`webhook`](crate::webhook)), a connection is welcomed when the backend has agreed, and what
-//! it sends before waits. What the backend subscribes it to is announced by `subscribed` without an `id`, and a `request`
+//! it sends before waits. So it is with one that shows its first token later, in a message: it is told `authenticated`
+//! when the backend has agreed. What the backend subscribes it to is announced by `subscribed` without an `id`, and a `request`
 //! may have methods of the backend's.
 //!
 //! What can't be done is answered by `{"type":"error","id":…,"code":…,"error":…}`, with `detail` where

@@ -64,7 +64,9 @@ pub(crate) enum Rejection {
     MissingClaim(String),
     #[error("its claim `{0}` has another form than it should")]
     ClaimForm(String),
-    #[error("it names no user: a claim `{0}` or `sub`, 1 to 128 bytes of printable text or a whole number, is missing")]
+    #[error(
+        "it names no user: its claim `{0}`, or `sub` if it has none, must be 1 to 128 bytes of printable text or a whole number"
+    )]
     NoUser(String),
     #[error("it is a token for a channel (`channel`), which says nothing of a connection")]
     ForChannel,

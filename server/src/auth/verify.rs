@@ -16,6 +16,9 @@ use crate::users::is_user_name;
 /// The claim that makes a token one for a channel.
 pub(super) const CHANNEL_CLAIM: &str = "channel";
 
+/// The claim that names the user where a token has no other one for it (RFC 7519, section 4.1.2).
+const SUBJECT_CLAIM: &str = "sub";
+
 /// The claim of such a token whose value goes with the subscription.
 const INFO_CLAIM: &str = "info";
 
@@ -131,8 +134,9 @@ impl Verifier {
     }
 
     fn user(&self, claims: &Map<String, Value>) -> Result<String, Rejection> {
-        let user = [self.user_claim.as_str(), "sub"].into_iter().find_map(|claim| user_name(claims.get(claim)?));
-        user.ok_or_else(|| Rejection::NoUser(self.user_claim.clone()))
+        // A claim that is there and names nobody must not make somebody else the user.
+        let claim = claims.get(&self.user_claim).or_else(|| claims.get(SUBJECT_CLAIM));
+        claim.and_then(user_name).ok_or_else(|| Rejection::NoUser(self.user_claim.clone()))
     }
 
     /// What is no list of texts, or no pattern, grants nothing.

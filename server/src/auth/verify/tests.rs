@@ -190,6 +190,11 @@ fn the_user_is_in_the_configured_claim_or_in_sub() {
         json!({"user_id": ""}),
         json!({"user_id": {}}),
         json!({"user_id": "a\nb"}),
+        json!({"user_id": "", "sub": "admin"}),
+        json!({"user_id": null, "sub": "admin"}),
+        json!({"user_id": {"id": 1}, "sub": "admin"}),
+        json!({"user_id": 1.5, "sub": "admin"}),
+        json!({"user_id": "x".repeat(129), "sub": "admin"}),
         json!({"sub": "x".repeat(129)}),
     ] {
         assert_eq!(token(nobody), Err(Rejection::NoUser("user_id".to_owned())));

@@ -106,7 +106,8 @@ pub(super) const SECTION: Section = Section {
             "auth.user_claim",
             Restart,
             place!(auth.user_claim),
-            "Claim that names the user: 1 to 128 bytes of text, or a whole number. In its absence `sub` does.",
+            "Claim that names the user: 1 to 128 bytes of text, or a whole number. In its absence `sub` does; a \
+             token whose claim is anything else is refused.",
         ),
         Setting::new(
             "auth.metadata_claim",

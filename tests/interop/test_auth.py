@@ -585,6 +585,8 @@ class Commands(AuthCase):
             ({"sources": '["cookie"]'}, "http.allowed_origins"),
             ({"jwks_url": '"http://example.com/keys"'}, "https://"),
             ({"algorithms": '["none"]'}, "EdDSA"),
+            ({"channels_claim": '"channel"'}, "makes a token one for a channel"),
+            ({"roles_claim": '"user_id"'}, "is the same as `auth.user_claim`"),
             ({"sources": '["header"]'}, "bearer"),
         ):
             with self.subTest(problem):

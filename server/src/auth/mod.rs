@@ -48,6 +48,7 @@ pub(crate) use self::permits::{Admission, Permits, admit, give_up, wake_permits}
 pub(crate) use self::subscription::SubscriptionTokens;
 
 pub(crate) use self::source::SUBPROTOCOL_PREFIX;
+pub(crate) use self::verify::{CHANNEL_CLAIM, SUBJECT_CLAIM};
 
 pub use self::failure::AuthFailure;
 pub use self::keys::KeyError;

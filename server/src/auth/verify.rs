@@ -14,10 +14,10 @@ use crate::config::AuthConfig;
 use crate::users::is_user_name;
 
 /// The claim that makes a token one for a channel.
-pub(super) const CHANNEL_CLAIM: &str = "channel";
+pub(crate) const CHANNEL_CLAIM: &str = "channel";
 
 /// The claim that names the user where a token has no other one for it (RFC 7519, section 4.1.2).
-const SUBJECT_CLAIM: &str = "sub";
+pub(crate) const SUBJECT_CLAIM: &str = "sub";
 
 /// The claim of such a token whose value goes with the subscription.
 const INFO_CLAIM: &str = "info";

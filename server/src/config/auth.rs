@@ -11,10 +11,20 @@ use jsonwebtoken::Algorithm;
 
 use super::HttpConfig;
 use super::value::{SettingValue, Value, quoted};
-use crate::auth::{OriginPattern, TokenSource, check_url};
+use crate::auth::{CHANNEL_CLAIM, OriginPattern, SUBJECT_CLAIM, TokenSource, check_url};
 
 /// The longest leeway: a token that has been good for an hour too long was never meant to have an end.
 const LEEWAY_MAX: Duration = Duration::from_secs(3600);
+
+/// Claims that mean the same in every token, and so nothing else: RFC 7519, section 4.1, and that of tokens for channels.
+const RESERVED_CLAIMS: [(&str, &str); 6] = [
+    (CHANNEL_CLAIM, "makes a token one for a channel, which says nothing of a connection"),
+    ("exp", "is when a token ends"),
+    ("nbf", "is when a token begins"),
+    ("iat", "is when a token was made"),
+    ("iss", "is who has made a token"),
+    ("aud", "is whom a token is for"),
+];
 
 /// Algorithms that tokens are checked by.
 const ALGORITHMS: [Algorithm; 6] =
@@ -189,6 +199,7 @@ impl AuthConfig {
         if self.jwks_refresh_min > self.jwks_refresh {
             return problem("auth.jwks_refresh_min", "must not be longer than `auth.jwks_refresh`");
         }
+        self.check_claims()?;
         if self.mode == AuthMode::Off {
             return Ok(());
         }
@@ -221,6 +232,38 @@ impl AuthConfig {
                 "a browser sends cookies whatever page asks, so that any page could act for its visitor: list your own \
                  in `http.allowed_origins`, without \"*\", or leave out \"cookie\"",
             );
+        }
+        Ok(())
+    }
+}
+
+impl AuthConfig {
+    /// Whether the claims that are named here mean nothing else already, each of them one thing.
+    fn check_claims(&self) -> Result<(), (&'static str, String)> {
+        let named = [
+            ("auth.user_claim", Some(&self.user_claim)),
+            ("auth.channels_claim", Some(&self.channels_claim)),
+            ("auth.roles_claim", Some(&self.roles_claim)),
+            ("auth.metadata_claim", self.metadata_claim.as_ref()),
+        ];
+        for (setting, claim) in named {
+            let Some(claim) = claim else { continue };
+            if let Some((_, meaning)) = RESERVED_CLAIMS.iter().find(|(reserved, _)| reserved == claim) {
+                return Err((setting, format!("`{claim}` {meaning}: name another claim")));
+            }
+        }
+        // What presence shows of a token gives nobody a right.
+        let [user, channels, roles, _] = named;
+        for (one, other) in [(channels, user), (roles, user), (roles, channels)] {
+            if one.1 == other.1 {
+                return Err((one.0, format!("is the same as `{}`: name another claim", other.0)));
+            }
+        }
+        for (setting, claim) in [channels, roles] {
+            if claim.is_some_and(|claim| claim == SUBJECT_CLAIM) {
+                let problem = "`sub` names the user where a token has no `auth.user_claim`: name another claim";
+                return Err((setting, problem.to_owned()));
+            }
         }
         Ok(())
     }
@@ -310,6 +353,45 @@ mod tests {
         let mut config = required();
         config.auth.sources.clear();
         assert_eq!(problem(&config).0, "auth.sources");
+    }
+
+    // capability: 53 64
+    #[test]
+    fn a_claim_means_one_thing() {
+        type Put = fn(&mut AuthConfig, &str);
+        let puts: [(&str, Put); 4] = [
+            ("auth.user_claim", |auth, claim| auth.user_claim = claim.to_owned()),
+            ("auth.channels_claim", |auth, claim| auth.channels_claim = claim.to_owned()),
+            ("auth.roles_claim", |auth, claim| auth.roles_claim = claim.to_owned()),
+            ("auth.metadata_claim", |auth, claim| auth.metadata_claim = Some(claim.to_owned())),
+        ];
+        let with = |put: Put, claim: &str| {
+            let mut config = required();
+            put(&mut config.auth, claim);
+            config
+        };
+        for (setting, put) in puts {
+            for reserved in ["channel", "exp", "nbf", "iat", "iss", "aud"] {
+                let (key, text) = problem(&with(put, reserved));
+                assert_eq!(key, setting);
+                assert!(text.starts_with(&format!("`{reserved}` ")) && text.ends_with("name another claim"), "{text}");
+            }
+            let other = with(put, "other");
+            assert_eq!(other.auth.check(&other.http, false), Ok(()));
+            // Nor where tokens for channels are all that is looked at.
+            let mut config = with(put, "channel");
+            config.auth.mode = AuthMode::Off;
+            assert_eq!(problem(&config).0, setting);
+        }
+        let [(_, user), (_, channels), (_, roles), (_, metadata)] = puts;
+        assert_eq!(problem(&with(channels, "user_id")).0, "auth.channels_claim");
+        assert_eq!(problem(&with(roles, "user_id")).0, "auth.roles_claim");
+        assert!(problem(&with(user, "roles")).1.contains("`auth.user_claim`"));
+        assert!(problem(&with(roles, "channels")).1.contains("`auth.channels_claim`"));
+        assert!(problem(&with(roles, "sub")).1.contains("`sub` names the user"));
+        for fine in [with(user, "sub"), with(metadata, "roles"), with(metadata, "sub")] {
+            assert_eq!(fine.auth.check(&fine.http, false), Ok(()));
+        }
     }
 
     // capability: 56 63

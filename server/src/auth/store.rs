@@ -82,6 +82,7 @@ impl KeyStore {
                 store: Arc::downgrade(&store),
                 wished,
                 files,
+                complaint: None,
                 local,
                 fetcher,
                 fetched: KeySet::default(),
@@ -199,7 +200,10 @@ impl Files {
 
     /// All keys but those behind a URL.
     pub(crate) fn load(&mut self) -> Result<KeySet, KeyError> {
-        self.seen = self.looks();
+        // Looked at before they are read, and remembered when that has worked: else what can't be read now, and can be later
+        // though the file has not changed, would never be read again.
+        self.seen.clear();
+        let looks = self.looks();
         let mut keys = KeySet::default();
         if let Some(secret) = &self.secret {
             keys = KeySet::secret(self.settings.secret, secret.as_bytes())?;
@@ -215,6 +219,7 @@ impl Files {
             };
             keys = keys.joined(&more);
         }
+        self.seen = looks;
         Ok(keys)
     }
 
@@ -244,6 +249,8 @@ struct Keeper {
     store: Weak<KeyStore>,
     wished: Receiver<()>,
     files: Files,
+    /// What was wrong with the files when they were read last: said once, and tried every second.
+    complaint: Option<String>,
     local: KeySet,
     fetcher: Option<Fetcher>,
     fetched: KeySet,
@@ -270,16 +277,23 @@ impl Keeper {
         }
     }
 
-    /// What can't be read now may be in the middle of being written: the last good keys stay.
+    /// What can't be read now may be in the middle of being written: the last good keys stay, and it is tried again.
     fn reload(&mut self) -> Option<()> {
         let store = self.store.upgrade()?;
         match self.files.load() {
             Ok(local) => {
+                self.complaint = None;
                 tracing::info!(keys = local.len(), "keys read again: their files have changed");
                 self.local = local;
                 store.replace(self.local.joined(&self.fetched));
             }
-            Err(error) => tracing::warn!("{error}; the keys from before stay in use"),
+            Err(error) => {
+                let complaint = error.to_string();
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::warn!("{complaint}; the keys from before stay in use");
+                    self.complaint = Some(complaint);
+                }
+            }
         }
         Some(())
     }

@@ -188,6 +188,28 @@ fn files_are_read_again_when_they_change() {
 }
 
 #[test]
+fn a_file_that_could_not_be_read_is_read_though_it_looks_the_same() {
+    let path = std::env::temp_dir().join(format!("crore-unread-{}", std::process::id()));
+    let other = path.with_extension("other");
+    fs::write(&path, jwks(&[0])).unwrap();
+    fs::write(&other, jwks(&[1])).unwrap();
+    let config = AuthConfig { jwks_file: Some(path.clone()), ..AuthConfig::default() };
+    let mut files = Files::new(&config, &KEY_SETTINGS);
+    files.load().unwrap();
+    assert!(!files.have_changed());
+    // A link to itself can't be read, whoever reads it; permissions keep nobody out who may do everything.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(files.have_changed() && files.load().is_err());
+    assert!(files.have_changed(), "it is tried again");
+    fs::rename(&other, &path).unwrap();
+    assert!(files.have_changed());
+    assert_eq!(files.load().unwrap().len(), 1);
+    assert!(!files.have_changed());
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let config = AuthConfig { jwks_file: Some("nowhere.json".into()), ..AuthConfig::default() };
     let problem = KeyStore::open(&config, &KEY_SETTINGS).unwrap_err().to_string();

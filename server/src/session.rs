@@ -150,6 +150,7 @@ impl Shared {
             room: self.room.get(),
             metrics: &self.metrics,
             jobs: &self.jobs,
+            auth: self.auth.as_ref(),
             webhook: self.webhook.as_deref(),
         }
     }

@@ -57,7 +57,7 @@ pub use self::source::TokenSource;
 
 use self::failure::Rejection;
 use self::store::{KEY_SETTINGS, KeyStore, Waiting};
-use self::verify::{Verified, Verifier};
+use self::verify::{Verified, Verifier, is_by_public_key};
 use crate::config::{AuthConfig, AuthMode};
 
 /// Type of the message that brings a token.
@@ -84,7 +84,7 @@ pub(crate) struct Auth {
 enum Judgement<T> {
     Good(T),
     Bad(AuthFailure),
-    /// Its key is not known, and may be among those that are being fetched.
+    /// Its key is not known, and may be among those that are fetched next.
     Unknown(Waiting),
 }
 
@@ -111,6 +111,11 @@ impl Auth {
         self.token_bytes_max.saturating_add(ENVELOPE_BYTES_MAX)
     }
 
+    /// Tokens that were refused because as many waited for keys as may.
+    pub(crate) fn crowded_out(&self) -> u64 {
+        self.store.crowded_out()
+    }
+
     /// Whether a token may come in a message.
     fn takes_messages(&self) -> bool {
         self.sources.contains(&TokenSource::Message)
@@ -122,18 +127,20 @@ impl Auth {
 
     /// Checks a token; `last` if it has waited for keys already.
     fn judge(&self, token: &str, last: bool) -> Judgement<Verified> {
-        Judgement::of(self.verifier.verify(&self.store.keys(), token), &self.store, last)
+        Judgement::of(self.verifier.verify(&self.store.keys(), token), token, &self.store, last)
     }
 }
 
 impl<T> Judgement<T> {
-    fn of(outcome: Result<T, Rejection>, store: &KeyStore, last: bool) -> Self {
+    fn of(outcome: Result<T, Rejection>, token: &str, store: &KeyStore, last: bool) -> Self {
         let rejection = match outcome {
             Ok(verified) => return Self::Good(verified),
             Err(rejection) => rejection,
         };
-        if rejection == Rejection::UnknownKey
+        // An issuer may name its keys by nothing, or the next one as the last.
+        if matches!(rejection, Rejection::UnknownKey | Rejection::Signature)
             && !last
+            && is_by_public_key(token)
             && let Some(waiting) = store.wait()
         {
             return Self::Unknown(waiting);

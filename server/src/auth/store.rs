@@ -32,18 +32,13 @@ pub(crate) struct KeyStore {
 /// What is known of the fetches.
 #[derive(Debug)]
 struct Remote {
-    interval_min: Duration,
-    progress: Mutex<Progress>,
+    /// Whether a fetch is under way or asked for.
+    busy: Mutex<bool>,
     /// Fetches that have ended, well or not.
     ended: AtomicU64,
     waiting: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-struct Progress {
-    /// A fetch is under way or asked for.
-    busy: bool,
-    ended_at: Option<Instant>,
+    /// Tokens that found no place to wait.
+    crowded_out: AtomicU64,
 }
 
 /// A place among those who wait for a fetch to end.
@@ -70,10 +65,10 @@ impl KeyStore {
         let store = Arc::new(Self {
             current: RwLock::new(Arc::new(local.clone())),
             remote: fetcher.is_some().then(|| Remote {
-                interval_min: config.jwks_refresh_min,
-                progress: Mutex::new(Progress { busy: true, ended_at: None }),
+                busy: Mutex::new(true),
                 ended: AtomicU64::new(0),
                 waiting: Arc::default(),
+                crowded_out: AtomicU64::new(0),
             }),
             wishes: (fetcher.is_some() || files.exist()).then_some(wishes),
         });
@@ -87,7 +82,9 @@ impl KeyStore {
                 fetcher,
                 fetched: KeySet::default(),
                 interval: config.jwks_refresh,
+                interval_min: config.jwks_refresh_min,
                 due: Instant::now(),
+                due_min: Instant::now(),
             };
             thread::Builder::new().name("crore-keys".to_owned()).spawn(move || keeper.run()).map_err(|error| {
                 KeyError::Unusable { setting: "auth", problem: format!("no thread can be started: {error}") }
@@ -101,22 +98,30 @@ impl KeyStore {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// No key fits a token: is there hope that one will be fetched? If so, where to wait for it.
+    /// No key verifies a token: is there hope that one will be fetched? If so, where to wait for it: for the fetch that is
+    /// under way, or the next one, as soon as that may be. Else whoever shows bad tokens all the time could have each good
+    /// one refused whose key is new.
     pub(crate) fn wait(&self) -> Option<Waiting> {
         let remote = self.remote.as_ref()?;
-        let mut progress = remote.progress();
-        if !progress.busy {
-            if progress.ended_at.is_some_and(|at| at.elapsed() < remote.interval_min) {
-                return None;
-            }
-            progress.busy = true;
+        let mut busy = remote.busy();
+        if !*busy {
+            *busy = true;
             // The channel has room for the one wish that there is at a time.
             let _ = self.wishes.as_ref()?.try_send(());
         }
         // Under the lock, under which it is counted up: else this could wait for the fetch after the next one.
         let waiting = Waiting { ended: remote.ended.load(Ordering::Acquire), count: Arc::clone(&remote.waiting) };
-        drop(progress);
-        (remote.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(waiting)
+        drop(busy);
+        let has_room = remote.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX;
+        if !has_room {
+            remote.crowded_out.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room.then_some(waiting)
+    }
+
+    /// Tokens that were refused because as many waited for keys as may.
+    pub(crate) fn crowded_out(&self) -> u64 {
+        self.remote.as_ref().map_or(0, |remote| remote.crowded_out.load(Ordering::Relaxed))
     }
 
     /// Whether what was waited for has ended, well or not.
@@ -130,8 +135,8 @@ impl KeyStore {
 }
 
 impl Remote {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn busy(&self) -> MutexGuard<'_, bool> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,7 +260,10 @@ struct Keeper {
     fetcher: Option<Fetcher>,
     fetched: KeySet,
     interval: Duration,
+    interval_min: Duration,
     due: Instant,
+    /// Not before this, whoever wishes for it.
+    due_min: Instant,
 }
 
 impl Keeper {
@@ -267,7 +275,7 @@ impl Keeper {
             let until_due = self.due.saturating_duration_since(Instant::now());
             let patience = if self.fetcher.is_some() { until_due.min(FILES_INTERVAL) } else { FILES_INTERVAL };
             match self.wished.recv_timeout(patience) {
-                Ok(()) => self.due = Instant::now(),
+                Ok(()) => self.due = self.due.min(self.due_min),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -303,7 +311,9 @@ impl Keeper {
         let outcome = self.fetcher.as_ref()?.fetch();
         let store = self.store.upgrade()?;
         let remote = store.remote.as_ref()?;
-        self.due = Instant::now()
+        let now = Instant::now();
+        self.due_min = now + self.interval_min;
+        self.due = now
             + match outcome {
                 Ok(keys) => {
                     tracing::debug!(keys = keys.len(), "key set fetched");
@@ -313,11 +323,11 @@ impl Keeper {
                 }
                 Err(error) => {
                     tracing::warn!(keys = self.fetched.len(), "{error}; the keys from before stay in use");
-                    remote.interval_min
+                    self.interval_min
                 }
             };
-        let mut progress = remote.progress();
-        *progress = Progress { busy: false, ended_at: Some(Instant::now()) };
+        let mut busy = remote.busy();
+        *busy = false;
         // What was wished for meanwhile has been done.
         let _ = self.wished.try_recv();
         remote.ended.fetch_add(1, Ordering::Release);

@@ -48,7 +48,7 @@ impl SubscriptionTokens {
     /// Checks a token of a user for a channel; `last` if it has waited for keys already.
     pub(super) fn judge(&self, token: &str, user: &str, channel: &str, last: bool) -> Judgement<VerifiedSubscription> {
         let outcome = self.verifier.verify_subscription(&self.store.keys(), token);
-        Judgement::of(outcome.and_then(|verified| for_both(verified, user, channel)), &self.store, last)
+        Judgement::of(outcome.and_then(|verified| for_both(verified, user, channel)), token, &self.store, last)
     }
 
     pub(super) fn is_over(&self, waiting: &Waiting) -> bool {

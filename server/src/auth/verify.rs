@@ -160,6 +160,11 @@ fn texts(claim: Option<&Value>) -> impl Iterator<Item = &str> {
     items.iter().filter_map(Value::as_str)
 }
 
+/// Whether a token is, by what it says, signed by a key whose other half is public, as those of fetched sets are.
+pub(super) fn is_by_public_key(token: &str) -> bool {
+    decode_header(token).is_ok_and(|header| header.alg.family() != AlgorithmFamily::Hmac)
+}
+
 fn end(claims: &Map<String, Value>) -> Option<NonZeroU32> {
     claims.get("exp").and_then(whole_seconds)
 }

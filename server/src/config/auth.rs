@@ -49,7 +49,7 @@ pub struct AuthConfig {
     pub jwks_url: Option<String>,
     /// How often it is fetched.
     pub jwks_refresh: Duration,
-    /// How soon after a fetch an unknown key, or a fetch that has failed, may cause another.
+    /// How soon after a fetch a token that no key verifies, or a fetch that has failed, may cause another.
     pub jwks_refresh_min: Duration,
     /// Algorithms that are accepted; each key takes those only that it is for.
     pub algorithms: Vec<Algorithm>,
@@ -130,7 +130,7 @@ impl Default for AuthConfig {
             jwks_file: None,
             jwks_url: None,
             jwks_refresh: Duration::from_secs(600),
-            jwks_refresh_min: Duration::from_secs(10),
+            jwks_refresh_min: Duration::from_secs(3),
             algorithms: ALGORITHMS.to_vec(),
             issuers: Vec::new(),
             audiences: Vec::new(),
@@ -238,6 +238,16 @@ impl AuthConfig {
 }
 
 impl AuthConfig {
+    /// What is allowed and may still not be meant.
+    pub(super) fn doubts(&self) -> Option<String> {
+        let is_late = self.mode != AuthMode::Off && self.jwks_url.is_some() && self.jwks_refresh_min >= self.timeout;
+        is_late.then(|| {
+            "`auth.jwks_refresh_min`: a token whose key is new waits no longer than `auth.timeout` for the next fetch, and \
+             this may be later: make it shorter"
+                .to_owned()
+        })
+    }
+
     /// Whether the claims that are named here mean nothing else already, each of them one thing.
     fn check_claims(&self) -> Result<(), (&'static str, String)> {
         let named = [

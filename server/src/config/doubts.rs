@@ -45,6 +45,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        doubts.extend(self.auth.doubts());
         doubts.extend(self.webhook.doubts());
         doubts.extend(self.doubts_of_channels());
         doubts
@@ -62,6 +63,7 @@ fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AuthMode;
 
     #[test]
     fn the_defaults_leave_no_doubt() {
@@ -99,6 +101,17 @@ mod tests {
         assert!(config.doubts()[0].starts_with("`proxy_protocol`"));
         config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
         assert_eq!(config.doubts(), [""; 0]);
+    }
+
+    // capability: 53
+    #[test]
+    fn keys_that_come_later_than_anybody_waits_for_them_are_doubtful() {
+        let mut config = Config::default();
+        config.auth.mode = AuthMode::Required;
+        config.auth.jwks_url = Some("https://id.example.com/keys".to_owned());
+        assert_eq!(config.doubts(), [""; 0]);
+        config.auth.timeout = config.auth.jwks_refresh_min;
+        assert!(config.doubts()[0].starts_with("`auth.jwks_refresh_min`"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) use self::counters::{CoreCounters, Counter, Histogram, Observed, Peak
 use self::counters::{MESSAGE_BYTES, ROUND_TRIP_US};
 pub(crate) use self::process::Usage;
 use self::text::Text;
+use crate::auth::Auth;
 use crate::control::Jobs;
 use crate::node::Node;
 use crate::webhook::Webhook;
@@ -65,6 +66,8 @@ pub(crate) struct Scrape<'s> {
     pub(crate) metrics: &'s Metrics,
     pub(crate) jobs: &'s Jobs,
     /// Nothing is shown of it where there is none.
+    pub(crate) auth: Option<&'s Auth>,
+    /// Nothing is shown of it where there is none.
     pub(crate) webhook: Option<&'s Webhook>,
 }
 
@@ -94,6 +97,10 @@ impl Scrape<'_> {
         }
         let help = "Calls to the control thread that were refused because it had as many as it may.";
         text.counter("crore_control_refused_total", help, self.jobs.refused());
+        if let Some(auth) = self.auth {
+            let help = "Tokens refused because as many waited for a key to be fetched as may.";
+            text.counter("crore_tokens_crowded_out_total", help, auth.crowded_out());
+        }
         if let Some(webhook) = self.webhook {
             webhook::write(&mut text, &webhook.report());
         }

@@ -72,8 +72,9 @@ pub(super) const SECTION: Section = Section {
             "auth.jwks_url",
             Restart,
             place!(auth.jwks_url),
-            "Address of a JWK set. It is fetched at the start, regularly, and when a token names a key that is not in it. \
-             While it can't be, the last good one counts. Plain HTTP is for this machine alone.",
+            "Address of a JWK set. It is fetched at the start, regularly, and when no key verifies a token by a public key, \
+             which waits for it up to `auth.timeout`; 1024 tokens may wait, and more are refused. While it can't be fetched, \
+             the last good one counts. Plain HTTP is for this machine alone.",
         )
         .example("\"https://id.example.com/.well-known/jwks.json\""),
         Setting::new("auth.jwks_refresh", Restart, place!(auth.jwks_refresh), "How often that is fetched."),
@@ -81,7 +82,8 @@ pub(super) const SECTION: Section = Section {
             "auth.jwks_refresh_min",
             Restart,
             place!(auth.jwks_refresh_min),
-            "How soon after a fetch a key that is not in the set, or the failure of the fetch, may cause the next one.",
+            "How soon after a fetch a token that no key verifies, or the failure of the fetch, may cause the next one. Shorter \
+             than `auth.timeout`: else a good token by a new key is refused where others have caused a fetch before it.",
         ),
         Setting::new(
             "auth.algorithms",

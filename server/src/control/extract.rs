@@ -10,7 +10,7 @@ use serde_json::error::Category;
 
 use super::api::ApiState;
 use super::error::ApiError;
-use crate::wire::{Refusal, is_deeper};
+use crate::wire::{Refusal, check_portable, is_deeper};
 
 /// A body of JSON: an object.
 pub(super) struct Body<T>(pub(super) T);
@@ -54,8 +54,9 @@ fn parse<T: DeserializeOwned>(body: &[u8], json_depth_max: usize) -> Result<T, A
     if is_deeper(body, json_depth_max) {
         return invalid("it is nested deeper than `limits.json_depth_max`".to_owned());
     }
-    match serde_json::from_slice(body) {
-        Ok(parsed) if is_object => Ok(parsed),
+    let Ok(text) = std::str::from_utf8(body) else { return Err(Refusal::InvalidJson.into()) };
+    match serde_json::from_str(text) {
+        Ok(parsed) if is_object => check_portable(text).map(|()| parsed).map_err(Into::into),
         Ok(_) => invalid("the body is an object".to_owned()),
         Err(error) if error.classify() == Category::Data => invalid(error.to_string()),
         Err(_) => Err(Refusal::InvalidJson.into()),
@@ -102,6 +103,20 @@ mod tests {
         assert!(matches!(refused(b"[[[[[7]]]]]"), ApiError::Invalid(detail) if detail.contains("json_depth_max")));
         for broken in [&b""[..], b"{", b"{\"number\":7}}", b"\xff"] {
             assert!(matches!(refused(broken), ApiError::Refused(Refusal::InvalidJson)), "{broken:?}");
+        }
+    }
+
+    // capability: 46
+    #[test]
+    fn what_clients_could_not_read_is_refused() {
+        #[derive(Debug, Deserialize)]
+        struct Data {
+            data: Box<serde_json::value::RawValue>,
+        }
+        assert_eq!(parse::<Data>(br#"{"data":"\ud83d\ude00"}"#, 4).unwrap().data.get(), r#""\ud83d\ude00""#);
+        for body in [r#"{"data":"\ud800"}"#, r#"{"data":[1e999]}"#] {
+            let refused = parse::<Data>(body.as_bytes(), 4).unwrap_err();
+            assert!(matches!(refused, ApiError::Refused(Refusal::Unportable(_))), "{body}");
         }
     }
 

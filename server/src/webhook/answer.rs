@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{Event, META_BYTES_MAX};
 use crate::users::is_user_name;
-use crate::wire::{Decoder, NAME_BYTES_MAX, is_deeper};
+use crate::wire::{Decoder, NAME_BYTES_MAX, check_portable, is_deeper};
 
 /// Bytes of an error's text.
 const ERROR_BYTES_MAX: usize = 256;
@@ -57,6 +57,8 @@ impl Eq for Grant {}
 pub(super) enum Unusable {
     #[error("the body is not JSON, or a field has another type than it should")]
     NotJson,
+    #[error("a text of the body has half a surrogate pair, or a number is larger than a double can hold")]
+    Unportable,
     #[error("the body is nested deeper than `limits.json_depth_max`")]
     TooDeep,
     #[error("the body is an object with one of `result`, `error` and `disconnect`")]
@@ -126,6 +128,7 @@ impl Bounds {
             return Err(Unusable::TooDeep);
         }
         let body: Body<'_> = serde_json::from_str(text).map_err(|_| Unusable::NotJson)?;
+        check_portable(text).map_err(|_| Unusable::Unportable)?;
         match body {
             Body { result: Some(result), error: None, disconnect: None } => {
                 self.grant(event, result.get()).map(Outcome::Granted)
@@ -184,8 +187,6 @@ fn close(DisconnectBody { code, reason }: DisconnectBody) -> Result<Outcome, Unu
 
 #[cfg(test)]
 mod tests {
-    use serde::de::IgnoredAny;
-
     use super::*;
     use crate::random::index_below;
 
@@ -281,6 +282,9 @@ mod tests {
         ] {
             assert_eq!(read(Event::Connect, body), Err(Unusable::NotOne), "{body}");
         }
+        for data in [r#""\ud800""#, "1e999"] {
+            assert_eq!(read(Event::Rpc, &format!(r#"{{"result":{{"data":{data}}}}}"#)), Err(Unusable::Unportable));
+        }
         assert_eq!(read(Event::Rpc, r#"{"result":{"data":[[[[]]]]}}"#).map(drop), Ok(()));
         assert_eq!(read(Event::Rpc, r#"{"result":{"data":[[[[[]]]]]}}"#), Err(Unusable::TooDeep));
     }
@@ -316,7 +320,7 @@ mod tests {
             for event in Event::ALL {
                 let Ok(Outcome::Granted(grant)) = read(event, &text) else { continue };
                 for json in [grant.data, grant.meta].into_iter().flatten() {
-                    assert!(serde_json::from_str::<IgnoredAny>(json.get()).is_ok(), "{text}");
+                    assert!(serde_json::from_str::<serde_json::Value>(json.get()).is_ok(), "{text}");
                 }
             }
         }

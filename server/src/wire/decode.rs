@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer as _};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{ID_BYTES_MAX, NAME_BYTES_MAX, RECEIPT_IDS_MAX, Refusal};
+use super::{ID_BYTES_MAX, NAME_BYTES_MAX, RECEIPT_IDS_MAX, Refusal, portable};
 use crate::channel::ChannelName;
 use crate::history::{Epoch, Position, Since};
 
@@ -95,7 +95,7 @@ impl Decoder {
     /// Reads a message.
     ///
     /// # Errors
-    /// It is not JSON, not an object, nested too deeply, or has no usable `type` or `id`.
+    /// It is not JSON that everyone can read, not an object, nested too deeply, or has no usable `type` or `id`.
     pub fn decode<'a>(&self, text: &'a str) -> Result<Incoming<'a>, Rejected<'a>> {
         let reject = |id, refusal| Rejected { id, refusal };
         // Read as a list the fields would go by position.
@@ -115,6 +115,7 @@ impl Decoder {
             }
             id => id,
         };
+        portable::check(text).map_err(|refusal| reject(id.filter(|id| portable::check(id).is_ok()), refusal))?;
         match fields.kind.and_then(|kind| short_text(kind.get())) {
             Some(kind) => Ok(Incoming { text, kind, id, fields, bounds: *self }),
             None => Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes"))),
@@ -441,6 +442,27 @@ mod tests {
         assert_eq!(refusal(r#"{"type":"a","type":"b",}"#), Refusal::InvalidJson);
     }
 
+    // capability: 46
+    #[test]
+    fn what_others_could_not_read_is_refused_with_its_id() {
+        for text in [
+            r#"{"type":"publish","id":7,"data":"\ud800"}"#,
+            r#"{"type":"publish","id":7,"data":[1e999]}"#,
+            r#"{"type":"subscribe","id":7,"metadata":{"\udfff":1}}"#,
+            r#"{"type":"\ud800","id":7}"#,
+            r#"{"type":"batch","id":7,"messages":[{"data":"\ud800"}]}"#,
+        ] {
+            let rejected = DECODER.decode(text).unwrap_err();
+            assert_eq!((rejected.id, rejected.refusal.code()), (Some("7"), "invalid_json"), "{text}");
+        }
+        for id in [r#""\ud800""#, "1e999"] {
+            let text = format!(r#"{{"type":"ping","id":{id}}}"#);
+            let rejected = DECODER.decode(&text).unwrap_err();
+            assert_eq!((rejected.id, rejected.refusal.code()), (None, "invalid_json"), "{text}");
+        }
+        assert_eq!(decode(r#"{"type":"publish","data":"\ud83d\ude00 1e999"}"#).data(), r#""\ud83d\ude00 1e999""#);
+    }
+
     #[test]
     fn a_rejected_message_keeps_its_id() {
         let rejected = DECODER.decode(r#"{"id":"a","type":1}"#).unwrap_err();
@@ -523,7 +545,7 @@ mod tests {
         assert!(matches!(refusal(&"[".repeat(100_000)), Refusal::InvalidJson));
     }
 
-    /// Whatever a peer sends, what is handed on is JSON.
+    /// Whatever a peer sends, what is handed on is JSON that values can be built of.
     #[test]
     fn damaged_messages_never_get_through() {
         let mut below = index_below();
@@ -541,7 +563,7 @@ mod tests {
             let text: String = characters.iter().collect();
             let Ok(message) = DECODER.decode(&text) else { continue };
             for json in [Some(message.data()), message.id()].into_iter().flatten() {
-                assert!(serde_json::from_str::<IgnoredAny>(json).is_ok(), "{text}");
+                assert!(serde_json::from_str::<serde_json::Value>(json).is_ok(), "{text}");
             }
             if let Ok(channel) = message.channel() {
                 assert!(!channel.name().is_empty() && serde_json::from_str::<String>(channel.json()).is_ok(), "{text}");

@@ -2,7 +2,9 @@
 //!
 //! A client sends an object with `type` and, depending on it, `channel` (or `room`), `data`, `to`,
 //! `method`, `echo`. An `id`, a number or a string, comes back in the reply as it was written. `data`
-//! is any JSON value; it is checked and handed on as it is, never rebuilt.
+//! is any JSON value; it is checked and handed on as it is, never rebuilt. A message with half a surrogate pair in a text,
+//! or with a number that no double can hold, is answered with `invalid_json`, wherever that stands in it (RFC 7493): many
+//! who would be handed it could not read it.
 //!
 //! | a client sends | it receives | others receive |
 //! |---|---|---|
@@ -120,11 +122,13 @@
 
 mod decode;
 mod encode;
+mod portable;
 mod refusal;
 
 pub(crate) use self::decode::is_deeper;
 pub use self::decode::{Decoder, Incoming, Rejected};
 pub use self::encode::{Envelope, Sender};
+pub(crate) use self::portable::check as check_portable;
 pub use self::refusal::Refusal;
 
 /// Bytes of an `id`, as JSON. It is echoed, so that it must not be a way to store things.

@@ -14,6 +14,9 @@ pub enum Refusal {
     /// `invalid_json`: the text is not JSON.
     #[error("Invalid JSON")]
     InvalidJson,
+    /// `invalid_json`: it is JSON by its grammar, and not all can read it: half a surrogate pair, or too large a number.
+    #[error("Invalid JSON")]
+    Unportable(&'static str),
     /// `invalid_message`: it is JSON, and no message.
     #[error("Invalid message")]
     InvalidMessage(&'static str),
@@ -94,7 +97,7 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::InvalidJson => "invalid_json",
+            Self::InvalidJson | Self::Unportable(_) => "invalid_json",
             Self::InvalidMessage(_) => "invalid_message",
             Self::InvalidChannel(_) => "invalid_channel",
             Self::BatchTooLong(_) => "batch_too_long",
@@ -124,7 +127,7 @@ impl Refusal {
     #[must_use]
     pub fn detail(&self) -> Option<Cow<'static, str>> {
         Some(match self {
-            Self::InvalidMessage(detail) | Self::Forbidden(detail) => Cow::Borrowed(detail),
+            Self::InvalidMessage(detail) | Self::Unportable(detail) | Self::Forbidden(detail) => Cow::Borrowed(detail),
             Self::InvalidChannel(error) => Cow::Owned(error.to_string()),
             Self::BinaryUnsupported => Cow::Borrowed("send JSON in a text message"),
             Self::BatchTooLong(most) => {

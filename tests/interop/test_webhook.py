@@ -18,7 +18,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from backend import Backend, Gate, Raw, disconnect, error, result
 from support import PATIENCE_S, PROGRAMS
 from test_access import SlowProvider
-from webhook import SECRET, UNAVAILABLE, WebhookCase
+from webhook import SECRET, UNAVAILABLE, WebhookCase, nobody
 
 TOKEN_SECRET = "a secret of more than thirty-two bytes"
 # Answers that came and can't be used.
@@ -125,21 +125,25 @@ class Connect(WebhookCase):
             self.assert_closed(socket, 1013, "Try again later")
             if isinstance(answer, Gate):
                 answer.opened.set()
-        outcomes = ("timeout", "server_error", "unreachable")
+        outcomes = ("timeout", "server_error", "broken")
         self.assertEqual([self.counted("connect", outcome) for outcome in outcomes], [1, 1, 1])
 
     # capability: 64 96
-    def test_a_backend_that_is_down_may_stand_for_consent(self):
-        self.serve("connect", "rpc", webhook_connect_when_down="allow")
-        self.backend.answer("connect", Raw(500, b""))
+    def test_a_backend_that_can_not_be_reached_may_stand_for_consent(self):
+        self.serve("connect", "rpc", backend=nobody(), webhook_connect_when_down="allow")
         client = self.client("ann")
         self.assertEqual(self.ask(client, type="connect")["data"]["user_id"], "ann")
-        self.assertEqual(self.counted("connect", "server_error"), 1)
-        # What has answered and can't be used is not down.
-        self.backend.answer("connect", Raw(200, b"{}"))
-        socket = self.socket()
-        self.assertEqual(self.receive(socket), UNAVAILABLE)
-        self.assert_closed(socket, 1013, "Try again later")
+        self.assertEqual(self.counted("connect", "unreachable"), 1)
+
+    # capability: 64 96
+    def test_a_question_that_fails_is_never_consent(self):
+        self.serve("connect", webhook_connect_when_down="allow")
+        for answer in (Raw(500, b""), Raw(200, b"{}")):
+            self.backend.answer("connect", answer)
+            socket = self.socket()
+            self.assertEqual(self.receive(socket), UNAVAILABLE)
+            self.assert_closed(socket, 1013, "Try again later")
+        self.assertEqual([self.counted("connect", outcome) for outcome in ("server_error", "unusable")], [1, 1])
 
     # capability: 58 64
     def test_a_token_outranks_the_backend(self):
@@ -347,7 +351,8 @@ class Channels(WebhookCase):
 
     # capability: 64 96
     def test_a_backend_that_is_down(self):
-        self.serve("subscribe", "publish", webhook_timeout="1s", webhook_publish_when_down="allow")
+        allow = {"webhook_subscribe_when_down": "allow", "webhook_publish_when_down": "allow"}
+        self.serve("subscribe", "publish", webhook_timeout="1s", webhook_breaker_failures="2", **allow)
         ann, bob = self.client("ann"), self.client("bob")
         bob.subscribe("asked:1")
         gates = []
@@ -357,12 +362,18 @@ class Channels(WebhookCase):
                 answer = gates[-1]
             for event in ("subscribe", "publish"):
                 self.backend.answer(event, answer if callable(answer) else lambda _, answer=answer: answer)
-            refused = self.ask(ann, type="subscribe", channel="asked:1", id=3)
-            self.assertEqual(refused, {**UNAVAILABLE, "id": 3})
-            self.assertEqual(self.ask(ann, type="publish", channel="asked:1", data="kept", id=4)["type"], "response")
-            self.assertEqual(self.receive(bob)["data"], "kept")
+            # One question has failed, and who has asked it may have made it so.
+            for message in ({"type": "subscribe"}, {"type": "publish", "data": "refused"}):
+                self.assertEqual(self.ask(ann, **message, channel="asked:1", id=3), {**UNAVAILABLE, "id": 3})
         for gate in gates:
             gate.opened.set()
+        self.assertTrue(bob.nothing_came())
+        # With the question of somebody else the breaker opens, and what it stands for holds.
+        cat = self.client("cat")
+        self.assertEqual(self.ask(cat, type="publish", channel="asked:1", data="refused", id=4)["code"], "unavailable")
+        self.assertEqual(self.sample("crore_webhook_breaker_state", event="publish"), 2)
+        self.assertEqual(self.ask(ann, type="publish", channel="asked:1", data="kept", id=5)["type"], "response")
+        self.assertEqual(self.receive(bob)["data"], "kept")
 
     # capability: 64
     def test_what_can_not_be_used_is_refused_though_the_backend_may_be_down(self):

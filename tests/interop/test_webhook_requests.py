@@ -1,13 +1,17 @@
 """The webhook: requests to a backend, what waits behind them, and the circuit breaker."""
 
 import concurrent.futures
+import itertools
 import json
 import time
 
 from api import Client
-from backend import Backend, Gate, Raw, disconnect, error, result
-from support import PATIENCE_S, free_port
-from webhook import DROP, LONG, UNAVAILABLE, WebhookCase
+from backend import Gate, Raw, disconnect, error, result
+from support import PATIENCE_S
+from webhook import DROP, LONG, UNAVAILABLE, WebhookCase, nobody
+
+# Of one event.
+QUESTIONS_MAX = 512
 
 
 class Requests(WebhookCase):
@@ -161,7 +165,7 @@ class Requests(WebhookCase):
             client.socket.send(json.dumps({"type": "request", "method": "wait"}))
         for _ in clients:
             gate.wait()
-        self.assertEqual(self.sample("crore_webhook_in_flight"), 20)
+        self.assertEqual(self.sample("crore_webhook_in_flight", event="rpc"), 20)
         for client in clients:
             client.socket.close()
         self.eventually(lambda: self.sample("crore_connections_open") == 0)
@@ -171,7 +175,7 @@ class Requests(WebhookCase):
         self.eventually(lambda: self.counted("rpc", "result") == 20)
         for other in others:
             self.assertTrue(other.nothing_came())
-        self.assertEqual(self.sample("crore_webhook_in_flight"), 0)
+        self.assertEqual(self.sample("crore_webhook_in_flight", event="rpc"), 0)
 
     # capability: 21 39 64
     def test_a_connection_that_ends_before_it_has_begun(self):
@@ -226,16 +230,87 @@ class Requests(WebhookCase):
         self.eventually(lambda: self.ask(late, type="request", method="wait", id=2)["type"] == "response")
 
 
+    # capability: 39 64
+    def test_a_backend_slow_at_one_event_keeps_no_other_event(self):
+        self.serve("rpc", "connect", webhook_concurrency_max="2")
+        clients = [self.client() for _ in range(5)]
+        gate = Gate(result(data="late"))
+        self.backend.answer("rpc", gate)
+        for client in clients:
+            client.socket.send(json.dumps({"type": "request", "method": "slow", "id": 1}))
+        gate.wait()
+        gate.wait()
+        self.eventually(lambda: self.sample("crore_webhook_waiting", event="rpc") == 3)
+        self.assertEqual(self.sample("crore_webhook_in_flight", event="rpc"), 2)
+        started = time.monotonic()
+        self.client()
+        self.assertLess(time.monotonic() - started, PATIENCE_S / 2)
+        gate.opened.set()
+        self.assertEqual([self.receive(client)["data"] for client in clients], ["late"] * 5)
+
+    # capability: 39 64
+    def test_so_many_wait_for_one_event_and_those_of_others_have_their_room(self):
+        self.serve("rpc", "connect", webhook_concurrency_max="1")
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            clients = list(pool.map(lambda _: self.client(), range(QUESTIONS_MAX + 3)))
+        for client in clients:
+            client.socket.send(json.dumps({"type": "request", "method": "slow", "id": 1}))
+        busy = {"type": "error", "id": 1, "code": "busy", "error": "Server busy, try again later"}
+        self.eventually(lambda: self.counted("rpc", "busy") == 3)
+        self.assertEqual(self.ask(self.client(), type="connect")["type"], "connected")
+        gate.opened.set()
+        answers = [self.receive(client) for client in clients]
+        self.assertEqual((answers.count(busy), sum("data" in answer for answer in answers)), (3, QUESTIONS_MAX))
+
+
 class Breaker(WebhookCase):
+    # capability: 96
+    def test_nobody_opens_it_alone(self):
+        self.serve("publish", webhook_breaker_failures="3", webhook_publish_when_down="allow")
+        # As one that builds texts of what is not one.
+        self.backend.answer("publish", lambda asked: Raw(500, b"") if asked.body["data"] == "odd" else error("banned", "No"))
+        anonymous, more, ann = self.client(), self.client(), self.client("ann")
+        for client in (anonymous, more, ann) * 5:
+            refused = self.ask(client, type="publish", channel="asked:1", data="odd", id=1)
+            self.assertEqual(refused, {**UNAVAILABLE, "id": 1})
+        self.assertEqual(self.sample("crore_webhook_breaker_state", event="publish"), 0)
+        self.assertEqual(self.ask(anonymous, type="publish", channel="asked:1", data="bad", id=2)["code"], "banned")
+        # What no backend could read does not come to it.
+        anonymous.socket.send('{"type":"publish","channel":"asked:1","data":"\\ud800","id":3}')
+        self.assertEqual(self.receive(anonymous)["code"], "invalid_json")
+        self.assertEqual(len(self.backend.asked), 16)
+
+    # capability: 96
+    def test_a_probe_that_takes_longer_than_the_pause_closes_it(self):
+        breaker = {"webhook_breaker_failures": "2", "webhook_breaker_window": LONG, "webhook_breaker_pause": "500ms"}
+        self.serve("rpc", **breaker)
+        ann, bob = self.client("ann"), self.client("bob")
+        self.backend.answer("rpc", Raw(500, b""))
+        for client in (ann, bob):
+            self.assertEqual(self.ask(client, type="request", method="m"), UNAVAILABLE)
+        gate = Gate(result(data="back"))
+        self.backend.answer("rpc", gate)
+        for client in (ann, bob):
+            time.sleep(0.6)
+            client.socket.send(json.dumps({"type": "request", "method": "m"}))
+            gate.wait()
+        self.assertEqual(self.sample("crore_webhook_breaker_state", event="rpc"), 1)
+        gate.opened.set()
+        for client in (ann, bob):
+            self.assertEqual(self.receive(client)["data"], "back")
+        self.assertEqual(self.sample("crore_webhook_breaker_state", event="rpc"), 0)
+
     # capability: 96 98
     def test_a_backend_that_is_down_is_left_alone_and_tried_again(self):
         breaker = {"webhook_breaker_failures": "3", "webhook_breaker_window": LONG, "webhook_breaker_pause": "3s"}
         self.serve("rpc", "connect", **breaker)
-        client = self.client()
+        clients = itertools.cycle([self.client(user) for user in ("ann", "bob", "cat")])
         self.backend.answer("rpc", Raw(500, b""))
 
         def ask():
-            return self.ask(client, type="request", method="m")
+            return self.ask(next(clients), type="request", method="m")
 
         def state():
             return self.sample("crore_webhook_breaker_state", event="rpc")
@@ -254,10 +329,9 @@ class Breaker(WebhookCase):
         self.assertEqual((len(self.backend.about("rpc")), state()), (before + 1, 2))
         self.assertGreater(self.counted("rpc", "breaker_open"), 0)
         # Other events have breakers of their own.
-        self.client()
+        client, other = self.client("dan"), self.client()
         gate = Gate(result(data="back"))
         self.backend.answer("rpc", gate)
-        other = self.client()
         time.sleep(3.1)
         client.socket.send(json.dumps({"type": "request", "method": "m"}))
         gate.wait()
@@ -273,11 +347,7 @@ class Breaker(WebhookCase):
 
     # capability: 96
     def test_a_backend_that_nobody_has_started(self):
-        port = free_port()
-        backend = Backend()
-        backend.listener.server_close()
-        backend.url = f"http://127.0.0.1:{port}/"
-        self.serve("publish", "subscribe", backend=backend, webhook_breaker_failures="2", webhook_publish_when_down="allow")
+        self.serve("publish", "subscribe", backend=nobody(), webhook_breaker_failures="2", webhook_publish_when_down="allow")
         client = self.client()
         for number in range(5):
             self.assertEqual(self.ask(client, type="publish", channel="asked:1", id=number)["type"], "response")

@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 
 from api import ApiServer, Client
 from backend import Backend, result
-from support import PATIENCE_S
+from support import PATIENCE_S, free_port
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 RULE = '[[channels]]\npattern = "asked:*"\n'
@@ -20,6 +20,14 @@ LONG = "30s"
 # What waits does so in the server, which reads on.
 DROP = {"limits_inbound_overload": "drop"}
 UNAVAILABLE = {"type": "error", "code": "unavailable", "error": "Service unavailable, try again later"}
+
+
+def nobody():
+    """A backend that has not been started: nothing listens there."""
+    backend = Backend()
+    backend.listener.server_close()
+    backend.url = f"http://127.0.0.1:{free_port()}/"
+    return backend
 
 
 class WebhookCase(unittest.TestCase):

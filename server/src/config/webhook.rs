@@ -7,7 +7,7 @@ use hyper::header::HeaderName;
 
 use super::Secret;
 use crate::channel::ChannelRule;
-use crate::control::JOBS_MAX;
+use crate::control::QUESTIONS_MAX;
 use crate::inbound::WAIT_MAX;
 use crate::webhook::{Event, check_secret};
 
@@ -44,7 +44,7 @@ pub struct WebhookConfig {
     pub rpc_url: Option<String>,
     /// How long an answer may take, and before that the turn of a question.
     pub timeout: Duration,
-    /// Questions that are out at one time.
+    /// Questions about one event that are out at one time.
     pub concurrency_max: usize,
     /// Bytes of an answer's body.
     pub answer_bytes_max: usize,
@@ -52,13 +52,13 @@ pub struct WebhookConfig {
     pub secret: Option<Secret>,
     /// Headers of the client's upgrade that the backend sees.
     pub forward_headers: Vec<String>,
-    /// What a connection is to be while the backend is down.
+    /// What a connection is to be while the backend can't be asked.
     pub connect_when_down: WhenDown,
     /// The same for a subscription.
     pub subscribe_when_down: WhenDown,
     /// The same for what is published.
     pub publish_when_down: WhenDown,
-    /// So many failures open the circuit breaker of an event.
+    /// So many failures, of different users or addresses, open the circuit breaker of an event.
     pub breaker_failures: usize,
     /// If they come within this.
     pub breaker_window: Duration,
@@ -66,7 +66,7 @@ pub struct WebhookConfig {
     pub breaker_pause: Duration,
 }
 
-/// What becomes of what a backend would have to decide that is down.
+/// What becomes of what a backend would have to decide that can't be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenDown {
     /// It is not done, and the client is told `unavailable`.
@@ -140,8 +140,8 @@ impl WebhookConfig {
             let most = WAIT_MAX.as_secs() / 2;
             return Err(("webhook.timeout", format!("a message does not wait for ever: set {most}s at most")));
         }
-        if self.concurrency_max > JOBS_MAX {
-            let problem = format!("the control thread does {JOBS_MAX} things at one time at most: set less");
+        if self.concurrency_max > QUESTIONS_MAX {
+            let problem = format!("of one event {QUESTIONS_MAX} questions are out at one time at most: set less");
             return Err(("webhook.concurrency_max", problem));
         }
         if let Some(secret) = &self.secret {
@@ -250,7 +250,7 @@ mod tests {
             let forward_headers = vec!["cookie".to_owned(), header.to_owned()];
             assert_eq!(problem(&WebhookConfig { forward_headers, ..on() }).0, "webhook.forward_headers", "{header}");
         }
-        assert_eq!(problem(&WebhookConfig { concurrency_max: JOBS_MAX + 1, ..on() }).0, "webhook.concurrency_max");
+        assert_eq!(problem(&WebhookConfig { concurrency_max: QUESTIONS_MAX + 1, ..on() }).0, "webhook.concurrency_max");
         let waits = |timeout| WebhookConfig { timeout, ..on() };
         assert_eq!(waits(WAIT_MAX / 2).check(&[]), Ok(()));
         assert_eq!(problem(&waits(WAIT_MAX / 2 + Duration::from_millis(1))).0, "webhook.timeout");

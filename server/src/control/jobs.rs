@@ -8,8 +8,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 /// Calls that wait for the control thread or are under way on it, at most. A backend that takes 100 ms to answer is
-/// asked 10,000 times a second by so many; one that does not answer must not fill the memory with what waits for it.
-pub const JOBS_MAX: usize = 1024;
+/// asked 20,000 times a second by so many; one that does not answer must not fill the memory with what waits for it.
+pub const JOBS_MAX: usize = 2048;
+
+/// Those of them that are questions to the webhook's backend about one event, at most: what waits for one that is slow
+/// leaves room for the other three.
+pub const QUESTIONS_MAX: usize = JOBS_MAX / 4;
 
 /// The control thread has as many calls as it may ([`JOBS_MAX`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

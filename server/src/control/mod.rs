@@ -31,8 +31,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 pub(crate) use self::ask::{Census, Inspection};
-pub use self::jobs::JOBS_MAX;
 pub(crate) use self::jobs::{Busy, Jobs};
+pub use self::jobs::{JOBS_MAX, QUESTIONS_MAX};
 pub use self::key::{ApiKey, KEY_BYTES_MIN, KeyError};
 
 use self::api::Api;

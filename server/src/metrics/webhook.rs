@@ -21,7 +21,10 @@ pub(super) fn write(text: &mut Text, report: &Report) {
     text.family("crore_webhook_breaker_opened_total", "counter", help, by_event(|event| event.opened));
     let help = "From a question that goes out to its answer, or to the end of the patience with it.";
     text.histogram("crore_webhook_answer_seconds", help, &ANSWER_US, 1_000_000, &report.answer_us);
-    text.gauge("crore_webhook_in_flight", "Questions to the backend that are out.", report.in_flight);
+    let help = "Questions to the backend that are out.";
+    text.family("crore_webhook_in_flight", "gauge", help, by_event(|event| event.in_flight as u64));
+    let help = "Questions that wait for their turn.";
+    text.family("crore_webhook_waiting", "gauge", help, by_event(|event| event.waiting as u64));
 }
 
 #[cfg(test)]
@@ -45,7 +48,8 @@ mod tests {
             "crore_webhook_breaker_state{event=\"rpc\"} 0",
             "crore_webhook_breaker_opened_total{event=\"connect\"} 0",
             "crore_webhook_answer_seconds_count 0",
-            "crore_webhook_in_flight 0",
+            "crore_webhook_in_flight{event=\"connect\"} 0",
+            "crore_webhook_waiting{event=\"rpc\"} 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");
         }

@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crore_engine::Context;
 use crore_engine::clock::unix_ms;
+use crore_engine::{ConnectionId, Context};
 
 use super::answer::Outcome;
+use super::breaker::Asker;
 use super::request::Body;
 use super::{Event, Webhook, settle};
 use crate::call::Call;
@@ -26,7 +27,7 @@ pub(crate) fn ask_to_connect(
 ) -> Result<(), Refusal> {
     let id = context.id().to_string();
     let body = body(Event::Connect, &id, connection).to_json();
-    let outcome = ask(webhook, connection, Event::Connect, body);
+    let outcome = ask(webhook, context.id(), connection, Event::Connect, body)?;
     let engine = context.handle().clone();
     shared.jobs.try_call(inbound::answer(engine, context.id(), outcome, |inbound, _, outcome| {
         inbound.conclude_connect(outcome);
@@ -51,7 +52,7 @@ pub(crate) fn ask_to_log_in(
 ) -> Result<(), Refusal> {
     let connection_id = context.id().to_string();
     let body = Body { user_id: Some(user), meta: None, ..body(Event::Connect, &connection_id, connection) }.to_json();
-    let outcome = ask(webhook, connection, Event::Connect, body);
+    let outcome = ask(webhook, context.id(), connection, Event::Connect, body)?;
     let engine = context.handle().clone();
     let (user, id): (Box<str>, Option<Box<str>>) = (user.into(), id.map(Into::into));
     shared.jobs.try_call(inbound::answer(engine, context.id(), outcome, move |inbound, _, outcome| {
@@ -76,18 +77,30 @@ pub(crate) fn ask_about(
     let kind = (event != Event::Rpc).then(|| call.message.kind());
     let data = call.message.raw_data();
     let body = Body { kind, channel, method, data, ..body(event, &id, call.connection) }.to_json();
-    call.wait(ask(webhook, call.connection, event, body), settle::conclude)
+    let outcome = ask(webhook, call.context.id(), call.connection, event, body)?;
+    call.wait(outcome, settle::conclude)
 }
 
 fn ask(
     webhook: &Arc<Webhook>,
+    id: ConnectionId,
     connection: &Connection,
     event: Event,
     body: Vec<u8>,
-) -> impl Future<Output = Outcome> + Send + use<> {
+) -> Result<impl Future<Output = Outcome> + Send + use<>, Refusal> {
+    let seat = webhook.seat(event)?;
     let forwarded = connection.hook().and_then(|hook| hook.forwarded.clone());
+    let asker = match (connection.name(), connection.address()) {
+        (Some(user), _) => Asker::User(user.into()),
+        (None, Some(address)) => Asker::Address(address.into()),
+        (None, None) => Asker::Connection(id),
+    };
     let webhook = Arc::clone(webhook);
-    async move { webhook.decide(event, body, forwarded).await }
+    Ok(async move {
+        let outcome = webhook.decide(event, asker, body, forwarded).await;
+        drop(seat);
+        outcome
+    })
 }
 
 /// What every question says.

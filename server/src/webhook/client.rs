@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
@@ -39,8 +39,10 @@ pub(super) struct Client {
 pub(super) enum Fault {
     #[error("no answer within `webhook.timeout`")]
     Timeout,
-    #[error("no connection to it, or one that has broken")]
+    #[error("no connection to it")]
     Unreachable,
+    #[error("the connection to it has broken before there was an answer")]
+    Broken,
     #[error("it has answered {0}")]
     Status(StatusCode),
     #[error("the body is longer than `webhook.answer_bytes_max`")]
@@ -48,11 +50,11 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether the backend is down, and not just wrong. What one client's question can bring about must not be a reason
-    /// to ask no more for all the others.
-    pub(super) fn is_down(self) -> bool {
+    /// Whether the backend has failed, and is not just wrong. It may have failed at this question alone, unless that has
+    /// not come to it ([`Self::Unreachable`]).
+    pub(super) fn is_failure(self) -> bool {
         match self {
-            Self::Timeout | Self::Unreachable => true,
+            Self::Timeout | Self::Unreachable | Self::Broken => true,
             Self::Status(status) => status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
             Self::TooLong => false,
         }
@@ -63,6 +65,7 @@ impl Fault {
         match self {
             Self::Timeout => Answer::Timeout,
             Self::Unreachable => Answer::Unreachable,
+            Self::Broken => Answer::Broken,
             Self::Status(_) => Answer::ServerError,
             Self::TooLong => Answer::Unusable,
         }
@@ -89,9 +92,11 @@ impl Client {
     }
 
     /// Sends a request, and returns the body of an answer with the status 200.
-    pub(super) async fn post(&self, request: Request<Full<Bytes>>) -> Result<Bytes, Fault> {
+    pub(super) async fn post(&self, mut request: Request<Full<Bytes>>) -> Result<Bytes, Fault> {
+        let connection = capture_connection(&mut request);
+        let lost = |error: legacy::Error| if error.is_connect() { Fault::Unreachable } else { Fault::Broken };
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|_| Fault::Unreachable)?;
+            let response = self.http.request(request).await.map_err(lost)?;
             if response.status() != StatusCode::OK {
                 return Err(Fault::Status(response.status()));
             }
@@ -99,10 +104,14 @@ impl Client {
             match body {
                 Ok(body) => Ok(body.to_bytes()),
                 Err(error) if error.is::<LengthLimitError>() => Err(Fault::TooLong),
-                Err(_) => Err(Fault::Unreachable),
+                Err(_) => Err(Fault::Broken),
             }
         };
-        timeout(self.timeout, exchange).await.unwrap_or(Err(Fault::Timeout))
+        match timeout(self.timeout, exchange).await {
+            Ok(answered) => answered,
+            Err(_) if connection.connection_metadata().is_none() => Err(Fault::Unreachable),
+            Err(_) => Err(Fault::Timeout),
+        }
     }
 }
 

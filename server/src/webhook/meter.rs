@@ -22,23 +22,26 @@ pub(crate) enum Answer {
     Timeout,
     /// No connection.
     Unreachable,
+    /// A connection that has broken.
+    Broken,
     /// 429 or 5xx.
     ServerError,
     /// Not asked.
     BreakerOpen,
-    /// Not asked: its turn has not come.
+    /// Not asked: its turn has not come, or too many waited for theirs.
     Waited,
 }
 
 impl Answer {
     /// All of them, with their labels.
-    pub(crate) const ALL: [(Self, &'static str); 9] = [
+    pub(crate) const ALL: [(Self, &'static str); 10] = [
         (Self::Result, "result"),
         (Self::Error, "error"),
         (Self::Disconnect, "disconnect"),
         (Self::Unusable, "unusable"),
         (Self::Timeout, "timeout"),
         (Self::Unreachable, "unreachable"),
+        (Self::Broken, "broken"),
         (Self::ServerError, "server_error"),
         (Self::BreakerOpen, "breaker_open"),
         (Self::Waited, "busy"),
@@ -83,8 +86,6 @@ pub(crate) struct Report {
     pub(crate) events: Vec<EventReport>,
     /// How long answers have taken, of all events.
     pub(crate) answer_us: Observed<{ ANSWER_US.len() }>,
-    /// Questions that are out.
-    pub(crate) in_flight: usize,
 }
 
 /// Those of one event.
@@ -96,23 +97,30 @@ pub(crate) struct EventReport {
     pub(crate) opened: u64,
     /// 0 closed, 1 half-open, 2 open.
     pub(crate) breaker: u8,
+    /// Questions that are out.
+    pub(crate) in_flight: usize,
+    /// Questions that wait for their turn.
+    pub(crate) waiting: usize,
 }
 
 impl Webhook {
     pub(crate) fn report(&self) -> Report {
         let event = |event: Event| {
-            let breaker = match self.events[event.index()].as_ref()?.state() {
+            let endpoint = self.events[event.index()].as_ref()?;
+            let breaker = match endpoint.state() {
                 State::Closed => 0,
                 State::HalfOpen { .. } => 1,
                 State::Open { .. } => 2,
             };
-            let answers = std::array::from_fn(|answer| self.meter.answers[event.index()][answer].read());
-            Some(EventReport { name: event.name(), answers, opened: self.meter.opened[event.index()].read(), breaker })
+            let mut answers: [u64; Answer::ALL.len()] =
+                std::array::from_fn(|answer| self.meter.answers[event.index()][answer].read());
+            answers[Answer::Waited as usize] += endpoint.turned_away();
+            let ((in_flight, waiting), opened) = (endpoint.load(), self.meter.opened[event.index()].read());
+            Some(EventReport { name: event.name(), answers, opened, breaker, in_flight, waiting })
         };
         Report {
             events: Event::ALL.into_iter().filter_map(event).collect(),
             answer_us: Observed::of([&self.meter.answer_us]),
-            in_flight: self.turns_max - self.turns.available_permits(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and answers requests by their method.
 //!
 //! ```text
-//! data core ── Question ──► control thread: turn ─► breaker ─► POST ─► answer ── Outcome ──► data core
+//! data core ── seat ──► control thread: turn ─► breaker ─► POST ─► answer ── Outcome ──► data core
 //!   what comes of this connection meanwhile waits in order; all other connections go on
 //! ```
 //!
@@ -55,23 +55,32 @@
 //!
 //! # When it does not answer
 //!
-//! A backend is down that can't be reached, takes longer than `webhook.timeout`, or answers with 429 or 5xx. Then, as
-//! `webhook.connect_when_down` and so on say, the client is told `unavailable` (the default; `connect` is closed with
-//! 1013), or what was asked for is done as if the answer were `{"result":{}}`. So many failures within a window
-//! (`webhook.breaker_failures`, `webhook.breaker_window`) open the circuit breaker of the event: the backend is not asked
-//! for `webhook.breaker_pause`, and counts as down at once. Then one question goes out, and its answer decides.
+//! A question fails that does not reach the backend, is not answered within `webhook.timeout`, loses its connection, or
+//! is answered with 429 or 5xx; the client is told `unavailable` then, and a connection is closed with 1013. Where the
+//! backend *can't be asked*, because there is no connection to it or the circuit breaker of the event is open, what was
+//! asked for may be done as if the answer were `{"result":{}}`: `webhook.connect_when_down` and so on say so. It is
+//! never done for one question that the backend has failed at, since a client may have made it so that it fails.
 //!
-//! At most `webhook.concurrency_max` questions are out at one time, the rest take their turn; one whose turn does not come
-//! within `webhook.timeout`, or for which the control thread has no room ([`JOBS_MAX`](crate::control::JOBS_MAX)), is
-//! answered with `busy`. A connection has one question out at most. What it sends meanwhile is handled afterwards, in
+//! So many failures within a window (`webhook.breaker_failures`, `webhook.breaker_window`) open the circuit breaker. Those
+//! of one user count as one, and so do those of one address where there is no user, unless there was no connection to the
+//! backend at all: nobody opens the breaker alone. (Behind a proxy that `trusted_proxies` does not name all have
+//! one address.) The backend is not asked for `webhook.breaker_pause` then. After it one question goes out, and another one
+//! after each further pause; the first that is answered closes the breaker. Whose question was the last one, and has
+//! failed, lets others ask first for one pause.
+//!
+//! At most `webhook.concurrency_max` questions about one event are out at one time, the rest take their turn. One whose turn does
+//! not come within `webhook.timeout`, or that finds
+//! [`QUESTIONS_MAX`](crate::control::QUESTIONS_MAX) others about the same event before it, or for which the control thread has no room
+//! ([`JOBS_MAX`](crate::control::JOBS_MAX)), is answered with `busy`. So a slow answer to one event keeps none to another:
+//! not `rpc` those who connect. A connection has one question out at most. What it sends meanwhile is handled afterwards, in
 //! order: it stays in the socket, or waits within bounds (`limits.inbound_overload`). A subscription whose token waits for
 //! its key is asked about when that has come, and lets others pass until then. An answer for a connection that has ended
 //! is dropped.
 //!
 //! # What is counted
 //!
-//! `crore_webhook_answers_total{event,outcome}`, `crore_webhook_answer_seconds`, `crore_webhook_in_flight`,
-//! `crore_webhook_breaker_state{event}` (0 closed, 1 half-open, 2 open) and `crore_webhook_breaker_opened_total{event}`;
+//! `crore_webhook_answers_total{event,outcome}`, `crore_webhook_answer_seconds`, `crore_webhook_in_flight{event}`,
+//! `crore_webhook_waiting{event}` (for a turn), `crore_webhook_breaker_state{event}` (0 closed, 1 half-open, 2 open) and `crore_webhook_breaker_opened_total{event}`;
 //! of what waits behind a question `crore_inbound_pauses_total` and `crore_messages_overloaded_total`. The log has a line for each change of a breaker's state, and one a second at most
 //! for answers that can't be used; neither has anything of what was asked or answered.
 
@@ -90,7 +99,6 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use crore_engine::Request;
-use tokio::sync::Semaphore;
 
 pub(crate) use self::answer::Grant;
 pub(crate) use self::ask::{ask_about, ask_to_connect, ask_to_log_in};
@@ -99,14 +107,14 @@ pub(crate) use self::meter::{ANSWER_US, Answer, EventReport, Report};
 pub(crate) use self::sign::check_secret;
 
 use self::answer::{Bounds, Outcome};
-use self::breaker::BreakerSettings;
-use self::client::Client;
-use self::endpoint::Endpoint;
+use self::breaker::{Asker, Failure};
+use self::client::{Client, Fault};
+use self::endpoint::{Endpoint, Seat};
 use self::hook::HeaderNames;
 use self::meter::Meter;
 use self::request::Sealer;
 use crate::config::Config;
-use crate::wire::Decoder;
+use crate::wire::{Decoder, Refusal};
 
 /// Bytes of a connection's `meta`.
 pub const META_BYTES_MAX: usize = 4096;
@@ -151,8 +159,6 @@ pub(crate) struct Webhook {
     sealer: Sealer,
     headers: HeaderNames,
     bounds: Bounds,
-    turns: Semaphore,
-    turns_max: usize,
     timeout: Duration,
     since: Instant,
     meter: Meter,
@@ -165,15 +171,10 @@ impl Webhook {
         if !settings.is_on() {
             return Ok(None);
         }
-        let breaker = BreakerSettings {
-            failures: settings.breaker_failures,
-            window: settings.breaker_window,
-            pause: settings.breaker_pause,
-        };
         let endpoint = |event| {
             let (url, when_down) = settings.endpoint(event);
             let uri = url?.parse().expect("the configuration has been checked");
-            Some(Endpoint::new(event, uri, when_down, breaker))
+            Some(Endpoint::new(event, uri, when_down, settings))
         };
         Ok(Some(Self {
             events: Event::ALL.map(endpoint),
@@ -188,8 +189,6 @@ impl Webhook {
                 },
                 subscriptions_max: config.engine.subscriptions_max,
             },
-            turns: Semaphore::new(settings.concurrency_max),
-            turns_max: settings.concurrency_max,
             timeout: settings.timeout,
             since: Instant::now(),
             meter: Meter::default(),
@@ -206,24 +205,40 @@ impl Webhook {
         self.headers.pick(request)
     }
 
+    /// A seat for a question about an event.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: there are as many as there may be.
+    fn seat(&self, event: Event) -> Result<Option<Seat>, Refusal> {
+        let endpoint = self.events[event.index()].as_ref();
+        endpoint.map(|endpoint| endpoint.seat().ok_or(Refusal::Busy)).transpose()
+    }
+
     /// Asks the backend, and says what becomes of it. Never longer than two time-outs: one for the turn, one for the answer.
-    async fn decide(&self, event: Event, body: Vec<u8>, forwarded: Option<Forwarded>) -> Outcome {
+    async fn decide(&self, event: Event, asker: Asker, body: Vec<u8>, forwarded: Option<Forwarded>) -> Outcome {
         let Some(endpoint) = &self.events[event.index()] else { return Outcome::Unavailable };
-        let Ok(Ok(turn)) = tokio::time::timeout(self.timeout, self.turns.acquire()).await else {
+        let left_alone = || {
+            self.meter.count(event, Answer::BreakerOpen);
+            endpoint.down()
+        };
+        if endpoint.is_shut(self.since.elapsed()) {
+            return left_alone();
+        }
+        let Some(turn) = endpoint.turn(self.timeout).await else {
             self.meter.count(event, Answer::Waited);
             return Outcome::Busy;
         };
-        let Some(ticket) = endpoint.admit(&self.meter, self.since.elapsed()) else {
-            self.meter.count(event, Answer::BreakerOpen);
-            return endpoint.down();
-        };
+        let Some(ticket) = endpoint.admit(&self.meter, &asker, self.since.elapsed()) else { return left_alone() };
         let request = self.sealer.seal(&endpoint.uri, body, forwarded.as_ref());
         let asked = Instant::now();
         let answered = self.client.post(request).await;
         self.meter.observe(asked.elapsed());
         drop(turn);
-        let failed = answered.as_ref().is_err_and(|fault| fault.is_down());
-        endpoint.record(&self.meter, ticket, failed, self.since.elapsed());
+        let failure = answered.as_ref().err().filter(|fault| fault.is_failure()).map(|fault| match fault {
+            Fault::Unreachable => Failure::Unreachable,
+            _ => Failure::Of(asker),
+        });
+        endpoint.record(&self.meter, ticket, failure, self.since.elapsed());
         match answered {
             Ok(body) => match self.bounds.read(event, &body) {
                 Ok(outcome) => {
@@ -232,10 +247,10 @@ impl Webhook {
                 }
                 Err(unusable) => self.unusable(event, endpoint, &unusable),
             },
-            Err(fault) if fault.is_down() => {
-                tracing::debug!(event = event.name(), %fault, "the webhook's backend is down");
+            Err(fault) if fault.is_failure() => {
+                tracing::debug!(event = event.name(), %fault, "the webhook's backend has failed");
                 self.meter.count(event, fault.answer());
-                endpoint.down()
+                if fault == Fault::Unreachable { endpoint.down() } else { Outcome::Unavailable }
             }
             Err(fault) => self.unusable(event, endpoint, &fault),
         }

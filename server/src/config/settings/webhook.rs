@@ -3,8 +3,11 @@
 use crate::config::Config;
 use crate::config::setting::Reload::Restart;
 use crate::config::setting::{self, Section, place};
+use crate::control::QUESTIONS_MAX;
 
 type Setting = setting::Setting<Config>;
+
+const _: () = assert!(QUESTIONS_MAX == 512, "a text below names it");
 
 /// Its settings.
 pub(super) const SECTION: Section = Section {
@@ -53,7 +56,8 @@ pub(super) const SECTION: Section = Section {
             "webhook.concurrency_max",
             Restart,
             place!(webhook.concurrency_max),
-            "Questions that are out at one time, 1024 at most; as many connections to the backend are kept open.",
+            "Questions about one event that are out at one time, 512 at most; the others wait, 512 of one event with those \
+             that are out, and more are answered with `busy`. As many connections to a host are kept open.",
         ),
         Setting::new(
             "webhook.answer_bytes_max",
@@ -80,8 +84,9 @@ pub(super) const SECTION: Section = Section {
             "webhook.connect_when_down",
             Restart,
             place!(webhook.connect_when_down),
-            "What becomes of a connection while the backend is down: it can't be reached, takes too long, or answers with \
-             429 or 5xx. `refuse` closes it with 1013, `allow` lets it stay without a word of the backend's.",
+            "What becomes of a connection while the backend can't be asked, because there is no connection to it or the \
+             circuit breaker is open: `refuse` closes it with 1013, `allow` lets it stay without a word of the backend's. \
+             One whose own question fails (no answer in time, 429, 5xx) is always refused.",
         ),
         Setting::new(
             "webhook.subscribe_when_down",
@@ -99,8 +104,9 @@ pub(super) const SECTION: Section = Section {
             "webhook.breaker_failures",
             Restart,
             place!(webhook.breaker_failures),
-            "Circuit breaker, one for each event: if the backend has been down for so many questions within \
-             `webhook.breaker_window`, it is not asked any more, and counts as down at once.",
+            "Circuit breaker, one for each event: if so many questions within `webhook.breaker_window` have failed, the backend \
+             is not asked any more. Those of one user, or without a user of one address, count as one, unless there was \
+             no connection to the backend at all: nobody opens it alone. Set it well below the number of your users.",
         ),
         Setting::new(
             "webhook.breaker_window",
@@ -112,7 +118,8 @@ pub(super) const SECTION: Section = Section {
             "webhook.breaker_pause",
             Restart,
             place!(webhook.breaker_pause),
-            "How long it is left alone. Then one question goes out, whose answer decides.",
+            "How long it is left alone. Then one question goes out, and another one after each further pause, until one is \
+             answered.",
         ),
     ],
 };

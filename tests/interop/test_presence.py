@@ -295,6 +295,23 @@ class Presence(unittest.TestCase):
         self.assertTrue(all(place["server"] == "node-1" and place["connected_at"] for place in shown["connections"]))
         self.assertEqual(self.http.get("/api/users/eve/presence").json(), {"user": "eve", "online": False, "connections": []})
 
+    # capability: 73
+    def test_who_has_found_no_room_is_shown_when_it_subscribes_again(self):
+        variables = {"CRORE_CONFIG": str(self.rules), "CRORE_PRESENCE_MEMORY_MAX": "4KiB"}
+        self.server = self.enterContext(ApiServer(**variables))
+        clients = [self.client(f"user {number}") for number in range(8)]
+        for client in clients:
+            self.subscribe(client, "list:1", metadata="x" * 500)
+        self.eventually(lambda: self.entries() + self.metric("crore_presence_refused") == len(clients))
+        first, last = clients[0], clients[-1]
+        shown = self.users(last, "list:1")
+        self.assertEqual((shown[0], "user 7" in shown), ("user 0", False), "the first of them")
+        for client in (first, clients[1]):
+            self.reply(client, type="unsubscribe", channel="list:1")
+        self.eventually(lambda: self.entries() == len(shown) - 2)
+        self.subscribe(last, "list:1")
+        self.eventually(lambda: "user 7" in self.users(last, "list:1"))
+
 
 if __name__ == "__main__":
     unittest.main()

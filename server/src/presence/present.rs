@@ -27,13 +27,11 @@ impl Present {
         self.connected_ms = unix_ms();
     }
 
-    /// Takes note of a channel; whether it was none before.
-    fn add(&mut self, channel: &str) -> bool {
-        let place = self.place(channel);
-        if let Err(place) = place {
+    /// Takes note of a channel.
+    fn add(&mut self, channel: &str) {
+        if let Err(place) = self.place(channel) {
             self.channels.insert(place, channel.into());
         }
-        place.is_err()
     }
 
     fn remove(&mut self, channel: &str) -> bool {
@@ -50,7 +48,8 @@ impl Present {
     }
 }
 
-/// A connection subscribes to a channel with a presence, perhaps again. What its token for the channel says of it (`info`)
+/// A connection subscribes to a channel with a presence, perhaps again: the home is told each time, since it may have had
+/// no room before. What its token for the channel says of it (`info`)
 /// outranks what its own token says, and that the `metadata` that it gives.
 pub(crate) fn enter(
     shared: &Shared,
@@ -60,16 +59,14 @@ pub(crate) fn enter(
     metadata: Option<Arc<str>>,
 ) {
     let present = connection.present_mut();
-    let is_new = present.add(channel);
+    present.add(channel);
     if present.connected_ms == 0 {
         present.opened();
     }
     let by_token = present.metadata.clone();
     let by_permit = connection.permits().and_then(|permits| permits.info(channel)).map(Arc::from);
     let metadata = by_permit.or(by_token).or(metadata);
-    if is_new || metadata.is_some() {
-        announce(shared, context, connection, channel.into(), metadata);
-    }
+    announce(shared, context, connection, channel.into(), metadata);
 }
 
 /// Takes note of what a token says of a connection; whether that is news.

@@ -123,23 +123,23 @@ impl Table {
         let Arrival { connection, user, connected_ms, mut metadata } = arrival;
         let before = self.channels.get(channel).and_then(|channel| channel.connections.get(&connection).copied());
         if let Some(place) = before {
-            let entry = &self.entries[place];
-            metadata = metadata.or_else(|| entry.metadata.clone());
-            if *entry.user != *user {
-                self.leave(channel, connection, announced, now);
-                return self.enter(channel, Arrival { connection, user, connected_ms, metadata }, announced, now);
-            }
+            metadata = metadata.or_else(|| self.entries[place].metadata.clone());
         }
         let (name, user) = self.names(channel, user);
         let entry = Entry { channel: name, connection, user, connected_ms, metadata };
         let freed = before.map_or(0, |place| self.entries[place].bytes());
         let is_first = self.channels.get(channel).is_none_or(|channel| channel.connections.is_empty());
         let of_channel = if is_first { CHANNEL_BYTES + channel.len() } else { 0 };
+        // Before anything else: who gets no other name keeps the one that it has.
         if !self.room.exchange(freed, of_channel + entry.bytes()) {
             return false;
         }
         match before {
-            Some(place) => self.entries[place] = entry,
+            Some(place) if self.entries[place].user == entry.user => self.entries[place] = entry,
+            Some(_) => {
+                self.remove(channel, connection, announced, now);
+                self.add(entry, announced, now);
+            }
             None => self.add(entry, announced, now),
         }
         true
@@ -147,21 +147,26 @@ impl Table {
 
     /// Somebody goes, if it is there.
     pub(super) fn leave(&mut self, channel: &str, connection: ConnectionId, announced: bool, now: Duration) {
-        let Some(state) = self.channels.get_mut(channel) else { return };
-        let Some(place) = state.connections.remove(&connection) else { return };
-        let entry = self.entries.remove(place);
-        let of_channel = if state.connections.is_empty() { CHANNEL_BYTES + channel.len() } else { 0 };
+        let Some(entry) = self.remove(channel, connection, announced, now) else { return };
+        let is_last = self.channels.get(channel).is_some_and(|channel| channel.connections.is_empty());
+        let of_channel = if is_last { CHANNEL_BYTES + channel.len() } else { 0 };
         self.room.give_back(of_channel + entry.bytes());
+        self.forget_if_empty(channel);
+    }
+
+    /// Takes out an entry, whose room is still taken.
+    fn remove(&mut self, channel: &str, connection: ConnectionId, announced: bool, now: Duration) -> Option<Entry> {
+        let state = self.channels.get_mut(channel)?;
+        let place = state.connections.remove(&connection)?;
+        let entry = self.entries.remove(place);
         if let Some(places) = state.users.get_mut(&entry.user) {
             places.retain(|other| *other != place);
             if places.is_empty() {
                 state.users.remove(&entry.user);
-                if announced {
-                    self.step(&entry.channel, &entry.user, now);
-                }
+                self.step(&entry.channel, &entry.user, announced, now);
             }
         }
-        self.forget_if_empty(channel);
+        Some(entry)
     }
 
     /// Takes what a channel has to tell, if the time for it has come; `users_max` are named of those who have come, and
@@ -249,14 +254,20 @@ impl Table {
         channel.connections.insert(connection, place);
         let places = channel.users.entry(Arc::clone(&user)).or_default();
         places.push(place);
-        if places.len() == 1 && announced {
-            self.step(&name, &user, now);
+        if places.len() == 1 {
+            self.step(&name, &user, announced, now);
         }
     }
 
-    /// A user has come or gone: to be told, or to be told no more if that takes back what was to be told.
-    fn step(&mut self, name: &Arc<str>, user: &Arc<str>, now: Duration) {
+    /// A user has come or gone: to be told if that is announced, or to be told no more if it takes back what was to be
+    /// told.
+    fn step(&mut self, name: &Arc<str>, user: &Arc<str>, announced: bool, now: Duration) {
         let Some(channel) = self.channels.get_mut(name) else { return };
+        if !announced {
+            // Events may come back before that is due.
+            channel.changed.remove(user);
+            return;
+        }
         if channel.steps == 0 {
             self.due.push_back((now + self.interval, Arc::clone(name)));
         }

@@ -58,7 +58,7 @@ pub(super) const SECTION: Section = Section {
                 copy: |config, other| config.presence.memory_bytes_max = other.presence.memory_bytes_max,
             },
             "Bytes of all that is known of who is where, about. Beyond it subscriptions go on as ever, and new ones are \
-             not shown (`crore_presence_refused_total`).",
+             not shown (`crore_presence_refused_total`) until they subscribe again and there is room.",
         ),
     ],
 };

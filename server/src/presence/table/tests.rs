@@ -94,6 +94,40 @@ fn nothing_is_told_of_a_channel_that_does_not_announce() {
     assert!(table.channels.is_empty());
 }
 
+// capability: 84
+#[test]
+fn whose_arrival_was_not_told_has_not_gone() {
+    let mut table = table(1 << 20);
+    // The rule says `events`, then `list`, and `events` again when it is time to tell.
+    table.enter("a", arrival(1, "ann"), true, at(0));
+    table.leave("a", id(1), false, at(0));
+    let (_, changes) = table.take_due(8, at(1)).unwrap();
+    assert_eq!(changes, Changes { steps: 1, ..Changes::default() });
+    // And the other way round.
+    table.enter("a", arrival(1, "ann"), true, at(1));
+    table.take_due(8, at(2)).unwrap();
+    table.leave("a", id(1), true, at(2));
+    table.enter("a", arrival(2, "ann"), false, at(2));
+    let (_, changes) = table.take_due(8, at(3)).unwrap();
+    assert_eq!(changes, Changes { steps: 1, user_count: 1, ..Changes::default() });
+}
+
+// capability: 73
+#[test]
+fn who_finds_no_room_for_another_name_keeps_its_own() {
+    let bytes_max = CHANNEL_BYTES + 1 + ENTRY_BYTES + 3;
+    let mut table = table(bytes_max);
+    assert!(table.enter("a", arrival(1, "ann"), true, at(0)));
+    assert!(!table.enter("a", arrival(1, "anna"), true, at(0)));
+    assert_eq!(names(&table.part("a", None, 9, 9999)), ["ann 1"]);
+    assert!(table.enter("a", arrival(1, "bob"), true, at(0)), "as long as the one before");
+    assert_eq!((names(&table.part("a", None, 9, 9999)), table.len()), (vec!["bob 1".to_owned()], 1));
+    let (_, changes) = table.take_due(8, at(1)).unwrap();
+    assert_eq!((joined(&changes), changes.left_count), (vec!["bob"], 0));
+    table.leave("a", id(1), true, at(1));
+    assert_eq!(table.memory_bytes(), 0);
+}
+
 #[test]
 fn to_come_again_is_to_have_another_name_or_other_metadata() {
     let mut table = table(1 << 20);

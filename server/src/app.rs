@@ -31,8 +31,7 @@ use crate::wire::Refusal;
 /// Server::new(Config::default())
 ///     .on("chat", |call| {
 ///         let channel = call.message().channel()?;
-///         call.publish(&channel, "chat", true);
-///         Ok(())
+///         call.publish(&channel, "chat", true)
 ///     })
 ///     .run()
 /// # }

@@ -17,7 +17,7 @@ use crate::policy::Policy;
 use crate::presence::{self, PresenceNotice};
 use crate::session::{Connection, Shared};
 use crate::webhook::{self, Event, Grant};
-use crate::wire::{Envelope, Incoming, Refusal, Sender};
+use crate::wire::{Envelope, Incoming, PLACE_BYTES_MAX, Refusal, Sender};
 
 /// A message on its way through its handler.
 pub struct Call<'a, 'c> {
@@ -201,14 +201,19 @@ impl<'a, 'c> Call<'a, 'c> {
 
     /// Hands the [`data`](Self::data) of the message to every subscriber of a channel, as a message of type `kind`;
     /// `echo` says whether the sender receives it too, if it is a subscriber. It is not kept in the channel's history.
-    pub fn publish(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool) {
+    ///
+    /// # Errors
+    /// [`Refusal::MessageTooLong`].
+    pub fn publish(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool) -> Result<(), Refusal> {
         let data = self.data();
         let envelope = Envelope::start(self.text, kind).channel(channel);
         let sender = self.connection.sender(self.context.id());
         let text = envelope.from(sender).data(data).finish(self.now_ms);
+        self.policy.fits(text.len())?;
         let except = (!echo).then(|| self.context.id());
         let overflow = self.policy.channels.overflow(channel.name(), Some(data));
         self.context.publish_with(channel.name(), text, Publication { except, overflow });
+        Ok(())
     }
 
     /// Whether publications of a channel are kept, and so made by its home.
@@ -217,13 +222,20 @@ impl<'a, 'c> Call<'a, 'c> {
     }
 
     /// As [`Self::publish`], by the home of the channel, which also acknowledges it if that is wanted.
-    pub(crate) fn publish_from_home(&mut self, channel: &ChannelName<'_>, kind: &str, echo: bool, acknowledge: bool) {
+    pub(crate) fn publish_from_home(
+        &mut self,
+        channel: &ChannelName<'_>,
+        kind: &str,
+        echo: bool,
+        acknowledge: bool,
+    ) -> Result<(), Refusal> {
         let (id, data) = (self.context.id(), self.data());
         let sender = self.connection.sender(id);
-        let opened = Envelope::start(self.text, kind).channel(channel).from(sender).data(data);
+        let opened = Envelope::start(self.text, kind).channel(channel).from(sender).data(data).leave_open();
+        self.policy.fits(opened.len() + PLACE_BYTES_MAX)?;
         let publish = Publish {
             channel: channel.name().into(),
-            opened: opened.leave_open().into(),
+            opened: opened.into(),
             publication: Publication {
                 except: (!echo).then_some(id),
                 overflow: self.policy.channels.overflow(channel.name(), Some(data)),
@@ -231,6 +243,7 @@ impl<'a, 'c> Call<'a, 'c> {
             acknowledge: acknowledge.then(|| Asker::Client(id, self.message.id().map(Into::into))),
         };
         self.tell_home(channel, HomeNotice::Publish(publish));
+        Ok(())
     }
 
     /// Asks the home of a channel where that stands; the answer completes the subscription.
@@ -297,22 +310,27 @@ impl<'a, 'c> Call<'a, 'c> {
     }
 
     /// Hands the `data` of the message to every open connection, as a message of type `kind`.
-    pub fn broadcast(&mut self, kind: &str, echo: bool) {
+    ///
+    /// # Errors
+    /// [`Refusal::MessageTooLong`].
+    pub fn broadcast(&mut self, kind: &str, echo: bool) -> Result<(), Refusal> {
         let sender = self.connection.sender(self.context.id());
         let envelope = Envelope::start(self.text, kind).from(sender);
         let text = envelope.data(self.message.data()).finish(self.now_ms);
+        self.policy.fits(text.len())?;
         if echo {
             self.context.broadcast(text);
         } else {
             self.context.broadcast_to_others(text);
         }
+        Ok(())
     }
 
     /// Hands the `data` of the message to every connection of a user, as a message of type `kind`.
     /// Returns how many that were.
     ///
     /// # Errors
-    /// The user has no open connection.
+    /// The user has no open connection, or the message is too long.
     pub fn send_to_user(&mut self, user: &str, kind: &str) -> Result<usize, Refusal> {
         self.recipients.clear();
         self.shared.users.find(user, self.recipients);
@@ -322,6 +340,7 @@ impl<'a, 'c> Call<'a, 'c> {
         let sender = self.connection.sender(self.context.id());
         let envelope = Envelope::start(self.text, kind).from(sender);
         let text = envelope.data(self.message.data()).finish(self.now_ms);
+        self.policy.fits(text.len())?;
         for recipient in &*self.recipients {
             self.context.send_to(*recipient, text);
         }

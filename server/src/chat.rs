@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crore_engine::{ConnectionId, Context, Request};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Policy;
 use crate::session::{Connection, House};
 use crate::users::is_user_name;
 use crate::wire::Refusal;
@@ -137,6 +138,13 @@ impl Line<'_> {
         let stamped = Stamped { line: self, timestamp: clock.show(now_ms) };
         serde_json::to_string(&stamped).expect("its keys are strings")
     }
+
+    /// By each of the [`CLOCKS`], if it is not too long for whom it is for.
+    fn for_all(self, policy: &Policy, now_ms: u64) -> Result<[String; CLOCKS.len()], Refusal> {
+        let lines = CLOCKS.map(|clock| self.at(now_ms, clock));
+        lines.iter().try_for_each(|line| policy.fits(line.len()))?;
+        Ok(lines)
+    }
 }
 
 const fn says<'l>(username: &'l str, content: &'l str) -> Line<'l> {
@@ -181,7 +189,12 @@ pub(crate) fn hear(
             tell(context, says(SYSTEM, &format!("{name} has joined the chat")), now_ms);
             member.name = Some(name);
         }
-        "message" => tell(context, says(&name, &said.content), now_ms),
+        "message" => {
+            let lines = says(&name, &said.content).for_all(policy, now_ms)?;
+            for clock in CLOCKS {
+                context.publish(clock.topic(), &lines[clock as usize]);
+            }
+        }
         "typing" => {
             let content = if said.is_typing { "is typing..." } else { "has stopped typing" };
             let typing = Line { kind: "typing", is_typing: Some(said.is_typing), ..says(&name, content) };
@@ -197,8 +210,9 @@ pub(crate) fn hear(
                 context.send(&Line { kind: "error", ..says(SYSTEM, &nobody) }.at(now_ms, member.clock));
             }
             let line = Line { kind: "private", from: Some(&name), to: Some(&said.to), ..says(&name, &said.content) };
+            let lines = line.for_all(policy, now_ms)?;
             for (id, clock) in to {
-                context.send_to(id, &line.at(now_ms, clock));
+                context.send_to(id, &lines[clock as usize]);
             }
         }
         _ => return Err(Refusal::UnknownType(said.kind)),

@@ -5,7 +5,7 @@ use crate::channel::ChannelRules;
 use crate::config::{ClientsConfig, Config, TypingConfig, UserExcess};
 use crate::http::Site;
 use crate::inbound::QueueBounds;
-use crate::wire::Decoder;
+use crate::wire::{Decoder, Refusal};
 
 /// What of the configuration the cores read, for each message and each connection. It is never written: when the
 /// configuration is read again, every core takes another one in its place. What lives longer than a configuration is
@@ -15,6 +15,8 @@ pub(crate) struct Policy {
     pub(crate) clients: ClientsConfig,
     pub(crate) typing: TypingConfig,
     pub(crate) decoder: Decoder,
+    /// Bytes of what a message becomes for others.
+    pub(crate) message_bytes_max: usize,
     pub(crate) inbound: QueueBounds,
     pub(crate) site: Site,
     pub(crate) door: Door,
@@ -36,6 +38,7 @@ impl Policy {
                 channel_bytes_max: config.engine.topic_bytes_max,
                 batch_messages_max: config.limits.batch_messages_max,
             },
+            message_bytes_max: config.engine.message_bytes_max,
             inbound: QueueBounds {
                 overload: config.limits.inbound_overload,
                 messages_max: config.limits.inbound_queue_max,
@@ -49,5 +52,9 @@ impl Policy {
             connections_per_user_max: config.limits.connections_per_user_max,
             connections_per_user_excess: config.limits.connections_per_user_excess,
         }
+    }
+    /// Whether others may be sent a message of so many bytes.
+    pub(crate) const fn fits(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes <= self.message_bytes_max { Ok(()) } else { Err(Refusal::MessageTooLong(self.message_bytes_max)) }
     }
 }

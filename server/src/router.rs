@@ -19,8 +19,7 @@ pub type HandlerFn = dyn Fn(&mut Call<'_, '_>) -> Result<(), Refusal> + Send + S
 ///
 /// let router = Router::standard().on("shout", |call| {
 ///     let channel = call.message().channel()?;
-///     call.publish(&channel, "shouted", true);
-///     Ok(())
+///     call.publish(&channel, "shouted", true)
 /// });
 /// assert!(router.find("shout").is_some());
 /// ```

@@ -350,8 +350,7 @@ fn a_program_adds_types_of_its_own() {
     let server = Server::new(config())
         .on("shout", |call| {
             let channel = call.message().channel()?;
-            call.publish(&channel, "shouted", true);
-            Ok(())
+            call.publish(&channel, "shouted", true)
         })
         .on("ping", |_| Err(Refusal::Custom { code: "tired", error: "Not now".into() }));
     let host = Host::start(server);

@@ -21,6 +21,9 @@ UPGRADE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
+# What `limits.message_bytes_max` is unless it is set.
+MESSAGE_BYTES_MAX = 1024 * 1024
+
 
 class Api(unittest.TestCase):
     def setUp(self):
@@ -374,6 +377,46 @@ def value(families, name):
     """The one value of a family without labels; the parser leaves `_total` out of a counter's name."""
     (sample,) = families[name].samples
     return sample.value
+
+
+class Sizes(unittest.TestCase):
+    # capability: 28 38 41 42 46
+    def test_what_would_be_longer_than_its_receivers_take_is_refused(self):
+        path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "crore.toml"
+        path.write_text('[[channels]]\npattern = "kept"\nhistory = 3\n')
+        server = self.enterContext(ApiServer(CRORE_CONFIG=str(path)))
+        http = self.enterContext(server.http())
+        # They take 1 MiB, as many clients do.
+        writer, reader = (self.enterContext(Client(server, user)) for user in ("ann", "bob"))
+        for channel in ("plain", "kept"):
+            self.assertEqual(reader.ask(type="subscribe", channel=channel)["type"], "subscribed")
+        messages = (
+            {"type": "publish", "channel": "plain"},
+            {"type": "publish", "channel": "kept"},
+            {"type": "private", "to": "bob"},
+            {"type": "broadcast", "echo": False},
+        )
+        for message in messages:
+            empty = len(json.dumps({**message, "id": 1, "data": ""}))
+            refused = writer.ask(**message, id=1, data="x" * (MESSAGE_BYTES_MAX - empty))
+            self.assertEqual((refused["type"], refused["code"], refused["id"]), ("error", "message_too_long", 1))
+            self.assertIn(f"{MESSAGE_BYTES_MAX} bytes (`limits.message_bytes_max`)", refused["detail"])
+            self.assertTrue(reader.nothing_came(), message)
+            self.assertEqual(writer.ask(**message, id=2, data="x" * (MESSAGE_BYTES_MAX - 200))["type"], "response")
+            self.assertEqual(len(reader.receive()["data"]), MESSAGE_BYTES_MAX - 200)
+        posts = (
+            ("/api/publish", {"channel": "plain"}),
+            ("/api/publish", {"channel": "kept"}),
+            ("/api/broadcast", {}),
+            ("/api/users/bob/send", {}),
+        )
+        for url, body in posts:
+            data = "x" * (MESSAGE_BYTES_MAX - len(json.dumps({**body, "data": ""})))
+            refused = http.post(url, content=json.dumps({**body, "data": data}), headers={"Content-Type": "application/json"})
+            self.assertEqual((refused.status_code, refused.json()["code"]), (413, "message_too_long"), url)
+            self.assertTrue(reader.nothing_came(), url)
+            self.assertEqual(http.post(url, json={**body, "data": data[200:]}).status_code, 200, url)
+            self.assertEqual(len(reader.receive()["data"]), len(data) - 200)
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ impl ApiError {
             | Self::NotFound
             | Self::NoSuchConnection => StatusCode::NOT_FOUND,
             Self::Refused(Refusal::Forbidden(_)) => StatusCode::FORBIDDEN,
+            Self::Refused(Refusal::MessageTooLong(_)) | Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Refused(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }

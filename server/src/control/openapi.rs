@@ -70,7 +70,7 @@ fn add_errors(operation: &mut Operation) {
         ),
     ];
     let with_body = [
-        ("413", "The body is longer than `limits.message_bytes_max`."),
+        ("413", "The body, or the message that it becomes, is longer than `limits.message_bytes_max`."),
         ("415", "The body is not declared as `application/json`."),
     ];
     let with_body = with_body.into_iter().filter(|_| operation.request_body.is_some());

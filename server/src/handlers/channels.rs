@@ -63,10 +63,9 @@ fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool, acknowledge: bool) -> Re
     let options = call.policy.channels.options(channel.name());
     let echo = options.echo.or(asked).unwrap_or(echo_by_type);
     if options.history.is_some() {
-        call.publish_from_home(&channel, "message", echo, acknowledge);
-        return Ok(());
+        return call.publish_from_home(&channel, "message", echo, acknowledge);
     }
-    call.publish(&channel, "message", echo);
+    call.publish(&channel, "message", echo)?;
     if acknowledge {
         call.reply("response", |reply| reply.data_field("published", "true"));
     }

@@ -21,7 +21,7 @@ pub(super) fn broadcast(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
         return Err(Refusal::Forbidden("`clients.broadcast` is off"));
     }
     let echo = call.message().echo()?.unwrap_or(true);
-    call.broadcast("broadcast", echo);
+    call.broadcast("broadcast", echo)?;
     if call.message().id().is_some() {
         call.reply("response", |reply| reply.data_field("broadcast", "true"));
     }

@@ -9,6 +9,12 @@ use crate::channel::ChannelName;
 use crate::history::Position;
 use crate::home::Caught;
 
+/// Bytes that the home of a channel adds to a message that was left open, at most: its place and its time.
+pub(crate) const PLACE_BYTES_MAX: usize = {
+    let (number, epoch) = (u64::MAX.ilog10() as usize + 1, u64::BITS as usize / 4);
+    ",\"offset\":,\"epoch\":\"\",\"timestamp\":}".len() + 2 * number + epoch
+};
+
 /// Who a message comes from.
 #[derive(Clone, Copy, Debug)]
 pub enum Sender<'a> {
@@ -331,6 +337,15 @@ mod tests {
             error,
             r#"{"type":"error","code":"invalid_message","error":"Invalid message","detail":"`type` is missing","timestamp":7}"#
         );
+    }
+
+    #[test]
+    fn a_place_and_a_time_have_their_room() {
+        let mut text = String::new();
+        let position = Position { epoch: "ffffffffffffffff".parse().unwrap(), offset: u64::MAX };
+        let opened = Envelope::start(&mut text, "message").leave_open().to_owned();
+        let finished = Envelope::resume(&mut text, &opened).position(position).finish(u64::MAX);
+        assert_eq!(finished.len(), opened.len() + PLACE_BYTES_MAX);
     }
 
     #[test]

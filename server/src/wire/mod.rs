@@ -6,6 +6,9 @@
 //! or with a number that no double can hold, is answered with `invalid_json`, wherever that stands in it (RFC 7493): many
 //! who would be handed it could not read it.
 //!
+//! What others are sent of a message has its `data` and a little more, and is as long as `limits.message_bytes_max` at most,
+//! which many clients take as the most that they receive: one that would be longer is answered with `message_too_long`.
+//!
 //! | a client sends | it receives | others receive |
 //! |---|---|---|
 //! | `subscribe`, `channel`, perhaps `token` | `subscribed`, `channel`, `data:{"subscribed":channel}` | |
@@ -127,6 +130,7 @@ mod refusal;
 
 pub(crate) use self::decode::is_deeper;
 pub use self::decode::{Decoder, Incoming, Rejected};
+pub(crate) use self::encode::PLACE_BYTES_MAX;
 pub use self::encode::{Envelope, Sender};
 pub(crate) use self::portable::check as check_portable;
 pub use self::refusal::Refusal;

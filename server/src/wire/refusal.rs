@@ -26,6 +26,10 @@ pub enum Refusal {
     /// `batch_too_long`: the batch has more messages than it may; none of them is done.
     #[error("Invalid message")]
     BatchTooLong(usize),
+    /// `message_too_long`: with what the server adds to it the message would be longer than its receivers have to take;
+    /// nobody has been sent it.
+    #[error("Message too long")]
+    MessageTooLong(usize),
     /// `binary_unsupported`: the message is binary.
     #[error("Invalid message")]
     BinaryUnsupported,
@@ -101,6 +105,7 @@ impl Refusal {
             Self::InvalidMessage(_) => "invalid_message",
             Self::InvalidChannel(_) => "invalid_channel",
             Self::BatchTooLong(_) => "batch_too_long",
+            Self::MessageTooLong(_) => "message_too_long",
             Self::BinaryUnsupported => "binary_unsupported",
             Self::UnknownType(_) => "unknown_type",
             Self::UnknownMethod(_) => "unknown_method",
@@ -133,6 +138,9 @@ impl Refusal {
             Self::BatchTooLong(most) => {
                 Cow::Owned(format!("a batch may have {most} messages (`limits.batch_messages_max`)"))
             }
+            Self::MessageTooLong(most) => Cow::Owned(format!(
+                "what others are sent may have {most} bytes (`limits.message_bytes_max`), with `from`, `timestamp` and so on"
+            )),
             Self::TooManySubscriptions(most) => {
                 Cow::Owned(format!("a connection may have {most} (`limits.subscriptions_max`)"))
             }

@@ -54,7 +54,8 @@ pub(super) const SECTION: Section = Section {
             "limits.message_bytes_max",
             Restart,
             place!(engine.message_bytes_max),
-            "Bytes of one message; a longer one closes its connection with 1009.",
+            "Bytes of one message; a longer one closes its connection with 1009. What others would be sent of a message, \
+             with `from`, `timestamp` and so on, is refused where it is longer (`message_too_long`).",
         ),
         Setting::new(
             "limits.fragments_max",

@@ -44,6 +44,8 @@ pub(super) async fn broadcast(
     Body(Broadcast { data }): Body<Broadcast>,
 ) -> Result<Json<Done>, ApiError> {
     let mut text = String::new();
-    api.engine.broadcast(Envelope::start(&mut text, "broadcast").data(data.get()).finish(unix_ms()))?;
+    let text = Envelope::start(&mut text, "broadcast").data(data.get()).finish(unix_ms());
+    api.shared()?.policy().fits(text.len())?;
+    api.engine.broadcast(text)?;
     Ok(Json(Done { broadcast: true }))
 }

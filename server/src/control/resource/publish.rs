@@ -16,7 +16,7 @@ use crate::control::extract::Body;
 use crate::history::Position;
 use crate::home::{self, HomeNotice};
 use crate::users::connection_id;
-use crate::wire::{Envelope, Refusal};
+use crate::wire::{Envelope, PLACE_BYTES_MAX, Refusal};
 
 /// What is published, and where.
 #[derive(Deserialize, ToSchema)]
@@ -74,14 +74,18 @@ pub(super) async fn publish(
     let envelope = Envelope::start(&mut text, "message").channel(&channel).data(data.get());
     let publication = Publication { except, overflow: policy.channels.overflow(channel.name(), Some(data.get())) };
     if policy.channels.options(channel.name()).history.is_some() {
-        let (name, opened) = (channel.name().into(), envelope.leave_open().into());
+        let opened = envelope.leave_open();
+        policy.fits(opened.len() + PLACE_BYTES_MAX)?;
+        let (name, opened) = (channel.name().into(), opened.into());
         let publish = |asker| home::Publish { channel: name, opened, publication, acknowledge: Some(asker) };
         let home = shared.home_of(channel.name());
         let Position { offset, epoch } =
             ask::home(&api.engine, home, |asker| HomeNotice::Publish(publish(asker))).await?;
         return Ok(Json(Published { published: true, offset: Some(offset), epoch: Some(epoch.to_string()) }));
     }
-    api.engine.publish_with(channel.name(), envelope.finish(unix_ms()), publication)?;
+    let text = envelope.finish(unix_ms());
+    policy.fits(text.len())?;
+    api.engine.publish_with(channel.name(), text, publication)?;
     Ok(Json(Published { published: true, offset: None, epoch: None }))
 }
 

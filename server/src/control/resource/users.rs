@@ -83,6 +83,7 @@ pub(super) async fn send(
     }
     let mut text = String::new();
     let text = Envelope::start(&mut text, "private").data(data.get()).finish(unix_ms());
+    api.shared()?.policy().fits(text.len())?;
     for connection in &connections {
         api.engine.send(*connection, text)?;
     }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crore_engine::uring::descriptor_limit;
-use crore_engine::{Engine, Error, ProxyProtocol, Running};
+use crore_engine::{Engine, Error, Limits, ProxyProtocol, Running, SlowConsumer};
 
 use crate::address::TrustedProxies;
 use crate::auth::{Auth, KeyError, SubscriptionTokens};
@@ -121,9 +121,11 @@ impl Server {
         let keys = (auth, subscription_tokens);
         let shared = Arc::new(Shared::new(&config, router, on_trim, keys, webhook, jobs, Arc::clone(&policy)));
         let known = Arc::clone(&shared);
+        // What may be dropped are publications, by the rules of their channels, and never a reply.
+        let limits = Limits { slow_consumer: SlowConsumer::Disconnect, ..config.engine.clone() };
         let running = Engine::bind(config.listen)?
             .cores(cores)
-            .limits(config.engine.clone())
+            .limits(limits)
             .compression(config.compression.enabled.then_some(config.compression.settings))
             .coalescing(Some(config.outbound_batch.coalescing()))
             .descriptors(config.descriptors)

@@ -30,7 +30,7 @@ pub(crate) struct Policy {
 impl Policy {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            channels: ChannelRules::new(config.channels.clone()),
+            channels: ChannelRules::new(config.channels.clone()).slow_elsewhere(config.engine.slow_consumer),
             clients: config.clients.clone(),
             typing: config.typing,
             decoder: Decoder {

@@ -380,7 +380,7 @@ def value(families, name):
 
 
 class Sizes(unittest.TestCase):
-    # capability: 28 38 41 42 46
+    # capability: 14 38 41 42 46
     def test_what_would_be_longer_than_its_receivers_take_is_refused(self):
         path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "crore.toml"
         path.write_text('[[channels]]\npattern = "kept"\nhistory = 3\n')

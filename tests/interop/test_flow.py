@@ -69,8 +69,11 @@ class Slow:
 
 class Flow(unittest.TestCase):
     def setUp(self):
+        self.start(CHANNELS)
+
+    def start(self, settings):
         file = self.enterContext(tempfile.NamedTemporaryFile("w", suffix=".toml"))
-        file.write(CHANNELS)
+        file.write(settings)
         file.flush()
         self.server = self.enterContext(ApiServer(CRORE_CONFIG=file.name))
         self.http = self.enterContext(self.server.http())
@@ -175,6 +178,26 @@ class Flow(unittest.TestCase):
         replies = [message for message in self.everything() if message["type"] == "unsubscribed"]
         self.assertEqual([reply["id"] for reply in replies], list(range(20)))
         self.assertEqual(self.counted("closed_slow"), 0)
+
+    # capability: 66
+    def test_a_policy_for_all_channels_costs_no_reply_either(self):
+        for policy in ("drop_newest", "drop_oldest"):
+            kept = '[[channels]]\npattern = "kept:*"\nhistory = 100\n[[channels]]\npattern = "end"\nslow_consumer = "disconnect"\n'
+            self.start(f'[limits]\noutbox_bytes_max = 262144\nslow_consumer = "{policy}"\n{kept}')
+            self.publish("kept:1", range(10))
+            self.slow.subscribe("any")
+            self.publish("any", range(MESSAGES))
+            messages = [{"type": "subscribe", "id": "kept", "channel": "kept:1", "recover": {"since": 0}}]
+            messages += [{"type": "subscribe", "id": number, "channel": f"other:{number}"} for number in range(20)]
+            self.slow.socket.send(json.dumps({"type": "batch", "messages": messages}))
+            came = self.everything()
+            replies = [message["id"] for message in came if message["type"] == "subscribed"]
+            self.assertEqual(sorted(replies, key=str), sorted(["kept", *range(20)], key=str), policy)
+            recovered = [message["data"]["n"] for message in came if message.get("channel") == "kept:1" and message["type"] == "message"]
+            self.assertEqual(recovered, list(range(10)), policy)
+            numbers = self.accounted([message for message in came if message.get("channel") == "any"], "any")
+            self.assertLess(len(numbers), MESSAGES, policy)
+            self.assertEqual(self.counted("closed_slow"), 0, policy)
 
     # capability: 66
     def test_who_is_too_slow_for_what_must_not_be_missing_is_disconnected(self):

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crore_engine::Overflow;
+use crore_engine::limits::SlowConsumer;
 
 use super::access::{Access, Action, Audience};
 use super::pattern::Pattern;
@@ -70,6 +71,8 @@ pub struct ChannelRules {
     rules: Vec<ChannelRule>,
     /// Whether any of them says what happens to messages at subscribers that are behind.
     any_slow: bool,
+    /// What happens to them where none says so.
+    slow_elsewhere: Overflow,
     /// Whether any of them says who may do what.
     any_access: bool,
     /// Whether any channel has a presence.
@@ -85,7 +88,18 @@ impl ChannelRules {
         let any_slow = rules.iter().any(|rule| rule.slow.policy.is_some());
         let any_access = rules.iter().any(|rule| rule.access.audiences().next().is_some());
         let any_presence = rules.iter().any(|rule| rule.options.presence.is_some());
-        Self { rules, any_slow, any_access, any_presence }
+        Self { rules, any_slow, slow_elsewhere: Overflow::Limits, any_access, any_presence }
+    }
+
+    /// What happens to messages at subscribers that are behind where no rule says so.
+    #[must_use]
+    pub(crate) fn slow_elsewhere(mut self, policy: SlowConsumer) -> Self {
+        self.slow_elsewhere = match policy {
+            SlowConsumer::Disconnect => Overflow::Limits,
+            SlowConsumer::DropNewest => Overflow::DropNewest,
+            SlowConsumer::DropOldest => Overflow::DropOldest,
+        };
+        self
     }
 
     /// The options of a channel: those of the most specific rule that matches, else the defaults.
@@ -97,9 +111,10 @@ impl ChannelRules {
     /// What happens to a message of a channel, with this `data` or without any, at subscribers that are behind.
     pub(crate) fn overflow(&self, name: &str, data: Option<&str>) -> Overflow {
         if !self.any_slow {
-            return Overflow::Limits;
+            return self.slow_elsewhere;
         }
-        self.matching(name).next().map_or(Overflow::Limits, |rule| rule.slow.overflow(data))
+        let rule = self.matching(name).next().filter(|rule| rule.slow.policy.is_some());
+        rule.map_or(self.slow_elsewhere, |rule| rule.slow.overflow(data))
     }
 
     /// Who may do something in a channel: what the most specific rule says that says it, with its pattern.
@@ -134,6 +149,7 @@ impl ChannelRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::SlowPolicy;
 
     fn rule(pattern: &str, echo: bool) -> ChannelRule {
         let options = ChannelOptions { echo: Some(echo), ..ChannelOptions::default() };
@@ -169,5 +185,24 @@ mod tests {
         let rules = ChannelRules::new(vec![rule("a{user}:x*", true), rule("a{user}:y*", false)]);
         assert_eq!(rules.options("ab:y:x").echo, Some(true));
         assert_eq!(rules.options("ab:y").echo, Some(false));
+    }
+    // capability: 66
+    #[test]
+    fn where_no_rule_says_what_is_dropped_the_limits_do() {
+        let slow = SlowChannel { policy: Some(SlowPolicy::Disconnect), conflate_key: None };
+        let rules = || {
+            let orders = ChannelRule { slow: slow.clone(), ..rule("orders", false) };
+            ChannelRules::new(vec![orders, rule("chat:*", false)])
+        };
+        for (policy, overflow) in [
+            (SlowConsumer::Disconnect, Overflow::Limits),
+            (SlowConsumer::DropNewest, Overflow::DropNewest),
+            (SlowConsumer::DropOldest, Overflow::DropOldest),
+        ] {
+            let rules = rules().slow_elsewhere(policy);
+            assert_eq!(rules.overflow("orders", None), Overflow::Disconnect);
+            assert_eq!([rules.overflow("chat:1", None), rules.overflow("other", None)], [overflow; 2]);
+            assert_eq!(ChannelRules::new(Vec::new()).slow_elsewhere(policy).overflow("any", None), overflow);
+        }
     }
 }

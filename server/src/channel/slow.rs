@@ -22,7 +22,7 @@ pub enum SlowPolicy {
     Conflate,
 }
 
-/// The policy of a channel. Without one `limits.slow_consumer` holds, as for everything else.
+/// The policy of a channel. Without one `limits.slow_consumer` holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlowChannel {
     /// What happens.

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use crore_engine::limits::SlowConsumer;
-
 use super::{Config, ProxySetting};
 
 impl Config {
@@ -36,14 +34,6 @@ impl Config {
             doubts.push(format!(
                 "`http.metrics`: whoever reaches {listen} sees them: let the proxy refuse /metrics, or switch them off"
             ));
-        }
-        let compression = self.compression.settings;
-        if compression.server_context_takeover && self.engine.slow_consumer != SlowConsumer::Disconnect {
-            doubts.push(
-                "`compression.server_context_takeover` does nothing where slow consumers lose messages: switch it off, \
-                 or set `limits.slow_consumer` to \"disconnect\""
-                    .to_owned(),
-            );
         }
         doubts.extend(self.auth.doubts());
         doubts.extend(self.webhook.doubts());
@@ -112,14 +102,5 @@ mod tests {
         assert_eq!(config.doubts(), [""; 0]);
         config.auth.timeout = config.auth.jwks_refresh_min;
         assert!(config.doubts()[0].starts_with("`auth.jwks_refresh_min`"));
-    }
-
-    #[test]
-    fn what_has_no_effect_is_doubtful() {
-        let mut config = Config::default();
-        config.compression.settings.server_context_takeover = true;
-        assert_eq!(config.doubts(), [""; 0]);
-        config.engine.slow_consumer = SlowConsumer::DropOldest;
-        assert!(config.doubts()[0].starts_with("`compression.server_context_takeover`"));
     }
 }

@@ -30,11 +30,11 @@
 //! | `batch`, `messages` | what each of `messages`, in order, would receive alone | |
 //! | `batch`, `enabled` | `response`, `data:{"batch":…}`: from now on batches, or none any more | |
 //!
-//! A client that reads more slowly than it is sent to may miss messages, where `slow_consumer` says so, of a channel or
-//! in the section `limits`. In the place of those that were dropped it receives
-//! `{"type":"gap","channel":…,"dropped":n}`, before whatever else is published to that channel; without `channel` if
-//! they were dropped by `limits.slow_consumer`, which means everything. Replies and errors are never dropped for
-//! a channel's sake. In a channel with `slow_consumer = "conflate"` a newer message replaces the one with the same key
+//! A client that reads more slowly than it is sent to may miss publications, where `slow_consumer` says so, in the rule of
+//! a channel or in the section `limits`. In the place of those that were dropped it receives
+//! `{"type":"gap","channel":…,"dropped":n}`, before whatever else is published to that channel. Replies and errors are
+//! never dropped, nor is what was missed before (`recover`), or is sent to a user or to everyone: where they find no room,
+//! the connection is closed with 1013. In a channel with `slow_consumer = "conflate"` a newer message replaces the one with the same key
 //! that waits, in its place: messages of one key keep their order, those of several may not, and what is replaced is no
 //! gap.
 //!

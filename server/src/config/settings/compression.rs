@@ -31,7 +31,7 @@ pub(super) const SECTION: Section = Section {
             Restart,
             place!(compression.settings.server_context_takeover),
             "Whether the server's messages may refer to earlier ones. That makes messages that are alike much smaller, \
-             and keeps up to 4096 bytes for each connection. None does where slow consumers lose messages.",
+             and keeps up to 4096 bytes for each connection.",
         ),
         Setting::new(
             "compression.client_context_takeover",

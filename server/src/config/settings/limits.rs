@@ -116,10 +116,12 @@ pub(super) const SECTION: Section = Section {
         ),
         Setting::new(
             "limits.slow_consumer",
-            Restart,
+            Live,
             place!(engine.slow_consumer),
-            "What happens when more would wait: the connection is closed with 1013, or a message is lost, the newest \
-             or the oldest.",
+            "What happens when more is published than finds room, in channels whose rule does not say so (`slow_consumer` in \
+             [[channels]]): the connection is closed with 1013, or a message is lost, the newest or the oldest, which \
+             a message of type gap announces. Replies, what was missed (`recover`), and what is sent to a user or to \
+             everyone are never lost: where they find no room, the connection is closed.",
         ),
         Setting::new(
             "limits.subscriptions_max",

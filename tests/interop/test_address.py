@@ -88,6 +88,15 @@ class Address(unittest.TestCase):
         self.assertEqual(self.refused(Forwarded='for="[2001:db8:0:1::3]"').status_code, 429)
         self.client(Forwarded='for="[2001:db8:0:2::3]"')
 
+    # capability: 10 27
+    def test_a_quote_that_nobody_closes_hides_no_address(self):
+        self.start(TRUSTED_PROXIES="127.0.0.1", LIMITS_CONNECTIONS_PER_IP_MAX=1, CLIENT_ADDRESS_HEADER="forwarded")
+        # What the client sends, and then what its proxy adds.
+        added = 'for="198.51.100.9:4711";proto=https'
+        self.client(Forwarded=added)
+        for number, forged in enumerate(('for=1.2.3.{};x="', 'for="1.2.3.{}', 'for=1.2.3.{};x="\\', "for=1.2.3.{}")):
+            self.assertEqual(self.refused(Forwarded=f"{forged.format(number)}, {added}").status_code, 429, forged)
+
     # capability: 27
     def test_nobody_untrusted_says_where_it_is(self):
         self.start(TRUSTED_PROXIES="10.0.0.0/8", LIMITS_CONNECTIONS_PER_IP_MAX=1)

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::elements::elements;
+
 /// A network, or a single address: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
@@ -87,19 +89,25 @@ impl AddressHeader {
         if !trusted.contains(peer) {
             return peer.to_canonical();
         }
-        // From the left; a hop that is no address ends the walk where it stands.
-        let hops: Vec<Option<IpAddr>> = match self {
-            Self::XForwardedFor => values.flat_map(|value| value.split(',')).map(node).collect(),
-            Self::XRealIp => values.last().map(node).into_iter().collect(),
-            Self::Forwarded => values.flat_map(|value| split(value, ',')).map(forwarded_for).collect(),
-        };
-        let mut client = peer.to_canonical();
-        for hop in hops.into_iter().rev() {
-            let (true, Some(hop)) = (trusted.contains(client), hop) else { break };
-            client = hop.to_canonical();
+        let lines: Vec<&str> = values.collect();
+        let lines = lines.into_iter().rev();
+        match self {
+            Self::XForwardedFor => walk(peer, lines.flat_map(|line| line.rsplit(',')).map(node), trusted),
+            Self::XRealIp => walk(peer, lines.take(1).map(node), trusted),
+            Self::Forwarded => walk(peer, lines.flat_map(elements), trusted),
         }
-        client
     }
+}
+
+/// The first stranger among the hops, the last of which is the first here: each is the word of the one before it. One
+/// that is no address ends the walk where it stands.
+fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &TrustedProxies) -> IpAddr {
+    let mut client = peer.to_canonical();
+    for hop in hops {
+        let (true, Some(hop)) = (trusted.contains(client), hop) else { break };
+        client = hop.to_canonical();
+    }
+    client
 }
 
 /// An address, with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
@@ -107,27 +115,6 @@ fn node(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))
-}
-
-/// The `for` of one element of `Forwarded` (RFC 7239, section 5.2), if it is an address.
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let value = split(element, ';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
-    })?;
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    node(quoted.unwrap_or(value))
-}
-
-/// The parts of a text between separators that do not stand in quotes.
-fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(move |c| {
-        let ends = c == separator && !quoted;
-        quoted ^= c == '"' && !escaped;
-        escaped = quoted && c == '\\' && !escaped;
-        ends
-    })
 }
 
 #[cfg(test)]

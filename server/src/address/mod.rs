@@ -4,6 +4,7 @@
 //! TCP peer, or PROXY header ─► a trusted proxy? ─► its header ─► the client's address ─► key ─► limit
 //! ```
 
+mod elements;
 mod forwarded;
 mod key;
 mod limit;

@@ -90,7 +90,7 @@ const GENERAL: Section = Section {
             Restart,
             place!(client_address_header),
             "The header in which trusted proxies say where a client is. A list is read from the right, as far as those \
-             who wrote it are trusted.",
+             who wrote it are trusted; what is not well-formed ends it, and nothing left of that counts.",
         ),
         Setting::new(
             "proxy_protocol",

@@ -97,6 +97,12 @@ class Address(unittest.TestCase):
         for number, forged in enumerate(('for=1.2.3.{};x="', 'for="1.2.3.{}', 'for=1.2.3.{};x="\\', "for=1.2.3.{}")):
             self.assertEqual(self.refused(Forwarded=f"{forged.format(number)}, {added}").status_code, 429, forged)
 
+    # capability: 10
+    def test_an_ipv4_mapped_network_of_proxies_is_the_one_of_ipv4(self):
+        self.start(TRUSTED_PROXIES="::ffff:127.0.0.0/104", LIMITS_CONNECTIONS_PER_IP_MAX=1)
+        for host in (1, 2):
+            self.client(X_Forwarded_For=f"198.51.100.{host}")
+
     # capability: 27
     def test_nobody_untrusted_says_where_it_is(self):
         self.start(TRUSTED_PROXIES="10.0.0.0/8", LIMITS_CONNECTIONS_PER_IP_MAX=1)

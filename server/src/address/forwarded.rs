@@ -15,17 +15,36 @@ use super::elements::elements;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
 
-/// Text that is no network: write it like `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`.
+/// Text that is no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no network: write it like \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"")]
-pub struct NotANetwork(String);
+pub enum NotANetwork {
+    /// It has another form.
+    #[error("`{0}` is no network: write it like \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"")]
+    Form(String),
+    /// An IPv4-mapped address, of which less than the part that is mapped counts.
+    #[error(
+        "`{0}` is more than the addresses of IPv4: an IPv4-mapped network has at least /96; write it like \"10.0.0.0/8\""
+    )]
+    MoreThanMapped(String),
+}
+
+/// Bits of an IPv4-mapped address before the one of IPv4 (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let single = || text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-        text.parse().or_else(|_| single()).map(Self).map_err(|_| NotANetwork(text.to_owned()))
+        let single = || text.parse::<IpAddr>().map(IpNet::from);
+        let network: IpNet = text.parse().or_else(|_| single()).map_err(|_| NotANetwork::Form(text.to_owned()))?;
+        // Addresses are compared in their canonical form.
+        let address = network.addr().to_canonical();
+        if address.is_ipv4() == network.addr().is_ipv4() {
+            return Ok(Self(network));
+        }
+        let bits = network.prefix_len().checked_sub(MAPPED_BITS);
+        let network = bits.and_then(|bits| IpNet::new(address, bits).ok());
+        network.map(Self).ok_or_else(|| NotANetwork::MoreThanMapped(text.to_owned()))
     }
 }
 
@@ -171,6 +190,10 @@ mod tests {
             (&["for=198.51.100.1", "proto=http; for=10.0.0.5"], "198.51.100.1"),
             (&["for=198.51.100.1, for=_hidden, for=10.0.0.5"], "10.0.0.5"),
             (&["for=198.51.100.1, for=unknown"], "10.0.0.1"),
+            (&["for=6.6.6.6;x=\", for=198.51.100.1"], "198.51.100.1"),
+            (&["for=\"6.6.6.6, for=10.0.0.5"], "10.0.0.5"),
+            (&["for=6.6.6.6", "x=\"", "for=10.0.0.5"], "10.0.0.5"),
+            (&["for=6.6.6.6, x=\"", "\", for=10.0.0.5"], "10.0.0.5"),
             (&["proto=https"], "10.0.0.1"),
         ] {
             assert_eq!(of(values), expected, "{values:?}");
@@ -186,5 +209,23 @@ mod tests {
         for text in ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"] {
             assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
         }
+    }
+
+    // capability: 10
+    #[test]
+    fn a_mapped_network_is_the_one_of_ipv4() {
+        for (text, network) in [
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:192.0.2.7/128", "192.0.2.7/32"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), network);
+        }
+        let mapped = TrustedProxies::new(&["::ffff:127.0.0.0/104".parse().unwrap()]);
+        assert!(mapped.contains("127.0.0.1".parse().unwrap()) && !mapped.contains("128.0.0.1".parse().unwrap()));
+        let problem = "::ffff:127.0.0.0/8".parse::<Network>().unwrap_err().to_string();
+        assert!(problem.contains("::ffff:127.0.0.0/8") && problem.contains("/96"), "{problem}");
     }
 }

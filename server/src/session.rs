@@ -261,6 +261,18 @@ impl Session {
     }
 }
 
+/// The user that a request names, or what is wrong with the name.
+fn user<'r>(request: &Request<'r>) -> Result<Option<&'r str>, &'static str> {
+    let mut names = request.header_values(USER_HEADER);
+    match (names.next(), names.next()) {
+        (None, _) => Ok(None),
+        (Some(name), None) if is_user_name(name) => Ok(Some(name)),
+        (Some(_), None) => Err("X-User-ID has 1 to 128 bytes of printable text\n"),
+        // One of them may be the client's own, which the proxy has let pass.
+        (Some(_), Some(_)) => Err("X-User-ID comes once: the proxy has to replace what the client sends\n"),
+    }
+}
+
 impl Handler for Session {
     type Connection = Connection;
 
@@ -283,15 +295,12 @@ impl Handler for Session {
             connection.hook_mut().forwarded = Some(forwarded);
         }
         // Where tokens say who is who, nothing else does.
-        if self.policy.trust_user_header
-            && self.shared.auth.is_none()
-            && self.shared.addresses.vouches(peer)
-            && let Some(name) = request.header(USER_HEADER)
-        {
-            if !is_user_name(name) {
-                return Answer::Respond(Response::text(400, "X-User-ID has 1 to 128 bytes of printable text\n"));
+        if self.policy.trust_user_header && self.shared.auth.is_none() && self.shared.addresses.vouches(peer) {
+            match user(request) {
+                Ok(None) => {}
+                Ok(Some(name)) => connection.set_user(name),
+                Err(problem) => return Answer::Respond(Response::text(400, problem)),
             }
-            connection.set_user(name);
         }
         if self.policy.chat_path.as_deref() == Some(request.path) {
             connection.set_chat_member(chat::Member::of(request));

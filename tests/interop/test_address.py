@@ -117,6 +117,16 @@ class Address(unittest.TestCase):
             expected = "ann" if named else welcome["connection_id"]
             self.assertEqual(welcome["user_id"], expected)
 
+    # capability: 9
+    def test_a_user_is_named_once_or_not_at_all(self):
+        self.start(TRUSTED_PROXIES="127.0.0.1", IDENTITY_TRUST_USER_HEADER="true")
+        for names in (("admin", "ann"), ("ann", "ann"), ("", "ann")):
+            headers = [("X-User-ID", name) for name in names]
+            with self.assertRaises(InvalidStatus) as refused:
+                self.enterContext(connect(self.server.url + "ws", additional_headers=headers))
+            response = refused.exception.response
+            self.assertEqual((response.status_code, b"once" in response.body), (400, True))
+
     # capability: 10 99
     def test_connections_are_logged_with_user_address_and_end(self):
         self.start(

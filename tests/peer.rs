@@ -137,6 +137,44 @@ fn start_behind_proxy(setup: Setup, trusted: bool, limits: Limits) -> Server {
     setup.start_engine(engine, channel().1, |_| Mirror)
 }
 
+/// Says by which proxy the connection has come, and whether that names the client.
+struct ProxyMirror;
+
+impl Handler for ProxyMirror {
+    type Connection = ();
+
+    fn on_request(&mut self, context: &mut Context<'_>, (): &mut (), _: &Request<'_>) -> Answer {
+        let proxy = context.proxy();
+        let said = proxy.map(|proxy| format!("{} {}", proxy.address, proxy.names_client));
+        Answer::Respond(Response::text(200, said.unwrap_or_else(|| "nobody".to_owned())))
+    }
+}
+
+// capability: 9 10
+#[test]
+fn a_proxy_is_known_beside_whom_it_names() {
+    on_each_kind(|setup| {
+        let proxied = ProxyProtocol::required(|address| address.is_loopback());
+        let engine = || Engine::bind("127.0.0.1:0").expect("an address").cores(1).limits(limits());
+        let server = setup.start_engine(engine().proxy_protocol(proxied), channel().1, |_| ProxyMirror);
+        for (header, names_client) in [
+            (&proxy_header("192.0.2.7:4711".parse().expect("an address"))[..], true),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x00\0\0", false),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0", false),
+        ] {
+            let mut client = server.tcp();
+            let own = client.local_address();
+            client.send(header);
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.response().body, format!("{own} {names_client}"));
+        }
+        let server = setup.start_engine(engine().peer_addresses(true), channel().1, |_| ProxyMirror);
+        let mut client = server.tcp();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.response().body, "nobody");
+    });
+}
+
 // capability: 10
 #[test]
 fn behind_a_proxy_the_peer_is_who_the_proxy_names() {

@@ -200,8 +200,8 @@ impl Engine {
     }
 
     /// Whether connections come from proxies that say whose they are. What a header says is then the peer's address
-    /// ([`Context::peer_address`](crate::Context::peer_address)); it has to come within
-    /// [`Limits::handshake_timeout`], with the request.
+    /// ([`Context::peer_address`](crate::Context::peer_address)), beside that of the proxy
+    /// ([`Context::proxy`](crate::Context::proxy)); it has to come within [`Limits::handshake_timeout`], with the request.
     #[must_use]
     pub fn proxy_protocol(mut self, proxy_protocol: ProxyProtocol) -> Self {
         self.proxy_protocol = proxy_protocol;

@@ -105,7 +105,7 @@ pub use id::{ConnectionId, CoreId};
 pub use limits::{Limits, SlowConsumer};
 pub use memory::Memory;
 pub use message::{Message, MessageKind, MessageStart, OwnedMessage, Piece};
-pub use peers::{ProxyProtocol, TrustedPeers};
+pub use peers::{Proxy, ProxyProtocol, TrustedPeers};
 pub use protocol::deflate::{Compression, CompressionError};
 pub use protocol::http::Request;
 pub use stats::Stats;

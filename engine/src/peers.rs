@@ -41,24 +41,54 @@ impl fmt::Debug for TrustedPeers {
     }
 }
 
-/// Addresses by slot, from the accept to the end of `on_open`: what stays open has none. Where nobody wants them the
-/// table is empty.
+/// The proxy that has forwarded a connection, and has said so in a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Where the proxy itself is: the other end of the TCP connection.
+    pub address: SocketAddr,
+    /// Whether it says where the client is. It does not where it speaks for itself (`LOCAL`), and where it can't tell
+    /// (`UNSPEC`, a Unix socket).
+    pub names_client: bool,
+}
+
+/// What is known of a peer.
+#[derive(Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    proxy: Option<Proxy>,
+}
+
+/// Peers by slot, from the accept to the end of `on_open`: of what stays open nothing is known. Where nobody wants
+/// addresses the table is empty.
 #[derive(Default)]
 pub(crate) struct Peers {
-    addresses: HashMap<u32, SocketAddr, foldhash::fast::RandomState>,
+    known: HashMap<u32, Peer, foldhash::fast::RandomState>,
 }
 
 impl Peers {
     /// The address of the peer in a slot, while it is known.
     pub(crate) fn get(&self, slot: u32) -> Option<SocketAddr> {
-        self.addresses.get(&slot).copied()
+        self.known.get(&slot).map(|peer| peer.address)
+    }
+
+    /// The proxy that has forwarded the connection in a slot, if one has, while it is known.
+    pub(crate) fn proxy(&self, slot: u32) -> Option<Proxy> {
+        self.known.get(&slot)?.proxy
+    }
+
+    /// The peer in a slot is a proxy: the address of the client takes the place of its own, if it names one.
+    pub(crate) fn forwards(&mut self, slot: u32, client: Option<SocketAddr>) {
+        if let Some(peer) = self.known.get_mut(&slot) {
+            peer.proxy = Some(Proxy { address: peer.address, names_client: client.is_some() });
+            peer.address = client.unwrap_or(peer.address);
+        }
     }
 
     /// Notes an address. A peer that had gone before it could be asked for has none.
     pub(crate) fn set(&mut self, slot: u32, address: Option<SocketAddr>) {
         match address {
             Some(address) => {
-                self.addresses.insert(slot, address);
+                self.known.insert(slot, Peer { address, proxy: None });
             }
             None => self.forget(slot),
         }
@@ -67,26 +97,26 @@ impl Peers {
     /// The slot is another's now, or the connection is open.
     #[inline]
     pub(crate) fn forget(&mut self, slot: u32) {
-        if !self.addresses.is_empty() {
-            self.addresses.remove(&slot);
+        if !self.known.is_empty() {
+            self.known.remove(&slot);
         }
     }
 
     /// How many are known.
     #[cfg(feature = "simulation")]
     pub(crate) fn len(&self) -> usize {
-        self.addresses.len()
+        self.known.len()
     }
 
     /// Bytes of the table.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.addresses.allocation_size()
+        self.known.allocation_size()
     }
 
     /// Gives room back that a crowd at the door has needed.
     pub(crate) fn trim(&mut self) {
-        if self.addresses.capacity() > LIST_ENTRIES_KEPT_MAX.max(4 * self.addresses.len()) {
-            self.addresses.shrink_to(LIST_ENTRIES_KEPT_MAX);
+        if self.known.capacity() > LIST_ENTRIES_KEPT_MAX.max(4 * self.known.len()) {
+            self.known.shrink_to(LIST_ENTRIES_KEPT_MAX);
         }
     }
 }

@@ -14,7 +14,7 @@ use crore_engine::{
 
 pub(crate) use self::connection::Connection;
 pub(crate) use self::house::{CODE_TRY_AGAIN_LATER, House};
-use crate::address::Addresses;
+use crate::address::{Addresses, Whence};
 use crate::auth::{Auth, SubscriptionTokens};
 use crate::config::{Config, HistoryConfig};
 use crate::control::{Census, Inspection, Jobs};
@@ -280,8 +280,8 @@ impl Handler for Session {
         if let Some(response) = self.policy.site.answer(request, &self.shared.scrape(context.handle())) {
             return Answer::Respond(response);
         }
-        let peer = context.peer_address();
-        match self.shared.addresses.admit(context.id(), context.now(), peer, request) {
+        let from = Whence::of(context);
+        match self.shared.addresses.admit(context.id(), context.now(), from, request) {
             Ok(None) => {}
             Ok(origin) => connection.set_origin(origin),
             Err(response) => {
@@ -295,7 +295,7 @@ impl Handler for Session {
             connection.hook_mut().forwarded = Some(forwarded);
         }
         // Where tokens say who is who, nothing else does.
-        if self.policy.trust_user_header && self.shared.auth.is_none() && self.shared.addresses.vouches(peer) {
+        if self.policy.trust_user_header && self.shared.auth.is_none() && self.shared.addresses.vouches(from) {
             match user(request) {
                 Ok(None) => {}
                 Ok(Some(name)) => connection.set_user(name),

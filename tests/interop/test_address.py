@@ -39,6 +39,13 @@ class Address(unittest.TestCase):
             self.client(**headers)
         return refused.exception.response
 
+    def connect_for(self, address, headers=None):
+        """Through HAProxy, as far as the server can tell: its header, then the client's own bytes."""
+        raw = socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE_S)
+        family, addresses = (0x11, struct.pack("!4s4sHH", socket.inet_aton(address), bytes(4), 4711, 80)) if address else (0, b"")
+        raw.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21" + struct.pack("!BH", family, len(addresses)) + addresses)
+        return self.enterContext(connect(self.server.url + "ws", sock=raw, additional_headers=headers))
+
     def wait_until(self, done):
         deadline = time.monotonic() + PATIENCE_S
         while not done():
@@ -171,17 +178,10 @@ class Address(unittest.TestCase):
     def test_a_proxy_on_the_way_says_whose_a_connection_is(self):
         self.start(PROXY_PROTOCOL="required", TRUSTED_PROXIES="127.0.0.1", LIMITS_CONNECTIONS_PER_IP_MAX=1)
 
-        def connect_for(address):
-            """Through HAProxy, as far as the server can tell: its header, then the client's own bytes."""
-            raw = socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE_S)
-            header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack("!H4s4sHH", 12, address, bytes(4), 4711, 80)
-            raw.sendall(header)
-            return self.enterContext(connect(self.server.url + "ws", sock=raw))
-
-        connect_for(bytes([192, 0, 2, 1]))
-        connect_for(bytes([192, 0, 2, 2]))
+        self.connect_for("192.0.2.1")
+        self.connect_for("192.0.2.2")
         with self.assertRaises(InvalidStatus) as refused:
-            connect_for(bytes([192, 0, 2, 1]))
+            self.connect_for("192.0.2.1")
         self.assertEqual(refused.exception.response.status_code, 429)
         # Whoever has no header gets no answer.
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE_S) as plain:
@@ -190,6 +190,28 @@ class Address(unittest.TestCase):
                 self.assertEqual(plain.recv(1), b"")
             except ConnectionResetError:
                 pass
+
+    # capability: 9 10
+    def test_behind_a_proxy_protocol_the_proxy_alone_is_believed(self):
+        self.start(
+            PROXY_PROTOCOL="required",
+            TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8",
+            IDENTITY_TRUST_USER_HEADER="true",
+            LOG_CONNECTIONS="true",
+        )
+        headers = {"X-User-ID": "ann", "X-Forwarded-For": "9.9.9.9"}
+        for address, user, logged in (
+            # The proxy has written the first header; the second is as the client has sent it.
+            ("203.0.113.5", "ann", "203.0.113.5"),
+            # Another proxy, which has written the second.
+            ("10.7.7.7", "ann", "9.9.9.9"),
+            # Nobody knows who has written either.
+            (None, None, "127.0.0.1"),
+        ):
+            welcome = json.loads(self.connect_for(address, headers).recv(timeout=PATIENCE_S))
+            self.assertEqual(welcome["user_id"], user or welcome["connection_id"], address)
+            opened = [line for line in self.logged("open") if line["connection"] == welcome["connection_id"]]
+            self.assertEqual([line["address"] for line in opened], [logged])
 
     # capability: 29
     def test_a_restart_is_spread_and_says_when_to_come_back(self):

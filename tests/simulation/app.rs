@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crore_engine::{
     Answer, CloseCause, Closed, ConnectionId, Context, CoreId, Delivery, Gap, Handler, Message, MessageKind,
-    MessageStart, Notice, Overflow, OwnedMessage, Piece, Publication, Request, Response, SubscribeError,
+    MessageStart, Notice, Overflow, OwnedMessage, Piece, Proxy, Publication, Request, Response, SubscribeError,
 };
 
 use super::message::{
@@ -283,6 +283,8 @@ impl Handler for Application {
         world.trace.note("on_request", peer, context.id().as_u64());
         let address = address_told(&world.plan, peer);
         assert_eq!(context.peer_address(), address, "peer {peer}");
+        let proxy = Proxy { address: address_of(peer), names_client: true };
+        assert_eq!(context.proxy(), world.plan.proxied.then_some(proxy), "peer {peer}");
         guest.peer = Some(peer);
         if request.query.is_some() {
             return Answer::Respond(Response::text(200, PAGE));

@@ -11,7 +11,7 @@ use crate::id::{ConnectionId, TopicId};
 use crate::limits::Limits;
 use crate::memory::{Holds, Memory};
 use crate::message::Message;
-use crate::peers::Peers;
+use crate::peers::{Peers, Proxy};
 use crate::topics::Topics;
 
 /// What a handler can see and do while it is called: everything concerns the connection at hand
@@ -52,11 +52,19 @@ impl Context<'_> {
     /// [`Engine::peer_addresses`](crate::Engine::peer_addresses) is on. `None` elsewhere, for a million open
     /// connections keep none (what is to be known later belongs into the connection's state), and where the peer had
     /// gone before it could be asked for. Behind a proxy ([`Engine::proxy_protocol`](crate::Engine::proxy_protocol))
-    /// it is the one that the proxy names, and the proxy's own where it names none. On a listener that takes both families a peer of IPv4 has an IPv4-mapped
-    /// address (RFC 4291, section 2.5.5.2).
+    /// it is the one that the proxy names, and the proxy's own where it names none: [`Self::proxy`] tells them apart. On a
+    /// listener that takes both families a peer of IPv4 has an IPv4-mapped address (RFC 4291, section 2.5.5.2).
     #[must_use]
     pub fn peer_address(&self) -> Option<SocketAddr> {
         self.peers.get(self.id.slot())
+    }
+
+    /// The proxy by which the connection has come, for as long as [`Self::peer_address`] is known; `None` where
+    /// [`Engine::proxy_protocol`](crate::Engine::proxy_protocol) is off. What the proxy alone may say, in a header that it
+    /// sets, is to be judged by this one's address, and not by the one that it names.
+    #[must_use]
+    pub fn proxy(&self) -> Option<Proxy> {
+        self.peers.proxy(self.id.slot())
     }
 
     /// Bytes that wait for the connection to read, from earlier turns.

@@ -24,9 +24,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 return None;
             }
             Some(Ok(Some((proxied, header_bytes)))) => {
-                if let Proxied::From(client) = proxied {
-                    self.peers.set(slot, Some(client));
-                }
+                let client = match proxied {
+                    Proxied::From(client) => Some(client),
+                    Proxied::Unnamed => None,
+                };
+                self.peers.forwards(slot, client);
                 connection.phase = Phase::Handshake;
                 head.drain(..header_bytes);
                 return Some(head);

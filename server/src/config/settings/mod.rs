@@ -83,7 +83,7 @@ const GENERAL: Section = Section {
             place!(trusted_proxies),
             "Networks of the proxies whose word is taken about where a client is (`client_address_header`) and, where \
              `identity.trust_user_header` is on, who it is. Nobody else's is taken then. Without any: a client is where \
-             its connection comes from.",
+             its connection comes from. No network of clients: whoever is in one can say that it is anywhere.",
         ),
         Setting::new(
             "client_address_header",
@@ -98,7 +98,8 @@ const GENERAL: Section = Section {
             place!(proxy_protocol),
             "Whether every connection begins with a header of the PROXY protocol, version 2, in which a proxy says \
              whose it is (HAProxy: `send-proxy-v2`). One that does not, or comes from outside of `trusted_proxies`, is \
-             cut.",
+             cut. `client_address_header` counts only where the address in that header is a trusted proxy's too. Where it \
+             has none, neither that header of the request nor X-User-ID counts: nobody knows who has written them.",
         ),
         Setting::new(
             "cores",

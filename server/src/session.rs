@@ -3,6 +3,7 @@
 mod connection;
 mod house;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use crate::rate_limit::{self, RateLimiter};
 use crate::reload::NewPolicy;
 use crate::router::Router;
 use crate::typing::{self, Throttle};
-use crate::users::{Users, is_user_name};
+use crate::users::{USER_NAME_RULE, Users, is_user_name};
 use crate::webhook::Webhook;
 use crate::wire::Envelope;
 use crate::{auth, chat, handlers};
@@ -262,14 +263,14 @@ impl Session {
 }
 
 /// The user that a request names, or what is wrong with the name.
-fn user<'r>(request: &Request<'r>) -> Result<Option<&'r str>, &'static str> {
+fn user<'r>(request: &Request<'r>) -> Result<Option<&'r str>, Cow<'static, str>> {
     let mut names = request.header_values(USER_HEADER);
     match (names.next(), names.next()) {
         (None, _) => Ok(None),
         (Some(name), None) if is_user_name(name) => Ok(Some(name)),
-        (Some(_), None) => Err("X-User-ID has 1 to 128 bytes of printable text\n"),
+        (Some(_), None) => Err(format!("{USER_HEADER} has {USER_NAME_RULE}\n").into()),
         // One of them may be the client's own, which the proxy has let pass.
-        (Some(_), Some(_)) => Err("X-User-ID comes once: the proxy has to replace what the client sends\n"),
+        (Some(_), Some(_)) => Err("X-User-ID comes once: the proxy has to replace what the client sends\n".into()),
     }
 }
 

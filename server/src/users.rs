@@ -14,8 +14,20 @@ use crate::sharded::{self, Sharded};
 /// Bytes of a user's name.
 pub(crate) const USER_BYTES_MAX: usize = 128;
 
-/// Whether a text can be the name of a user.
+/// What [`is_user_name`] asks for, in words.
+pub(crate) const USER_NAME_RULE: &str =
+    "1 to 128 bytes of printable text, and not the form of a connection's identifier (`0-1-a2`)";
+
+const _: () = assert!(USER_BYTES_MAX == 128, "the rule says so");
+
+/// Whether a text can be the name of a user. A connection's identifier is the name of whoever has that connection and no
+/// other: a user of that name would be sent what is meant for somebody else.
 pub(crate) fn is_user_name(text: &str) -> bool {
+    is_name(text) && connection_id(text).is_none()
+}
+
+/// Whether a text can be the name of a user, or stand for one that has none.
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= USER_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
@@ -100,6 +112,11 @@ impl Users {
         {
             connections.push(id);
         }
+    }
+
+    /// Whether a user of this name has an open connection.
+    pub(crate) fn is_online(&self, user: &str) -> bool {
+        self.named.shard(user).contains_key(user)
     }
 
     /// Whether a connection is open.
@@ -193,6 +210,7 @@ mod tests {
         users.enter(connections[0], Some("ann"), 2, UserExcess::Refuse).unwrap();
         users.enter(connections[1], Some("ann"), 2, UserExcess::Refuse).unwrap();
         assert_eq!(users.enter(connections[2], Some("ann"), 2, UserExcess::Refuse), Err(TooManyConnections(2)));
+        assert!(users.is_online("ann") && !users.is_online(&connections[1].to_string()));
         assert_eq!(find(&users, "ann"), connections[..2]);
         assert_eq!(find(&users, &connections[1].to_string()), [connections[1]]);
         assert!(!users.leave(connections[2], Some("ann")));
@@ -202,6 +220,21 @@ mod tests {
         assert!(users.leave(connections[2], Some("ann")), "one that never entered");
         assert!(find(&users, "ann").is_empty());
         assert_eq!(users.named.sum(Shard::len), 0, "nothing is left of her");
+    }
+
+    // capability: 9 22
+    #[test]
+    fn a_user_is_not_called_as_a_connection_is() {
+        for id in [id(0, 0, 1), id(7, 70_000, 3), id(u16::MAX, 1, u32::MAX - 1)] {
+            assert!(is_name(&id.to_string()) && !is_user_name(&id.to_string()), "{id}");
+        }
+        let long = "x".repeat(USER_BYTES_MAX);
+        for name in ["0-0", "00-0-1", "2024-01-02", "0-0-1-", "0-0-x", "A-0-1", "7", &long] {
+            assert!(is_user_name(name), "{name}");
+        }
+        for name in ["", "a\nb", &format!("{long}x")] {
+            assert!(!is_name(name) && !is_user_name(name), "{name:?}");
+        }
     }
 
     // capability: 22

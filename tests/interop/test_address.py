@@ -133,6 +133,9 @@ class Address(unittest.TestCase):
                 self.enterContext(connect(self.server.url + "ws", additional_headers=headers))
             response = refused.exception.response
             self.assertEqual((response.status_code, b"once" in response.body), (400, True))
+        # What is sent to a connection by its identifier is for nobody else.
+        response = self.refused(X_User_ID=self.client().welcome["connection_id"])
+        self.assertEqual((response.status_code, b"identifier" in response.body), (400, True))
 
     # capability: 10 99
     def test_connections_are_logged_with_user_address_and_end(self):

@@ -336,6 +336,17 @@ class Modes(AuthCase):
         self.assertEqual(self.receive(socket)["from"], "bob")
         self.assert_refused(self.connect("?token=garbage"), "invalid_token", "Invalid token")
 
+    # capability: 9 22 41
+    def test_no_user_is_called_as_a_connection_is(self):
+        self.serve(mode='"optional"')
+        nobody = self.connect()
+        number = self.receive(nobody)["connection_id"]
+        self.assert_refused(self.connect(f"?token={token(number)}"), "invalid_token", "Invalid token")
+        other = self.connect(f"?token={token('bob')}")
+        self.assert_authenticated(other, "bob")
+        self.assertEqual(self.ask(other, type="private", to=number, data=1)["data"], {"delivered": 1})
+        self.assertEqual(self.receive(nobody)["from"], "bob")
+
 
 class Reload(AuthCase):
     def reload(self, *config, **more):
@@ -572,6 +583,7 @@ class Commands(AuthCase):
         self.assertAlmostEqual(claims["exp"], time.time() + 600, delta=PATIENCE_S)
         self.assertIn('valid   user "ann"', self.run_crore("check-token", made.strip()))
         self.assertIn('valid   user "ann"', self.run_crore("check-token", stdin=made))
+        self.assertIn("a connection's identifier", self.run_crore("gen-token", "--user", "0-1-a2", code=2))
         made = self.run_crore("gen-token", "--user", "ann", "--algorithm", "HS512")
         self.assertEqual(jwt.get_unverified_header(made.strip())["alg"], "HS512")
 

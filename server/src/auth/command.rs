@@ -21,7 +21,7 @@ use super::store::{Files, KEY_SETTINGS, KeySettings};
 use super::subscription::key_settings;
 use super::verify::{CHANNEL_CLAIM, Verifier};
 use crate::config::AuthConfig;
-use crate::users::{USER_BYTES_MAX, is_user_name};
+use crate::users::{USER_NAME_RULE, is_name, is_user_name};
 
 /// Bytes of a token that is read from the standard input, whatever the configuration says of its length.
 const INPUT_BYTES_MAX: u64 = 1024 * 1024;
@@ -76,8 +76,10 @@ impl GenToken {
     }
 
     fn token(self, config: &AuthConfig) -> Result<String, String> {
-        if !is_user_name(&self.user) {
-            return Err(format!("--user: a name has 1 to {USER_BYTES_MAX} bytes of printable text"));
+        // A connection without a user, which its identifier names, may have a token for a channel.
+        let is_usable = if self.channel.is_some() { is_name } else { is_user_name };
+        if !is_usable(&self.user) {
+            return Err(format!("--user: a name has {USER_NAME_RULE}"));
         }
         let keys = if self.channel.is_some() { key_settings(config) } else { (config.clone(), &KEY_SETTINGS) };
         let (key, algorithm) = self.key(&keys.0, keys.1)?;

@@ -1,5 +1,7 @@
 //! Why nobody is let in, in the words that clients know.
 
+use crate::users::USER_NAME_RULE;
+
 /// Close code of a connection whose authentication has failed, or has come to its end.
 pub(crate) const CODE_AUTHENTICATION_FAILED: u16 = 4001;
 
@@ -64,9 +66,7 @@ pub(crate) enum Rejection {
     MissingClaim(String),
     #[error("its claim `{0}` has another form than it should")]
     ClaimForm(String),
-    #[error(
-        "it names no user: its claim `{0}`, or `sub` if it has none, must be 1 to 128 bytes of printable text or a whole number"
-    )]
+    #[error("it names no user: its claim `{0}`, or `sub` if it has none, must be a whole number or {USER_NAME_RULE}")]
     NoUser(String),
     #[error("it is a token for a channel (`channel`), which says nothing of a connection")]
     ForChannel,

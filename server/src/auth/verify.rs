@@ -11,7 +11,7 @@ use super::failure::Rejection;
 use super::keys::KeySet;
 use crate::channel::{Grants, Pattern};
 use crate::config::AuthConfig;
-use crate::users::is_user_name;
+use crate::users::{is_name, is_user_name};
 
 /// The claim that makes a token one for a channel.
 pub(crate) const CHANNEL_CLAIM: &str = "channel";
@@ -86,7 +86,7 @@ impl Verifier {
         }
         let metadata = self.metadata_claim.as_ref().and_then(|claim| claims.get(claim));
         Ok(Verified {
-            user: self.user(&claims)?,
+            user: self.user(&claims, is_user_name)?,
             expires_s: end(&claims),
             grants: self.grants(&claims),
             metadata: metadata.map(|metadata| metadata.to_string().into()),
@@ -102,7 +102,8 @@ impl Verifier {
         let channel = claims.get(CHANNEL_CLAIM).and_then(Value::as_str).ok_or(Rejection::NoChannel)?;
         let info = claims.get(INFO_CLAIM).filter(|info| !info.is_null());
         Ok(VerifiedSubscription {
-            user: self.user(&claims)?,
+            // A connection without a user may have one as well, and is called by its identifier.
+            user: self.user(&claims, is_name)?,
             channel: channel.to_owned(),
             expires_s: end(&claims),
             info: info.map(|info| info.to_string().into()),
@@ -133,10 +134,11 @@ impl Verifier {
         outcome
     }
 
-    fn user(&self, claims: &Map<String, Value>) -> Result<String, Rejection> {
+    fn user(&self, claims: &Map<String, Value>, is_usable: fn(&str) -> bool) -> Result<String, Rejection> {
         // A claim that is there and names nobody must not make somebody else the user.
         let claim = claims.get(&self.user_claim).or_else(|| claims.get(SUBJECT_CLAIM));
-        claim.and_then(user_name).ok_or_else(|| Rejection::NoUser(self.user_claim.clone()))
+        let name = claim.and_then(name).filter(|name| is_usable(name));
+        name.ok_or_else(|| Rejection::NoUser(self.user_claim.clone()))
     }
 
     /// What is no list of texts, or no pattern, grants nothing.
@@ -211,13 +213,12 @@ fn rejection(kind: ErrorKind) -> Rejection {
 }
 
 /// Identity providers number their users as often as they name them.
-fn user_name(claim: &Value) -> Option<String> {
-    let name = match claim {
-        Value::String(name) => name.clone(),
-        Value::Number(number) if number.is_u64() || number.is_i64() => number.to_string(),
-        _ => return None,
-    };
-    is_user_name(&name).then_some(name)
+fn name(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(number) if number.is_u64() || number.is_i64() => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// A `NumericDate` may have a fraction (RFC 7519, section 2). What lies beyond the year 2106 is held there.

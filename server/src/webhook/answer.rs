@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Event, META_BYTES_MAX};
-use crate::users::is_user_name;
+use crate::users::{USER_NAME_RULE, is_user_name};
 use crate::wire::{Decoder, NAME_BYTES_MAX, check_portable, is_deeper};
 
 /// Bytes of an error's text.
@@ -67,7 +67,7 @@ pub(super) enum Unusable {
     Error,
     #[error("`disconnect` has a `code`, 1000, 1008, 1011 to 1013 or 4000 to 4999, and a `reason` of at most 123 bytes")]
     Disconnect,
-    #[error("`result.user_id` has 1 to 128 bytes of printable text")]
+    #[error("`result.user_id` has {USER_NAME_RULE}")]
     User,
     #[error("`result.meta` has at most 4096 bytes")]
     Meta,

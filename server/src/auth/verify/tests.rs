@@ -196,9 +196,16 @@ fn the_user_is_in_the_configured_claim_or_in_sub() {
         json!({"user_id": 1.5, "sub": "admin"}),
         json!({"user_id": "x".repeat(129), "sub": "admin"}),
         json!({"sub": "x".repeat(129)}),
+        // Whoever is sent what is for that connection.
+        json!({"sub": "0-1-a2"}),
+        json!({"user_id": "0-0-0", "sub": "7-1-1"}),
     ] {
         assert_eq!(token(nobody), Err(Rejection::NoUser("user_id".to_owned())));
     }
+    // That connection's own, which has no user.
+    let for_channel = json!({"sub": "0-1-a2", "channel": "a", "exp": now_s() + 60});
+    let verifier = Verifier::new(&config());
+    assert_eq!(verifier.verify_subscription(&secret_keys(), &hs256(&for_channel)).unwrap().user, "0-1-a2");
     let named = AuthConfig { user_claim: "name".to_owned(), ..config() };
     assert_eq!(user(verify(&named, &hs256(&json!({"name": "eve", "sub": "x", "exp": now_s() + 60})))), "eve");
 }

@@ -109,7 +109,8 @@ pub(super) const SECTION: Section = Section {
             Restart,
             place!(auth.user_claim),
             "Claim that names the user: 1 to 128 bytes of text, or a whole number. In its absence `sub` does; a \
-             token whose claim is anything else is refused.",
+             token whose claim is anything else is refused, as is a name of the form of a connection's identifier, \
+             `0-1-a2`.",
         ),
         Setting::new(
             "auth.metadata_claim",

@@ -33,6 +33,8 @@ use crate::config::Config;
 /// What all cores know of addresses.
 pub(crate) struct Addresses {
     trusted: TrustedProxies,
+    /// Whether only this machine reaches the listener.
+    is_local: bool,
     header: AddressHeader,
     limit: Option<Arc<AddressLimit>>,
     log_connections: bool,
@@ -83,6 +85,7 @@ impl Addresses {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             trusted: TrustedProxies::new(&config.trusted_proxies),
+            is_local: config.listens_locally(),
             header: config.client_address_header,
             limit: config.limits.connections_per_ip_max.map(AddressLimit::new),
             log_connections: config.log.connections,
@@ -90,14 +93,16 @@ impl Addresses {
         }
     }
 
-    /// Whether a peer's word about who somebody is counts: everybody's, unless some are trusted and others not.
+    /// Whether a peer's word about who somebody is counts: that of trusted proxies, or where there are none everybody's
+    /// on this machine. What the server has started with decides, since `identity.trust_user_header` may be switched on
+    /// before the proxies are known that it takes.
     pub(crate) fn vouches(&self, from: Whence) -> bool {
         if from.proxy.is_some_and(|proxy| !proxy.names_client) {
             return false;
         }
         let speaker = from.proxy.map(|proxy| proxy.address).or(from.peer);
         let is_trusted = speaker.is_some_and(|speaker| self.trusted.contains(speaker.ip()));
-        is_trusted || self.trusted.is_empty()
+        is_trusted || (self.trusted.is_empty() && self.is_local)
     }
 
     /// Logs that a connection has opened: for everybody to see, or for who looks closely.
@@ -199,7 +204,9 @@ mod tests {
             assert_eq!(addresses.vouches(whence(peer, proxy)), vouches, "{peer} {proxy:?}");
         }
         assert!(!addresses.vouches(Whence { peer: None, proxy: None }));
-        assert!(super::tests::addresses(&[]).vouches(whence("127.0.0.1", None)));
+        let config = |listen: &str| Config { listen: listen.parse().unwrap(), ..Config::default() };
+        assert!(Addresses::new(&config("127.0.0.1:80")).vouches(whence("127.0.0.1", None)));
+        assert!(!Addresses::new(&config("0.0.0.0:80")).vouches(whence("127.0.0.1", None)));
     }
 
     // capability: 10

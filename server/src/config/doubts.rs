@@ -16,17 +16,17 @@ impl Config {
                  listen on 127.0.0.1 or a private address, behind a proxy that speaks TLS (wss://)"
             ));
         }
-        let is_local = listen.ip().to_canonical().is_loopback();
-        if self.identity.trust_user_header && self.trusted_proxies.is_empty() && !is_local {
-            doubts.push(format!(
-                "`identity.trust_user_header`: whoever reaches {listen} without the proxy can be any user: name \
-                 the proxy in `trusted_proxies`, or listen on 127.0.0.1"
-            ));
-        }
         if self.proxy_protocol == ProxySetting::Required && self.trusted_proxies.is_empty() {
             doubts.push(
                 "`proxy_protocol`: without `trusted_proxies` nobody may send the header that is required, and everyone \
                  is cut: name the proxy there"
+                    .to_owned(),
+            );
+        }
+        if self.proxy_protocol == ProxySetting::Required && self.identity.trust_user_header {
+            doubts.push(
+                "`identity.trust_user_header`: a proxy that forwards TCP as it comes replaces no header, and its clients \
+                 could be any user: let it speak HTTP and set X-User-ID, or set this to false"
                     .to_owned(),
             );
         }
@@ -76,13 +76,30 @@ mod tests {
             config.listen = listen.parse().unwrap();
             assert_eq!(config.doubts().len(), doubts, "{listen}");
         }
-        config.identity.trust_user_header = true;
-        assert_eq!(config.doubts(), [""; 0]);
-        config.listen = "10.1.2.3:80".parse().unwrap();
-        assert!(config.doubts()[0].starts_with("`identity.trust_user_header`: whoever reaches 10.1.2.3:80"));
         config.listen = "0.0.0.0:80".parse().unwrap();
         config.http.metrics = true;
-        assert_eq!(config.doubts().len(), 3);
+        assert_eq!(config.doubts().len(), 2);
+    }
+
+    // capability: 9
+    #[test]
+    fn whoever_could_name_users_without_a_proxy_is_refused_off_loopback() {
+        let mut config = Config::default();
+        config.identity.trust_user_header = true;
+        for listen in ["127.0.0.2:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            config.listen = listen.parse().unwrap();
+            assert!(config.check().is_ok() && config.doubts().is_empty(), "{listen}");
+        }
+        for listen in ["10.1.2.3:80", "0.0.0.0:80", "[fd00::1]:80"] {
+            config.listen = listen.parse().unwrap();
+            let problem = config.check().unwrap_err().to_string();
+            assert!(problem.contains("`identity.trust_user_header`") && problem.contains(listen), "{problem}");
+            assert!(problem.contains("`trusted_proxies`"), "{problem}");
+        }
+        config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        assert!(config.check().is_ok());
+        config.proxy_protocol = ProxySetting::Required;
+        assert!(config.doubts().iter().any(|doubt| doubt.starts_with("`identity.trust_user_header`")));
     }
 
     #[test]

@@ -282,6 +282,11 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// Whether only this machine reaches the listener.
+    pub(crate) fn listens_locally(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
+
     /// Whether anybody wants to know where connections come from.
     pub(crate) fn wants_addresses(&self) -> bool {
         !self.trusted_proxies.is_empty() || self.keeps_origins()
@@ -305,8 +310,22 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let outcome = self.auth.check(&self.http, self.identity.trust_user_header);
         let outcome = outcome.and_then(|()| self.webhook.check(&self.channels));
+        let outcome = outcome.and_then(|()| self.check_user_header());
         outcome.map_err(|(key, problem)| ConfigError::Conflict { key, problem })?;
         self.check_channels()
+    }
+
+    /// Whether only those name users who may.
+    fn check_user_header(&self) -> Result<(), (&'static str, String)> {
+        let listen = self.listen;
+        if !self.identity.trust_user_header || !self.trusted_proxies.is_empty() || self.listens_locally() {
+            return Ok(());
+        }
+        let problem = format!(
+            "whoever reaches {listen} could be any user by a header of its own: name the proxy that sets X-User-ID in \
+             `trusted_proxies`, listen on 127.0.0.1, or set this to false"
+        );
+        Err(("identity.trust_user_header", problem))
     }
 }
 

@@ -267,7 +267,10 @@ const IDENTITY: &[Setting] = &[Setting::new(
     Live,
     place!(identity.trust_user_header),
     "Whether the header X-User-ID names the user of a new connection. Only where every client comes through a proxy \
-     that sets this header itself: with any other client it would be a way to be anyone.",
+     that sets this header itself, once, in place of any that the client sends: with any other client it would be a way \
+     to be anyone. The word of `trusted_proxies` is taken, by the address of the proxy itself; without them that of \
+     everyone, which only a `listen` on 127.0.0.1 or ::1 allows. 1 to 128 bytes, and not the form of a connection's \
+     identifier (`0-1-a2`); a request with another one, or with two, is answered with 400.",
 )];
 
 const CLIENTS: &[Setting] = &[

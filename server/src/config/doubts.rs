@@ -30,6 +30,14 @@ impl Config {
                     .to_owned(),
             );
         }
+        let api = self.api.listen;
+        if self.api.enabled && self.api.key.is_some() && !api.ip().to_canonical().is_loopback() {
+            doubts.push(format!(
+                "`api.listen`: {api} can be reached from other machines, and the key is sent there as it is, for whoever \
+                 hears it to use: listen on 127.0.0.1, behind a proxy that speaks TLS, or on a network that is nobody \
+                 else's"
+            ));
+        }
         if self.http.metrics && is_public(listen.ip()) {
             doubts.push(format!(
                 "`http.metrics`: whoever reaches {listen} sees them: let the proxy refuse /metrics, or switch them off"
@@ -100,6 +108,24 @@ mod tests {
         assert!(config.check().is_ok());
         config.proxy_protocol = ProxySetting::Required;
         assert!(config.doubts().iter().any(|doubt| doubt.starts_with("`identity.trust_user_header`")));
+    }
+
+    // capability: 7 80
+    #[test]
+    fn a_key_that_others_may_overhear_is_doubtful() {
+        let mut config = Config::default();
+        config.api.key = Some("0123456789abcdef".parse().unwrap());
+        for (enabled, listen, doubts) in [
+            (false, "0.0.0.0:8081", 0),
+            (true, "127.0.0.1:8081", 0),
+            (true, "[::ffff:127.0.0.1]:8081", 0),
+            (true, "0.0.0.0:8081", 1),
+            (true, "10.1.2.3:8081", 1),
+        ] {
+            (config.api.enabled, config.api.listen) = (enabled, listen.parse().unwrap());
+            let found = config.doubts();
+            assert_eq!(found.iter().filter(|doubt| doubt.starts_with("`api.listen`")).count(), doubts, "{listen}");
+        }
     }
 
     #[test]

@@ -8,8 +8,11 @@
 //! | `{"type":"typing","isTyping":…}` | all but the sender: `{"type":"typing","username":…,"isTyping":…,"content":"is typing..."}` |
 //! | it leaves | `{"type":"message","username":"System","content":"… has left the chat"}` |
 //!
-//! A newcomer is welcomed by the same kind of message, and what can't be done is answered by one of type `error`. With
-//! tokens the name is the token's user, whatever `join` says. Every message has a `timestamp`: in milliseconds, or in
+//! A newcomer is welcomed by the same kind of message, and what can't be done is answered by one of type `error`. A
+//! connection with a user has the user's name, whatever `join` says. Others take the name that they like, and several
+//! may have the same; but no name that a user is online with, who keeps what is said to it for himself, and never the
+//! server's own, `System` in capitals or not. Whoever had taken a name before its user came loses it when it next
+//! speaks. Every message has a `timestamp`: in milliseconds, or in
 //! seconds for clients whose `User-Agent` names Python, which count so and can't show the other.
 
 use std::collections::HashMap;
@@ -20,11 +23,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
 use crate::session::{Connection, House};
-use crate::users::is_user_name;
+use crate::users::is_name;
 use crate::wire::Refusal;
 
 /// Who speaks for the server.
 const SYSTEM: &str = "System";
+
+/// What is answered to whoever wants that name.
+const SERVERS_NAME: &str = "`username` is the server's own name: choose another one";
+
+/// What is answered to whoever wants a user's name, or had it before the user came.
+const USERS_NAME: &str = "`username` is the name of a user who is online: join with another one, or with its token";
 
 /// Who has not said its name.
 const ANONYMOUS: &str = "Anonymous";
@@ -76,17 +85,33 @@ impl Member {
 
 /// Who has joined, on all cores: looked at when somebody joins, leaves or speaks to one of them.
 #[derive(Debug, Default)]
-pub(crate) struct Members(Mutex<HashMap<ConnectionId, (Box<str>, Clock)>>);
+pub(crate) struct Members(Mutex<HashMap<ConnectionId, Joined>>);
+
+/// What others may have to know of one who has joined.
+#[derive(Debug)]
+struct Joined {
+    name: Box<str>,
+    clock: Clock,
+    /// The name is that of its user.
+    is_user: bool,
+}
 
 impl Members {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, (Box<str>, Clock)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Joined>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn named(&self, name: &str) -> Vec<(ConnectionId, Clock)> {
+    /// Those with a name; only a user's own connections if it is one's.
+    fn named(&self, name: &str, is_users: bool) -> Vec<(ConnectionId, Clock)> {
+        let is_meant = |member: &Joined| *member.name == *name && (member.is_user || !is_users);
         let members = self.lock();
-        members.iter().filter(|(_, (known, _))| **known == *name).map(|(id, (_, clock))| (*id, *clock)).collect()
+        members.iter().filter(|(_, member)| is_meant(member)).map(|(id, member)| (*id, member.clock)).collect()
     }
+}
+
+/// Whether a name is the one that the server speaks by, or would be read as it.
+fn is_system(name: &str) -> bool {
+    name.trim().eq_ignore_ascii_case(SYSTEM)
 }
 
 /// What a client says.
@@ -176,16 +201,28 @@ pub(crate) fn hear(
         serde_json::error::Category::Data => Refusal::InvalidMessage("it is no message of the chat"),
         _ => Refusal::InvalidJson,
     })?;
-    let user = connection.name().map(Box::from);
+    // A token's user who is called like the server has no name here.
+    let user: Option<Box<str>> = connection.name().filter(|name| !is_system(name)).map(Box::from);
     let Some(member) = connection.chat_mut() else { return Ok(()) };
-    let name: Box<str> = member.name.clone().or_else(|| user.clone()).unwrap_or_else(|| ANONYMOUS.into());
+    let is_users = |name: &str| (shared.auth.is_some() || policy.names_users) && shared.users.is_online(name);
+    if user.is_none() && said.kind != "join" && member.name.as_deref().is_some_and(is_users) {
+        member.name = None;
+        leave(context, &shared.chat, now_ms);
+        return Err(Refusal::InvalidMessage(USERS_NAME));
+    }
+    let name = user.clone().or_else(|| member.name.clone()).unwrap_or_else(|| ANONYMOUS.into());
     match said.kind.as_str() {
         "join" => {
+            let is_user = user.is_some();
             let name = user.unwrap_or_else(|| said.username.into_boxed_str());
-            if !is_user_name(&name) {
+            if !is_name(&name) {
                 return Err(Refusal::InvalidMessage("`username` has 1 to 128 bytes of printable text"));
+            } else if is_system(&name) {
+                return Err(Refusal::InvalidMessage(SERVERS_NAME));
+            } else if !is_user && is_users(&name) {
+                return Err(Refusal::InvalidMessage(USERS_NAME));
             }
-            shared.chat.lock().insert(context.id(), (name.clone(), member.clock));
+            shared.chat.lock().insert(context.id(), Joined { name: name.clone(), clock: member.clock, is_user });
             tell(context, says(SYSTEM, &format!("{name} has joined the chat")), now_ms);
             member.name = Some(name);
         }
@@ -204,7 +241,7 @@ pub(crate) fn hear(
         }
         "private" if !policy.clients.private => return Err(Refusal::Forbidden("`clients.private` is off")),
         "private" => {
-            let to = shared.chat.named(&said.to);
+            let to = shared.chat.named(&said.to, is_users(&said.to));
             if to.is_empty() {
                 let nobody = format!("{} is not online", said.to);
                 context.send(&Line { kind: "error", ..says(SYSTEM, &nobody) }.at(now_ms, member.clock));
@@ -223,7 +260,7 @@ pub(crate) fn hear(
 /// Says that somebody has gone, who had joined.
 pub(crate) fn leave(context: &mut Context<'_>, members: &Members, now_ms: u64) {
     let left = members.lock().remove(&context.id());
-    if let Some((name, _)) = left {
+    if let Some(Joined { name, .. }) = left {
         tell(context, says(SYSTEM, &format!("{name} has left the chat")), now_ms);
     }
 }
@@ -232,5 +269,42 @@ pub(crate) fn leave(context: &mut Context<'_>, members: &Members, now_ms: u64) {
 fn tell(context: &mut Context<'_>, line: Line<'_>, now_ms: u64) {
     for clock in CLOCKS {
         context.publish(clock.topic(), &line.at(now_ms, clock));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crore_engine::CoreId;
+
+    use super::*;
+
+    fn member(name: &str, is_user: bool) -> Joined {
+        Joined { name: name.into(), clock: Clock::Milliseconds, is_user }
+    }
+
+    // capability: 41 102
+    #[test]
+    fn what_is_said_to_a_user_is_for_nobody_who_took_the_name() {
+        let id = |slot| ConnectionId::new(CoreId(0), slot, 0);
+        let members = Members::default();
+        members.lock().extend([
+            (id(1), member("ann", false)),
+            (id(2), member("ann", true)),
+            (id(3), member("bob", false)),
+        ]);
+        let named = |name, is_users| {
+            let mut found: Vec<_> = members.named(name, is_users).into_iter().map(|(id, _)| id.slot()).collect();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!((named("ann", true), named("ann", false)), (vec![2], vec![1, 2]));
+        assert_eq!((named("bob", false), named("bob", true)), (vec![3], vec![]));
+    }
+
+    // capability: 102
+    #[test]
+    fn the_servers_name_is_nobody_elses() {
+        assert!(["System", "system", "SYSTEM", " System\u{a0}"].into_iter().all(is_system));
+        assert!(!["Systems", "Sys tem", "", "Anonymous"].into_iter().any(is_system));
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Policy {
     pub(crate) welcome: Option<String>,
     pub(crate) chat_path: Option<String>,
     pub(crate) trust_user_header: bool,
+    /// Whether a connection may have a user beside what tokens say.
+    pub(crate) names_users: bool,
     pub(crate) connections_per_user_max: usize,
     pub(crate) connections_per_user_excess: UserExcess,
 }
@@ -49,6 +51,7 @@ impl Policy {
             welcome: config.welcome.enabled.then(|| config.welcome.message.clone()),
             chat_path: config.chat.path.clone(),
             trust_user_header: config.identity.trust_user_header,
+            names_users: config.identity.trust_user_header || config.webhook.is_on(),
             connections_per_user_max: config.limits.connections_per_user_max,
             connections_per_user_excess: config.limits.connections_per_user_excess,
         }

@@ -164,6 +164,49 @@ class Crore(Cases, unittest.TestCase):
         observer.send(json.dumps({"type": "join", "username": ""}))
         self.assertEqual(self.receive(observer)["content"], "`username` has 1 to 128 bytes of printable text")
 
+    # capability: 102
+    def test_the_servers_name_is_nobody_elses(self):
+        observer = self.observer()
+        for name in ("System", "system", " SYSTEM "):
+            observer.send(json.dumps({"type": "join", "username": name}))
+            error = self.receive(observer)
+            self.assertEqual((error["type"], "the server's own name" in error["content"]), ("error", True))
+        observer.send(json.dumps({"type": "message", "content": "who am I?"}))
+        self.assertEqual(self.receive(observer)["username"], "Anonymous")
+
+    # capability: 41 53 102
+    def test_a_users_name_is_nobody_elses(self):
+        self.server.stop()
+        secret = "a secret of more than thirty-two bytes"
+        variables = {"CRORE_CHAT_PATH": "/", "CRORE_AUTH_MODE": "optional", "CRORE_AUTH_SECRET": secret}
+        with Server("crore", "--listen", "127.0.0.1:{port}", "--cores", 2, port=PORT, variables=variables) as self.server:
+
+            def ask(socket, **message):
+                socket.send(json.dumps(message))
+                return self.receive(socket)
+
+            # Before its user comes a name is anybody's.
+            mallory = self.observer()
+            self.assertEqual(ask(mallory, type="join", username="ann")["content"], "ann has joined the chat")
+            gen_token = [PROGRAMS / "crore", "gen-token", "--user", "ann", "--expires", "10m"]
+            made = subprocess.run(gen_token, env=self.server.environment, capture_output=True, text=True, check=True)
+            ann = self.enterContext(connect(f"{self.server.url}?token={made.stdout.strip()}", close_timeout=0))
+            self.assertEqual([self.receive(ann)["type"] for _ in range(2)], ["authenticated", "message"])
+            self.assertEqual(ask(ann, type="join")["content"], "ann has joined the chat")
+            self.assertEqual(self.receive(mallory)["content"], "ann has joined the chat")
+            # What is said to her is hers.
+            bob = self.observer()
+            bob.send(json.dumps({"type": "private", "to": "ann", "content": "for ann"}))
+            self.assertEqual(self.receive(ann)["content"], "for ann")
+            # Whoever had her name speaks by it no more.
+            mallory.send(json.dumps({"type": "message", "content": "I am ann"}))
+            told = {message["type"]: message["content"] for message in (self.receive(mallory), self.receive(mallory))}
+            self.assertEqual(told["message"], "ann has left the chat")
+            self.assertIn("a user who is online", told["error"])
+            self.assertIn("a user who is online", ask(mallory, type="join", username="ann")["content"])
+            self.assertEqual(ask(mallory, type="message", content="hello")["username"], "Anonymous")
+            self.assertEqual(ask(mallory, type="join", username="mallory")["content"], "mallory has joined the chat")
+
     def test_private_messages_can_be_switched_off(self):
         self.server.stop()
         variables = {"CRORE_CHAT_PATH": "/", "CRORE_CLIENTS_PRIVATE": "false"}

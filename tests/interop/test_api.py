@@ -189,8 +189,11 @@ class Api(unittest.TestCase):
                 self.assertEqual(http.post("/api/broadcast", json={"data": 1}).status_code, 401)
                 for path in ("/healthz", "/readyz", "/metrics"):
                     self.assertEqual(http.get(path).status_code, 200, path)
-        response = httpx.get(f"{self.server.api_url}/api/stats", headers={"X-API-Key": KEY})
-        self.assertEqual(response.status_code, 200)
+        bearer = {"Authorization": f"Bearer   {KEY}"}
+        gateway = {"Authorization": "Bearer of-the-gateway-itself"}
+        for headers in ({"X-API-Key": KEY}, bearer, {**gateway, "X-API-Key": KEY}, {**bearer, "X-API-Key": "another"}):
+            self.assertEqual(httpx.get(f"{self.server.api_url}/api/stats", headers=headers).status_code, 200, headers)
+        self.assertEqual(httpx.get(f"{self.server.api_url}/api/stats", headers=gateway).status_code, 401)
 
     # capability: 98
     def test_the_six_series_and_those_of_each_core(self):

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use subtle::ConstantTimeEq;
 
 /// Bytes of the shortest key.
@@ -11,6 +11,9 @@ pub const KEY_BYTES_MIN: usize = 16;
 
 /// The header that carries the key where `Authorization` has another use.
 const KEY_HEADER: &str = "X-API-Key";
+
+/// The scheme of the other one.
+const SCHEME: &str = "Bearer";
 
 /// A secret: it is compared in constant time, and never shown.
 #[derive(Clone)]
@@ -53,15 +56,20 @@ impl ApiKey {
         &self.0
     }
 
-    /// Whether a request carries the key: `Authorization: Bearer KEY` (RFC 6750, section 2.1), or `X-API-Key: KEY`.
+    /// Whether a request carries the key: `Authorization: Bearer KEY` (RFC 6750, section 2.1), or `X-API-Key: KEY`,
+    /// which counts beside whatever else `Authorization` is used for.
     pub(super) fn opens(&self, headers: &HeaderMap) -> bool {
-        let bearer = headers.get(AUTHORIZATION).and_then(|value| {
-            let (scheme, key) = value.as_bytes().split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
-        });
-        let plain = headers.get(KEY_HEADER).map(|value| value.as_bytes());
-        bearer.or(plain).is_some_and(|given| self.0.as_bytes().ct_eq(given).into())
+        let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
+        let plain = headers.get_all(KEY_HEADER).iter().map(HeaderValue::as_bytes);
+        bearer.chain(plain).any(|given| self.0.as_bytes().ct_eq(given).into())
     }
+}
+
+/// What stands behind the scheme and one space or more (RFC 9110, section 11.4).
+fn bearer(credentials: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = credentials.split_at_checked(SCHEME.len())?;
+    let spaces = key.iter().take_while(|byte| **byte == b' ').count();
+    (scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) && spaces > 0).then(|| &key[spaces..])
 }
 
 #[cfg(test)]
@@ -79,7 +87,21 @@ mod tests {
     fn the_key_opens_in_either_header() {
         assert!(opens("authorization", "Bearer 0123456789abcdef"));
         assert!(opens("authorization", "bearer 0123456789abcdef"));
+        assert!(opens("authorization", "Bearer   0123456789abcdef"));
         assert!(opens("x-api-key", KEY));
+    }
+
+    // capability: 80
+    #[test]
+    fn another_use_of_authorization_takes_nothing_from_the_key() {
+        let key: ApiKey = KEY.parse().unwrap();
+        for authorization in ["Bearer of-the-gateway-itself", "Basic eDp5", "Bearer"] {
+            let mut headers = HeaderMap::new();
+            headers.append("authorization", authorization.parse().unwrap());
+            assert!(!key.opens(&headers), "{authorization}");
+            headers.append("x-api-key", KEY.parse().unwrap());
+            assert!(key.opens(&headers), "{authorization}");
+        }
     }
 
     #[test]
@@ -88,6 +110,8 @@ mod tests {
             "",
             "Bearer",
             "Bearer ",
+            "Bearer0123456789abcdef",
+            "Bearer\t0123456789abcdef",
             "Bearer 0123456789abcde",
             "Bearer 0123456789abcdef0",
             "Basic 0123456789abcdef",

@@ -28,9 +28,9 @@ pub(super) const SECTION: Section = Section {
             "api.key",
             Restart,
             place!(api.key),
-            "What opens /api/: at least 16 characters, sent as `Authorization: Bearer KEY` or `X-API-Key: KEY`. `openssl \
-             rand -hex 32` makes one. Better set by the variable CRORE_API_KEY than in a file. Without it /api/ is \
-             answered with 403.",
+            "What opens /api/: at least 16 characters, sent as `Authorization: Bearer KEY` or `X-API-Key: KEY`, whatever \
+             else is in the other one. `openssl rand -hex 32` makes one. Better set by the variable CRORE_API_KEY than in a \
+             file. Without it /api/ is answered with 403.",
         )
         .example("\"0123456789abcdef0123456789abcdef\""),
         Setting::new(

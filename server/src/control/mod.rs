@@ -18,6 +18,7 @@ mod jobs;
 mod key;
 mod listener;
 mod openapi;
+mod places;
 mod resource;
 mod survey;
 
@@ -85,11 +86,12 @@ impl Plan {
             let key = if config.api.key.is_some() { "with a key" } else { "without a key: `/api/` answers 403" };
             tracing::info!(%address, "health and metrics; server API {key}");
         }
-        let router = api::router(Api::new(engine, shared, config));
+        let (router, evicted) =
+            (api::router(Api::new(engine, shared, config)), Arc::clone(&shared.metrics.api_evicted));
         let work = move || {
             runtime.block_on(async move {
                 if let Some(listener) = listener {
-                    tokio::spawn(listener::serve(listener, router));
+                    tokio::spawn(listener::serve(listener, router, evicted));
                 }
                 // Nothing is ever sent: the other end goes with the last core.
                 let _ = stop.await;

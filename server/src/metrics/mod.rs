@@ -8,6 +8,7 @@ mod process;
 mod text;
 mod webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crore_engine::{EngineHandle, Memory, Response, Room, Stats};
@@ -32,12 +33,18 @@ const GAUGES: [&str; 4] = ["connections", "connections_open", "connections_hot",
 pub(crate) struct Metrics {
     cores: Box<[CoreCounters]>,
     pub(crate) peak: Peak,
+    /// Connections of the server API that had to make room; the control thread counts them.
+    pub(crate) api_evicted: Arc<Counter>,
 }
 
 impl Metrics {
     /// Nothing yet, on so many cores.
     pub(crate) fn new(cores: usize) -> Self {
-        Self { cores: (0..cores).map(|_| CoreCounters::default()).collect(), peak: Peak::default() }
+        Self {
+            cores: (0..cores).map(|_| CoreCounters::default()).collect(),
+            peak: Peak::default(),
+            api_evicted: Arc::default(),
+        }
     }
 
     /// Messages that were answered with an error.
@@ -101,6 +108,9 @@ impl Scrape<'_> {
             let help = "Tokens refused because as many waited for a key to be fetched as may.";
             text.counter("crore_tokens_crowded_out_total", help, auth.crowded_out());
         }
+        let help =
+            "Silent connections of the server API that were closed for others, because all of its places were taken.";
+        text.counter("crore_api_evicted_total", help, self.metrics.api_evicted.read());
         if let Some(webhook) = self.webhook {
             webhook::write(&mut text, &webhook.report());
         }

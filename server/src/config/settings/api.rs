@@ -22,7 +22,9 @@ pub(super) const SECTION: Section = Section {
             "api.listen",
             Restart,
             place!(api.listen),
-            "Its address and port. One that others than this machine reach takes a key.",
+            "Its address and port. One that others than this machine reach takes a key, and TLS from a proxy before it. It \
+             has 256 connections at one time: one more takes the place of the one that has been silent for the longest, and \
+             at least for 100 ms (crore_api_evicted_total); a request's head has to come within 5 s.",
         ),
         Setting::new(
             "api.key",

@@ -80,6 +80,21 @@ class Inspection(unittest.TestCase):
         near = self.get(f"/api/connections/{self.client().id}")
         self.assertEqual((near["address"], near["channels"], near["rooms"]), ("127.0.0.1", [], []))
 
+    # capability: 80 102
+    def test_what_the_server_has_for_itself_is_no_channel(self):
+        self.start(CRORE_CHAT_PATH="/chat")
+        member = self.enterContext(connect(f"{self.server.url}chat"))
+        member.recv(timeout=PATIENCE_S)
+        subscriber = self.client("ann")
+        subscriber.subscribe("news")
+        self.assertEqual(self.get("/api/top-channels")["channels"], [{"channel": "news", "subscribers": 1}])
+        listed = self.everything("/api/channels", "channels", limit=10)
+        self.assertEqual([channel["channel"] for channel in listed], ["news"])
+        for connection in self.everything("/api/connections", "connections", limit=10):
+            shown = self.get(f"/api/connections/{connection['id']}")
+            expected = ["news"] if connection["id"] == subscriber.id else []
+            self.assertEqual((shown["channels"], connection["channel_count"]), (expected, len(expected)))
+
     # capability: 10 80
     def test_addresses_are_kept_only_where_they_are_wanted(self):
         self.start(CRORE_API_CLIENT_ADDRESSES="false")

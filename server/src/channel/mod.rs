@@ -8,6 +8,7 @@ mod slow;
 
 pub(crate) use self::access::EXPECTED as AUDIENCE_EXPECTED;
 pub use self::access::{Access, AccessError, Action, Audience, Grants, Identity, Who};
+pub(crate) use self::name::is_internal;
 pub use self::name::{ChannelError, ChannelName};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::rules::{ChannelOptions, ChannelPresence, ChannelRule, ChannelRules, ChannelWebhook};

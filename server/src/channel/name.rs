@@ -45,7 +45,7 @@ impl<'a> ChannelName<'a> {
         match name.as_ref() {
             "" => Err(ChannelError::Empty),
             text if text.len() > bytes_max => Err(ChannelError::TooLong(bytes_max)),
-            text if text.chars().any(char::is_control) => Err(ChannelError::Unprintable),
+            text if is_internal(text) => Err(ChannelError::Unprintable),
             _ => Ok(Self { name, json }),
         }
     }
@@ -61,6 +61,11 @@ impl<'a> ChannelName<'a> {
     pub const fn json(&self) -> &'a str {
         self.json
     }
+}
+
+/// Whether a topic of the engine can't be a channel: the server has it for itself.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    topic.chars().any(char::is_control)
 }
 
 #[cfg(test)]

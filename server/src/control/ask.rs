@@ -11,6 +11,7 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
 use super::error::ApiError;
+use crate::channel::is_internal;
 use crate::home::Asker;
 use crate::presence::{Whereabouts, WhereaboutsReport};
 use crate::session::Connection;
@@ -45,7 +46,7 @@ impl Summary {
             user: connection.name().map(str::to_owned),
             address: origin.and_then(|origin| Some(origin.address()?.to_canonical())),
             age: origin.map(|origin| origin.age(context.now())),
-            channel_count: context.subscriptions().count(),
+            channel_count: channels(context).count(),
             queued_bytes: context.outbox_bytes(),
         }
     }
@@ -79,13 +80,18 @@ impl Inspection {
             Self::Summary(answer) => drop(answer.send(summary)),
             Self::Report(answer) => drop(answer.send(Report {
                 summary,
-                channels: context.subscriptions().take(PART_MAX).map(str::to_owned).collect(),
+                channels: channels(context).take(PART_MAX).map(str::to_owned).collect(),
                 rooms: connection.rooms().take(PART_MAX).map(str::to_owned).collect(),
                 token_expires_s: connection.token_expires_s(),
                 memory: context.memory(),
             })),
         }
     }
+}
+
+/// What a connection subscribes to, but for what the server has it hear.
+fn channels<'c>(context: &'c Context<'_>) -> impl Iterator<Item = &'c str> {
+    context.subscriptions().filter(|topic| !is_internal(topic))
 }
 
 /// A part of the channels that a core has subscribers of.
@@ -125,7 +131,7 @@ impl Census {
 fn list(context: &CoreContext<'_>, from: usize, count: usize) -> Listing {
     let mut channels = Vec::new();
     let mut next = from.saturating_add(PLACES_MAX);
-    for (place, name, subscribers) in context.topics(from, PLACES_MAX) {
+    for (place, name, subscribers) in context.topics(from, PLACES_MAX).filter(|(_, name, _)| !is_internal(name)) {
         if channels.len() == count {
             next = place;
             break;
@@ -137,6 +143,7 @@ fn list(context: &CoreContext<'_>, from: usize, count: usize) -> Listing {
 
 fn top(context: &CoreContext<'_>, from: usize, count: usize, subscribers_min: usize) -> Listing {
     let topics = context.topics(from, PLACES_MAX).filter(|(_, _, subscribers)| *subscribers >= subscribers_min);
+    let topics = topics.filter(|(_, name, _)| !is_internal(name));
     let mut largest: Vec<(usize, &str)> = topics.map(|(_, name, subscribers)| (subscribers, name)).collect();
     if largest.len() > count {
         largest.select_nth_unstable_by(count, |one, other| other.cmp(one));
@@ -223,7 +230,7 @@ pub(super) async fn whereabouts(
 }
 
 /// A part of the channels of one core.
-pub(super) async fn channels(
+pub(super) async fn channel_part(
     engine: &EngineHandle,
     core: CoreId,
     from: usize,

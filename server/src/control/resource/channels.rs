@@ -56,7 +56,7 @@ pub(super) async fn list(
     let Some(core) = ask::cores(&api.engine).nth(core) else {
         return Ok(Json(Channels { channels: Vec::new(), next: None }));
     };
-    let listing = ask::channels(&api.engine, core, from, limit).await?;
+    let listing = ask::channel_part(&api.engine, core, from, limit).await?;
     let names = listing.channels.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let counts = ask::counts(&api.engine, names.clone()).await?;
     let mut channels = Vec::new();

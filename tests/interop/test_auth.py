@@ -336,6 +336,27 @@ class Modes(AuthCase):
         self.assertEqual(self.receive(socket)["from"], "bob")
         self.assert_refused(self.connect("?token=garbage"), "invalid_token", "Invalid token")
 
+    # capability: 44 49 55
+    def test_a_member_that_gets_a_user_leaves_by_the_old_name_and_joins_by_the_new_one(self):
+        self.serve(mode='"optional"')
+        onlooker, member = self.connect(), self.connect()
+        self.receive(onlooker)
+        number = self.receive(member)["connection_id"]
+        for room in ("tea", "hall"):
+            self.ask(onlooker, type="subscribe", channel=room)
+            self.assertEqual(self.ask(member, type="join", channel=room)["type"], "joined")
+            self.assertEqual(self.receive(onlooker), {"type": "join", "channel": room, "from": number})
+        self.send(member, type="typing.start", channel="tea")
+        self.assertEqual((self.receive(onlooker)["from"], self.ask(member, type="auth", token=token())["user_id"]), (number, "ann"))
+        told = [self.receive(onlooker) for _ in range(5)]
+        self.assertEqual(told[0], {"type": "typing", "channel": "tea", "from": number, "isTyping": False})
+        # In each room first the one, then the other.
+        for room in ("tea", "hall"):
+            events = [(event["type"], event["from"]) for event in told[1:] if event["channel"] == room]
+            self.assertEqual(events, [("leave", number), ("join", "ann")])
+        self.ask(member, type="leave", channel="tea")
+        self.assertEqual(self.receive(onlooker), {"type": "leave", "channel": "tea", "from": "ann"})
+
     # capability: 9 22 41
     def test_no_user_is_called_as_a_connection_is(self):
         self.serve(mode='"optional"')

@@ -11,6 +11,7 @@ use super::store::Waiting;
 use super::verify::Verified;
 use super::{AUTHENTICATION_FAILED, Auth, AuthFailure, CODE_AUTHENTICATION_FAILED, Judgement};
 use crate::call::Call;
+use crate::handlers::rename;
 use crate::inbound::Inbound;
 use crate::presence;
 use crate::session::{Connection, House};
@@ -303,7 +304,7 @@ fn name(
     id: Option<&str>,
     verified: Verified,
 ) {
-    connection.set_user(&verified.user);
+    rename(context, connection, &house.policy.channels, &verified.user, text);
     let login = connection.login_mut();
     login.expires_s = verified.expires_s;
     login.pending = None;

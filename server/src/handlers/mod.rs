@@ -7,7 +7,7 @@ mod receipts;
 mod rooms;
 
 pub(crate) use self::channels::enroll;
-pub(crate) use self::rooms::{announce_join, end_subscription, leave_all, tell_others};
+pub(crate) use self::rooms::{announce_join, end_subscription, leave_all, rename, tell_others};
 
 use crate::router::Router;
 use crate::{auth, typing};

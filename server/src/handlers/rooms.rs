@@ -3,6 +3,7 @@
 //! A member is a subscriber that has joined. Plain subscribers see who comes and goes, and are not
 //! announced themselves.
 
+use crore_engine::clock::unix_ms;
 use crore_engine::{Context, Publication};
 
 use crate::auth::{self, Admission};
@@ -130,6 +131,38 @@ pub(crate) fn announce_join(
         return;
     }
     connection.add_room(channel);
+    tell_joined(context, connection, rules, channel, text, now_ms);
+}
+
+/// A connection gets a user, and so another name: for the others in its rooms, who know its members by theirs, one has
+/// left and another has joined.
+pub(crate) fn rename(
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    rules: &ChannelRules,
+    user: &str,
+    text: &mut String,
+) {
+    let now_ms = unix_ms();
+    typing::end_some(context, connection, rules, true, text, now_ms);
+    let rooms: Vec<Box<str>> = connection.rooms().map(Into::into).collect();
+    for room in &rooms {
+        announce_leave(context, connection, rules, room, text, now_ms);
+    }
+    connection.set_user(user);
+    for room in &rooms {
+        tell_joined(context, connection, rules, room, text, now_ms);
+    }
+}
+
+fn tell_joined(
+    context: &mut Context<'_>,
+    connection: &Connection,
+    rules: &ChannelRules,
+    channel: &str,
+    text: &mut String,
+    now_ms: u64,
+) {
     let sender = connection.sender(context.id());
     let mut joined = Envelope::start(text, "join").text("channel", channel).from(sender);
     if let Some(info) = connection.permits().and_then(|permits| permits.info(channel)) {

@@ -11,7 +11,7 @@ use crate::auth::Permits;
 use crate::channel::{Action, ChannelName, Identity};
 use crate::history::Since;
 use crate::home::{Asker, Follow, HomeNotice, Publish, Purpose, Read};
-use crate::inbound::{self, Inbound};
+use crate::inbound::{self, Inbound, WaitingText};
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
 use crate::presence::{self, PresenceNotice};
@@ -114,10 +114,26 @@ impl<'a, 'c> Call<'a, 'c> {
     /// with [`Refusal::Busy`]; so it is if the future panics.
     ///
     /// # Errors
-    /// [`Refusal::Busy`]: as many futures as there may be ([`JOBS_MAX`](crate::control::JOBS_MAX)) have not ended, or the
-    /// message waits already.
+    /// [`Refusal::Busy`]: as many futures as there may be ([`JOBS_MAX`](crate::control::JOBS_MAX)) have not ended, as many
+    /// bytes of messages wait on the core as may (`limits.waiting_bytes_per_core_max`), or the message waits already.
     pub fn wait<T: Send + 'static>(
         &mut self,
+        future: impl Future<Output = T> + Send + 'static,
+        then: impl FnOnce(&mut Call<'_, '_>, T) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        let message = self.keep()?;
+        self.wait_with(message, future, then)
+    }
+
+    /// The message in memory of its own, where there is room: what comes in is not kept.
+    pub(crate) fn keep(&self) -> Result<WaitingText, Refusal> {
+        inbound::keep(self.shared, self.policy, self.context.id().core(), self.message.text())
+    }
+
+    /// As [`Self::wait`], with the message that was kept.
+    pub(crate) fn wait_with<T: Send + 'static>(
+        &mut self,
+        message: WaitingText,
         future: impl Future<Output = T> + Send + 'static,
         then: impl FnOnce(&mut Call<'_, '_>, T) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<(), Refusal> {
@@ -129,7 +145,7 @@ impl<'a, 'c> Call<'a, 'c> {
             inbound.decode(message, |inbound, message| then(&mut inbound.call(message), value?));
         };
         self.shared.jobs.try_call(inbound::answer(engine, to, future, then))?;
-        self.connection.queue_mut().await_answer(self.message.text());
+        self.connection.queue_mut().await_answer(message);
         Ok(())
     }
 

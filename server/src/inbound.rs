@@ -1,6 +1,7 @@
 //! What becomes of a message that has come: it is read, counted, and handed to whoever answers its type.
 
 mod queue;
+mod waiting;
 
 use crore_engine::{ConnectionId, Context};
 
@@ -13,7 +14,8 @@ use crate::router::HandlerFn;
 use crate::session::{Connection, House, Shared};
 use crate::wire::{Envelope, Incoming, Refusal};
 
-pub(crate) use self::queue::{Answer, GoOn, Queue, QueueBounds, WAIT_MAX, answer, give_up};
+pub(crate) use self::queue::{Answer, GoOn, Queue, QueueBounds, WAIT_MAX, answer, give_up, keep};
+pub(crate) use self::waiting::{Charge, WaitingBytes, WaitingText};
 
 /// The type that is answered always, whatever the limit.
 const PING: &str = "ping";
@@ -37,8 +39,6 @@ pub(crate) struct Inbound<'a, 'c> {
     pub(crate) in_batch: bool,
     /// It has waited, and was counted when it came.
     pub(crate) from_queue: bool,
-    /// Bytes that wait in the queues of this core.
-    pub(crate) queued_bytes: &'a mut usize,
 }
 
 impl<'c> Inbound<'_, 'c> {

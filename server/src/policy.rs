@@ -45,6 +45,7 @@ impl Policy {
                 overload: config.limits.inbound_overload,
                 messages_max: config.limits.inbound_queue_max,
                 bytes_max: config.limits.inbound_queue_bytes_max,
+                core_bytes_max: config.limits.waiting_bytes_per_core_max,
             },
             site: Site::new(&config.http, config.chat.path.as_deref()),
             door: Door::new(&config.http),

@@ -20,7 +20,7 @@ use crate::auth::{Auth, SubscriptionTokens};
 use crate::config::{Config, HistoryConfig};
 use crate::control::{Census, Inspection, Jobs};
 use crate::home::{self, Caught, Following, HandOut, Home, HomeNotice, Purpose};
-use crate::inbound::{self, Inbound, refuse};
+use crate::inbound::{self, Inbound, QueueBounds, refuse};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::node::Node;
 use crate::policy::Policy;
@@ -36,6 +36,9 @@ use crate::{auth, chat, handlers};
 
 /// Bytes of the text that a session keeps for its next message.
 const TEXT_KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Messages that wait take a quarter of a core's share of the memory budget at most.
+const WAITING_PART: u64 = 4;
 
 /// The header that names a user, where a proxy vouches for it.
 const USER_HEADER: &str = "X-User-ID";
@@ -125,6 +128,13 @@ impl Shared {
         self.subscriptions_max
     }
 
+    /// Bytes of messages that may wait on one core: as many as are set, and no more than a part of what the core may hold.
+    pub(crate) fn waiting_bytes_max(&self, bounds: &QueueBounds) -> usize {
+        let Some(room) = self.room.get() else { return bounds.core_bytes_max };
+        let part = room.memory_budget_bytes / self.cores as u64 / WAITING_PART;
+        bounds.core_bytes_max.min(usize::try_from(part).unwrap_or(usize::MAX))
+    }
+
     fn new_home(&self) -> Home {
         Home::new(&self.history, self.cores, self.hand_out)
     }
@@ -166,14 +176,12 @@ pub(crate) struct Session {
     presence: Presence,
     text: String,
     recipients: Vec<ConnectionId>,
-    /// Bytes that wait in the queues of connections.
-    queued_bytes: usize,
 }
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>, core: CoreId) -> Self {
         let (home, presence) = (shared.new_home(), shared.new_presence());
-        Self { shared, policy, core, home, presence, text: String::new(), recipients: Vec::new(), queued_bytes: 0 }
+        Self { shared, policy, core, home, presence, text: String::new(), recipients: Vec::new() }
     }
 
     /// Does something with what has come, and frees the room that an unusually large answer has taken.
@@ -184,7 +192,7 @@ impl Session {
         act: impl FnOnce(&mut Inbound<'_, '_>),
     ) {
         // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
-        let Self { shared, policy, core, text, recipients, queued_bytes, .. } = self;
+        let Self { shared, policy, core, text, recipients, .. } = self;
         let counters = shared.metrics.core(core.index());
         act(&mut Inbound {
             context,
@@ -197,7 +205,6 @@ impl Session {
             now_ms: unix_ms(),
             in_batch: false,
             from_queue: false,
-            queued_bytes,
         });
         text.clear();
         text.shrink_to(TEXT_KEPT_BYTES_MAX);
@@ -357,7 +364,7 @@ impl Handler for Session {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.home.memory_bytes() + self.presence.memory_bytes() + self.queued_bytes
+        self.home.memory_bytes() + self.presence.memory_bytes() + self.shared.metrics.waiting(self.core).read()
     }
 
     fn on_untold(&mut self, context: &mut CoreContext<'_>, _: ConnectionId, notice: Notice) {
@@ -457,7 +464,7 @@ impl Handler for Session {
         let (id, now) = (context.id(), context.now());
         self.shared.addresses.log_close(id, connection.name(), connection.origin(), now, closed);
         self.shared.metrics.peak.leave();
-        inbound::give_up(connection, &mut self.queued_bytes);
+        inbound::give_up(connection, self.shared.metrics.waiting(self.core));
         if self.shared.users.leave(context.id(), connection.name())
             && let (Some(limiter), Some(user)) = (&self.shared.rate_limiter, connection.name())
         {

@@ -71,6 +71,15 @@ impl Host {
     fn session_bytes(&self) -> u64 {
         self.running().handle().memory_by_core().iter().map(|core| core.session).sum()
     }
+
+    #[track_caller]
+    fn wait_until(&self, is_so: impl Fn(u64) -> bool, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self.session_bytes()) {
+            assert!(Instant::now() < deadline, "{what}: {} bytes", self.session_bytes());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 impl Drop for Host {
@@ -199,21 +208,44 @@ fn a_queue_is_bounded_in_bytes_and_given_back_when_its_connection_has_gone() {
     for id in [4, 5] {
         assert_eq!(client.next()["id"], id);
     }
-    let deadline = Instant::now() + PATIENCE;
-    let wait_until = |is_so: &dyn Fn() -> bool, what: &str| {
-        while !is_so() {
-            assert!(Instant::now() < deadline, "{what}: {} bytes", host.session_bytes());
-            thread::sleep(Duration::from_millis(20));
-        }
-    };
-    wait_until(&|| host.session_bytes() >= 24_000, "what waits is counted");
+    host.wait_until(|bytes| bytes >= 24_000, "what waits is counted");
     drop(client);
-    wait_until(&|| host.session_bytes() < 8000, "what waited is not counted any more");
+    host.wait_until(|bytes| bytes < 8000, "what waited is not counted any more");
     // The answer finds nobody, and nobody minds.
     host.gate.add_permits(1);
     let mut client = host.client();
     client.say(&request(1));
     client.next_is("response", 1);
+}
+
+// capability: 28 65
+#[test]
+fn what_waits_on_a_core_is_counted_and_bounded_over_all_connections() {
+    let host = Host::start(InboundOverload::Drop, |config| {
+        config.cores = NonZeroU16::new(1);
+        config.limits.waiting_bytes_per_core_max = 100_000;
+    });
+    let large = |id: u64| json!({"type": "slow", "id": id, "data": "x".repeat(60_000)});
+    let mut clients: Vec<Client> = (0..3).map(|_| host.client()).collect();
+    // The one that exceeds the bound is the last.
+    for (index, client) in clients[..2].iter_mut().enumerate() {
+        client.say(&large(1));
+        host.wait_until(|bytes| bytes >= 60_000 * (index as u64 + 1), "a message that waits is counted");
+    }
+    clients[2].say(&slow(1));
+    let refused = clients[2].next();
+    assert_eq!((&refused["id"], &refused["code"]), (&json!(1), &json!("busy")), "{refused}");
+    clients[0].say(&request(2));
+    let refused = clients[0].next();
+    assert_eq!((&refused["id"], &refused["code"]), (&json!(2), &json!("overloaded")), "{refused}");
+    host.gate.add_permits(2);
+    for client in &mut clients[..2] {
+        client.next_is("done", 1);
+    }
+    host.wait_until(|bytes| bytes < 8000, "what waits no more is not counted");
+    clients[2].say(&large(3));
+    host.gate.add_permits(1);
+    clients[2].next_is("done", 3);
 }
 
 // capability: 65 60

@@ -478,7 +478,7 @@ class Rotation(AccessCase):
         first = self.add_key(self.provider, "first")
         url = f'"http://127.0.0.1:{listener.server_port}/keys"'
         times = {"jwks_refresh": '"1h"', "jwks_refresh_min": '"1s"', "timeout": '"30s"'}
-        self.start({"private:*": 'may_subscribe = "token"'}, secret=None, jwks_url=url, **times)
+        self.start({"private:*": 'may_subscribe = "token"'}, "metrics = true", secret=None, jwks_url=url, **times)
         claims = {"user_id": "ann", "exp": time.time() + 600}
         known = jwt.encode(claims, first, "ES256", {"kid": "first"})
         self.ann = self.connect(f"?token={known}")
@@ -511,6 +511,30 @@ class Rotation(AccessCase):
         self.assertEqual([replies[2]["code"], replies[3]["code"]], ["invalid_token"] * 2)
         channels = self.ask(self.ann, type="request", method="channels")["data"]
         self.assertEqual(channels, {"channels": ["private:1", "private:2"]})
+
+    def waiting_bytes(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}/metrics", timeout=PATIENCE_S) as answer:
+            lines = answer.read().decode().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("crore_waiting_bytes ")))
+
+    # capability: 28 64
+    def test_what_waits_for_a_key_is_counted(self):
+        second = self.add_key(self.provider, "second")
+        self.provider.gate.clear()
+        for index in range(3):
+            ticket = self.ticket(second, "second", f"private:{index}")
+            message = {"type": "subscribe", "channel": f"private:{index}", "token": ticket, "data": "x" * 100_000}
+            self.send(self.ann, **message, id=index)
+        self.assertEqual(self.ask(self.ann, type="ping")["type"], "pong")
+        waiting = self.waiting_bytes()
+        self.assertTrue(300_000 <= waiting < 310_000, waiting)
+        self.assertEqual(self.ask(self.ann, type="unsubscribe", channel="private:1")["code"], "cancelled")
+        self.assertEqual(self.receive(self.ann)["type"], "unsubscribed")
+        waiting = self.waiting_bytes()
+        self.assertTrue(200_000 <= waiting < 210_000, waiting)
+        self.provider.gate.set()
+        self.assertEqual([self.receive(self.ann)["type"] for _ in range(2)], ["subscribed"] * 2)
+        self.assertEqual(self.waiting_bytes(), 0)
 
     # capability: 64
     def test_what_waits_can_be_given_up_and_is_bounded(self):

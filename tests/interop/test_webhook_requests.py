@@ -1,6 +1,7 @@
 """The webhook: requests to a backend, what waits behind them, and the circuit breaker."""
 
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import time
@@ -176,6 +177,33 @@ class Requests(WebhookCase):
         for other in others:
             self.assertTrue(other.nothing_came())
         self.assertEqual(self.sample("crore_webhook_in_flight", event="rpc"), 0)
+
+    # capability: 28 39 65
+    def test_a_message_is_in_memory_once_and_counted_until_its_answer_though_its_connection_has_gone(self):
+        self.serve("publish", memory_budget="64MiB", webhook_concurrency_max="1", **DROP)
+        gate = Gate(result())
+        self.backend.answer("publish", gate)
+        message, data = {"type": "publish", "channel": "asked:1", "id": 1}, "x" * 900_000
+        # What follows has to wait for its turn.
+        self.client().socket.send(json.dumps(message))
+        gate.wait()
+        with Client(self.server) as client:
+            client.socket.send(json.dumps(message | {"data": data}))
+            self.eventually(lambda: self.sample("crore_waiting_bytes") >= 900_000)
+            waiting = self.sample("crore_waiting_bytes")
+            self.assertLess(waiting, 910_000)
+        self.eventually(lambda: self.sample("crore_connections_open") == 1)
+        self.assertGreaterEqual(self.sample("crore_waiting_bytes"), 900_000)
+        self.assertGreaterEqual(self.sample("crore_connection_memory_bytes", **{"class": "session"}), 900_000)
+        # A core's share of the budget is 32 MiB, of which a quarter may wait.
+        with contextlib.ExitStack() as clients:
+            for client in [clients.enter_context(Client(self.server)) for _ in range(24)]:
+                client.socket.send(json.dumps(message | {"data": data}))
+            self.eventually(lambda: self.sample("crore_waiting_refused") > 0)
+            self.assertLess(self.sample("crore_waiting_bytes"), 2 * (8 * 2**20 + 910_000))
+        gate.opened.set()
+        self.eventually(lambda: self.sample("crore_waiting_bytes") == 0)
+        self.assertEqual(self.backend.about("publish")[1]["data"], data)
 
     # capability: 21 39 64
     def test_a_connection_that_ends_before_it_has_begun(self):

@@ -268,7 +268,7 @@ fn ask_or_log_in(
         return Ok(());
     };
     let user = verified.user.clone();
-    ask_to_log_in(house.shared, webhook, context, connection, &user, id, move |inbound, id| {
+    ask_to_log_in(house, webhook, context, connection, &user, id, move |inbound, id| {
         let Inbound { context, connection, shared, policy, text, .. } = inbound;
         let auth = shared.auth.as_ref().expect("the token was checked by it");
         if has_ended(verified.expires_s, auth.leeway_s) {

@@ -15,7 +15,7 @@ use super::{AuthFailure, Judgement};
 use crate::call::Call;
 use crate::channel::{Action, ChannelName, Grants, Identity};
 use crate::handlers;
-use crate::inbound::Inbound;
+use crate::inbound::{self, Inbound, WaitingText};
 use crate::session::Connection;
 use crate::wire::{Envelope, Refusal};
 
@@ -49,7 +49,7 @@ struct Permit {
 /// A message whose token's key is being fetched.
 #[derive(Debug)]
 struct Undecided {
-    message: Box<str>,
+    message: WaitingText,
     id: Option<Box<str>>,
     channel: Box<str>,
     /// By the core's clock.
@@ -173,7 +173,7 @@ pub(crate) fn admit(call: &mut Call<'_, '_>, channel: &ChannelName<'_>) -> Resul
 }
 
 fn show(call: &mut Call<'_, '_>, channel: &ChannelName<'_>, token: &str) -> Result<Admission, Refusal> {
-    let Call { message, context, connection, shared, .. } = call;
+    let Call { message, context, connection, shared, policy, .. } = call;
     // The configuration is checked for keys, and the rules of a server that runs may take tokens where it has none.
     let tokens = shared.subscription_tokens.as_ref().ok_or(Refusal::Forbidden(Action::Subscribe.refusal()))?;
     let unnamed = context.id().to_string();
@@ -192,8 +192,9 @@ fn show(call: &mut Call<'_, '_>, channel: &ChannelName<'_>, token: &str) -> Resu
             if permits.undecided.len() >= UNDECIDED_MAX {
                 return Err(Refusal::Busy);
             }
+            let kept = inbound::keep(shared, policy, context.id().core(), message.text())?;
             permits.undecided.push(Undecided {
-                message: message.text().into(),
+                message: kept,
                 id: message.id().map(Into::into),
                 channel: channel.name().into(),
                 deadline: context.now() + tokens.timeout,

@@ -241,6 +241,8 @@ pub struct ProtocolLimits {
     pub inbound_queue_max: usize,
     /// Bytes of them, beyond which no more are added.
     pub inbound_queue_bytes_max: usize,
+    /// Bytes of all messages that wait on one core, beyond which no more do.
+    pub waiting_bytes_per_core_max: usize,
 }
 
 /// What happens to the messages of a connection while one before them waits for its answer.
@@ -383,6 +385,7 @@ impl Default for Config {
                 inbound_overload: InboundOverload::Pause,
                 inbound_queue_max: 1000,
                 inbound_queue_bytes_max: 1 << 20,
+                waiting_bytes_per_core_max: 64 << 20,
             },
             rate_limit: RateLimitConfig::default(),
             webhook: WebhookConfig::default(),

@@ -11,12 +11,13 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-use crore_engine::{ConnectionId, EngineHandle, Notice, Untold};
+use crore_engine::{ConnectionId, CoreId, EngineHandle, Notice, Untold};
 use tokio::time::{sleep, timeout};
 
-use super::{BATCH, Inbound, PING};
+use super::{BATCH, Inbound, PING, WaitingBytes, WaitingText};
 use crate::config::InboundOverload;
-use crate::session::Connection;
+use crate::policy::Policy;
+use crate::session::{Connection, Shared};
 use crate::wire::Refusal;
 
 /// How long a message may wait for what it has begun. It is answered with `busy` then: a future that never ends must
@@ -35,6 +36,8 @@ pub(crate) struct QueueBounds {
     pub(crate) overload: InboundOverload,
     pub(crate) messages_max: usize,
     pub(crate) bytes_max: usize,
+    /// Of all connections of one core together.
+    pub(crate) core_bytes_max: usize,
 }
 
 /// What is done with the message that has waited, as if it came only now.
@@ -51,7 +54,7 @@ pub(crate) struct GoOn;
 pub(crate) struct Queue {
     /// The message that waits for the control thread, if it is that; empty if it is the connection itself that waits. For
     /// a key it is the login that waits.
-    awaiting: Option<Box<str>>,
+    awaiting: Option<WaitingText>,
     entries: VecDeque<Entry>,
     /// Of all entries.
     bytes: usize,
@@ -78,11 +81,10 @@ impl Queue {
     }
 
     /// A message, or without one the connection, begins to wait for the control thread.
-    pub(crate) fn await_answer(&mut self, message: &str) {
-        self.awaiting = Some(message.into());
+    pub(crate) fn await_answer(&mut self, message: WaitingText) {
+        self.awaiting = Some(message);
     }
 
-    /// Bytes that wait.
     /// With a pause nothing but the rest of a batch has to find room here.
     fn is_full(&self, bounds: &QueueBounds) -> bool {
         !self.paused && (self.entries.len() >= bounds.messages_max || self.bytes >= bounds.bytes_max)
@@ -137,7 +139,7 @@ impl Inbound<'_, '_> {
                 return;
             }
             let Some(entry) = self.connection.queue().and_then(Queue::pop) else { return self.read_on() };
-            *self.queued_bytes -= entry.bytes();
+            self.shared.metrics.waiting(self.context.id().core()).subtract(entry.bytes());
             self.in_batch = entry.in_batch;
             self.text(&entry.text);
         }
@@ -201,18 +203,40 @@ impl Inbound<'_, '_> {
             self.counters.overloaded.add(1);
             return Err(Refusal::Overloaded);
         }
-        let before = queue.bytes;
-        queue.push(Entry { text: json.into(), in_batch: self.in_batch });
-        *self.queued_bytes += queue.bytes - before;
+        let core = self.context.id().core();
+        if !may_wait(self.shared, self.policy, core) {
+            return Err(Refusal::Overloaded);
+        }
+        let entry = Entry { text: json.into(), in_batch: self.in_batch };
+        self.shared.metrics.waiting(core).add(entry.bytes());
+        queue.push(entry);
         Ok(())
     }
 }
 
 /// A connection has ended: what waits of it is not done.
-pub(crate) fn give_up(connection: &mut Connection, queued_bytes: &mut usize) {
+pub(crate) fn give_up(connection: &mut Connection, waiting: &WaitingBytes) {
     if let Some(queue) = connection.take_queue() {
-        *queued_bytes -= queue.bytes;
+        waiting.subtract(queue.bytes);
     }
+}
+
+/// A message in memory of its own, where there is room for more that waits.
+///
+/// # Errors
+/// [`Refusal::Busy`].
+pub(crate) fn keep(shared: &Shared, policy: &Policy, core: CoreId, message: &str) -> Result<WaitingText, Refusal> {
+    if !may_wait(shared, policy, core) {
+        return Err(Refusal::Busy);
+    }
+    Ok(WaitingText::new(message, shared.metrics.waiting(core)))
+}
+
+/// Whether one message more may wait on a core; that it may not is counted.
+fn may_wait(shared: &Shared, policy: &Policy, core: CoreId) -> bool {
+    let has_room = shared.metrics.waiting(core).read() < shared.waiting_bytes_max(&policy.inbound);
+    shared.metrics.core(core.index()).waiting_refused.add(u64::from(!has_room));
+    has_room
 }
 
 #[cfg(test)]
@@ -225,7 +249,12 @@ mod tests {
 
     #[test]
     fn a_queue_is_bounded_by_messages_and_by_bytes_and_gives_back_in_order() {
-        let bounds = |messages_max, bytes_max| QueueBounds { overload: InboundOverload::Drop, messages_max, bytes_max };
+        let bounds = |messages_max, bytes_max| QueueBounds {
+            overload: InboundOverload::Drop,
+            messages_max,
+            bytes_max,
+            core_bytes_max: 0,
+        };
         let mut queue = Queue::default();
         for text in ["a", "bb", "ccc"] {
             assert!(!queue.is_full(&bounds(3, 1000)));
@@ -241,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_batch_finds_room_where_nothing_else_is_read() {
-        let bounds = QueueBounds { overload: InboundOverload::Pause, messages_max: 0, bytes_max: 0 };
+        let bounds = QueueBounds { overload: InboundOverload::Pause, messages_max: 0, bytes_max: 0, core_bytes_max: 0 };
         assert!(!Queue { paused: true, ..Queue::default() }.is_full(&bounds));
         assert!(Queue::default().is_full(&bounds));
     }

@@ -107,6 +107,8 @@ pub(crate) struct CoreCounters {
     pub(crate) receipts: Counter,
     /// Messages dropped because as many waited as may.
     pub(crate) overloaded: Counter,
+    /// Messages refused because as many bytes waited on the core as may.
+    pub(crate) waiting_refused: Counter,
     /// Connections that were not read from for a while, because a message of theirs had to wait.
     pub(crate) inbound_pauses: Counter,
     /// Requests answered with 429.

@@ -11,7 +11,7 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crore_engine::{EngineHandle, Memory, Response, Room, Stats};
+use crore_engine::{CoreId, EngineHandle, Memory, Response, Room, Stats};
 
 pub(crate) use self::counters::{CoreCounters, Counter, Histogram, Observed, Peak};
 use self::counters::{MESSAGE_BYTES, ROUND_TRIP_US};
@@ -19,6 +19,7 @@ pub(crate) use self::process::Usage;
 use self::text::Text;
 use crate::auth::Auth;
 use crate::control::Jobs;
+use crate::inbound::WaitingBytes;
 use crate::node::Node;
 use crate::webhook::Webhook;
 
@@ -32,6 +33,7 @@ const GAUGES: [&str; 4] = ["connections", "connections_open", "connections_hot",
 #[derive(Debug)]
 pub(crate) struct Metrics {
     cores: Box<[CoreCounters]>,
+    waiting: Box<[Arc<WaitingBytes>]>,
     pub(crate) peak: Peak,
     /// Connections of the server API that had to make room; the control thread counts them.
     pub(crate) api_evicted: Arc<Counter>,
@@ -42,6 +44,7 @@ impl Metrics {
     pub(crate) fn new(cores: usize) -> Self {
         Self {
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
+            waiting: (0..cores).map(|_| Arc::default()).collect(),
             peak: Peak::default(),
             api_evicted: Arc::default(),
         }
@@ -60,6 +63,11 @@ impl Metrics {
     /// The counters of one core, for that core to write.
     pub(crate) fn core(&self, index: usize) -> &CoreCounters {
         &self.cores[index]
+    }
+
+    /// What waits on one core.
+    pub(crate) fn waiting(&self, core: CoreId) -> &Arc<WaitingBytes> {
+        &self.waiting[core.index()]
     }
 }
 
@@ -178,6 +186,11 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     text.counter("crore_read_receipts_total", "Read receipts handed on.", metrics.sum(|core| &core.receipts));
     let help = "Messages dropped because as many of their connection waited as may.";
     text.counter("crore_messages_overloaded_total", help, metrics.sum(|core| &core.overloaded));
+    let help =
+        "Messages refused because as many bytes waited on their core as may (`limits.waiting_bytes_per_core_max`).";
+    text.counter("crore_waiting_refused_total", help, metrics.sum(|core| &core.waiting_refused));
+    let help = "Bytes of messages that wait for a key, a backend or a handler, or behind one that does.";
+    text.gauge("crore_waiting_bytes", help, metrics.waiting.iter().map(|core| core.read()).sum::<usize>());
     let help = "Times that a connection was not read from because a message of it had to wait.";
     text.counter("crore_inbound_pauses_total", help, metrics.sum(|core| &core.inbound_pauses));
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
@@ -230,6 +243,7 @@ mod tests {
         metrics.core(1).rate_limited.add(4);
         metrics.core(0).overloaded.add(5);
         metrics.core(1).inbound_pauses.add(6);
+        metrics.core(1).waiting_refused.add(7);
         sessions(&mut text, &metrics);
         process::write(&mut text);
         text.finish()
@@ -273,6 +287,8 @@ mod tests {
             "crore_messages_rate_limited_total 7",
             "crore_messages_overloaded_total 5",
             "crore_inbound_pauses_total 6",
+            "crore_waiting_refused_total 7",
+            "crore_waiting_bytes 0",
             "crore_presence_entries 10",
             "crore_presence_events_total 4",
             "crore_presence_coalesced_total 14",

@@ -35,7 +35,7 @@ impl House<'_> {
             if hears {
                 context.hear_broadcasts(false);
             }
-            if let Err(refusal) = ask_to_connect(self.shared, webhook, context, connection) {
+            if let Err(refusal) = ask_to_connect(self, webhook, context, connection) {
                 self.shared.metrics.core(context.id().core().index()).errors.add(1);
                 refuse(context, text, None, &refusal, unix_ms());
                 context.close(CODE_TRY_AGAIN_LATER, "Try again later");

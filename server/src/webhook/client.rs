@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::WebhookError;
 use super::meter::Answer;
+use super::request::Pieces;
 use crate::config::WebhookConfig;
 
 /// How long a connection waits for the next question. Shorter than backends wait, of which the hastiest close after two
@@ -29,7 +30,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A client for all URLs of the webhook.
 pub(super) struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Pieces>>,
     timeout: Duration,
     answer_bytes_max: usize,
 }
@@ -92,7 +93,7 @@ impl Client {
     }
 
     /// Sends a request, and returns the body of an answer with the status 200.
-    pub(super) async fn post(&self, mut request: Request<Full<Bytes>>) -> Result<Bytes, Fault> {
+    pub(super) async fn post(&self, mut request: Request<Full<Pieces>>) -> Result<Bytes, Fault> {
         let connection = capture_connection(&mut request);
         let lost = |error: legacy::Error| if error.is_connect() { Fault::Unreachable } else { Fault::Broken };
         let exchange = async {

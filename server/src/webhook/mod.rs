@@ -71,8 +71,9 @@
 //! At most `webhook.concurrency_max` questions about one event are out at one time, the rest take their turn. One whose turn does
 //! not come within `webhook.timeout`, or that finds
 //! [`QUESTIONS_MAX`](crate::control::QUESTIONS_MAX) others about the same event before it, or for which the control thread has no room
-//! ([`JOBS_MAX`](crate::control::JOBS_MAX)), is answered with `busy`. So a slow answer to one event keeps none to another:
-//! not `rpc` those who connect. A connection has one question out at most. What it sends meanwhile is handled afterwards, in
+//! ([`JOBS_MAX`](crate::control::JOBS_MAX)) or the core none (`limits.waiting_bytes_per_core_max`), is answered with `busy`. So a
+//! slow answer to one event keeps none to another: not `rpc` those who connect. A message that waits is in memory once: what
+//! the backend is sent of it lies in it. A connection has one question out at most. What it sends meanwhile is handled afterwards, in
 //! order: it stays in the socket, or waits within bounds (`limits.inbound_overload`). A subscription whose token waits for
 //! its key is asked about when that has come, and lets others pass until then. An answer for a connection that has ended
 //! is dropped.
@@ -81,7 +82,8 @@
 //!
 //! `crore_webhook_answers_total{event,outcome}`, `crore_webhook_answer_seconds`, `crore_webhook_in_flight{event}`,
 //! `crore_webhook_waiting{event}` (for a turn), `crore_webhook_breaker_state{event}` (0 closed, 1 half-open, 2 open) and `crore_webhook_breaker_opened_total{event}`;
-//! of what waits behind a question `crore_inbound_pauses_total` and `crore_messages_overloaded_total`. The log has a line for each change of a breaker's state, and one a second at most
+//! of what waits `crore_waiting_bytes` and `crore_waiting_refused_total`, and of what waits behind a question
+//! `crore_inbound_pauses_total` and `crore_messages_overloaded_total`. The log has a line for each change of a breaker's state, and one a second at most
 //! for answers that can't be used; neither has anything of what was asked or answered.
 
 mod answer;
@@ -112,7 +114,7 @@ use self::client::{Client, Fault};
 use self::endpoint::{Endpoint, Seat};
 use self::hook::HeaderNames;
 use self::meter::Meter;
-use self::request::Sealer;
+use self::request::{Question, Sealer};
 use crate::config::Config;
 use crate::wire::{Decoder, Refusal};
 
@@ -215,7 +217,7 @@ impl Webhook {
     }
 
     /// Asks the backend, and says what becomes of it. Never longer than two time-outs: one for the turn, one for the answer.
-    async fn decide(&self, event: Event, asker: Asker, body: Vec<u8>, forwarded: Option<Forwarded>) -> Outcome {
+    async fn decide(&self, event: Event, asker: Asker, question: Question, forwarded: Option<Forwarded>) -> Outcome {
         let Some(endpoint) = &self.events[event.index()] else { return Outcome::Unavailable };
         let left_alone = || {
             self.meter.count(event, Answer::BreakerOpen);
@@ -229,7 +231,7 @@ impl Webhook {
             return Outcome::Busy;
         };
         let Some(ticket) = endpoint.admit(&self.meter, &asker, self.since.elapsed()) else { return left_alone() };
-        let request = self.sealer.seal(&endpoint.uri, body, forwarded.as_ref());
+        let request = self.sealer.seal(&endpoint.uri, question, forwarded.as_ref());
         let asked = Instant::now();
         let answered = self.client.post(request).await;
         self.meter.observe(asked.elapsed());

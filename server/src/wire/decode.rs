@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _};
@@ -148,9 +149,11 @@ impl<'a> Incoming<'a> {
         self.fields.data.map_or("null", RawValue::get)
     }
 
-    /// `data`, if there is one.
-    pub(crate) const fn raw_data(&self) -> Option<&'a RawValue> {
-        self.fields.data
+    /// Where `data` lies in the text, if there is one.
+    pub(crate) fn data_place(&self) -> Option<Range<usize>> {
+        let data = self.fields.data?.get();
+        let start = data.as_ptr().addr() - self.text.as_ptr().addr();
+        Some(start..start + data.len())
     }
 
     /// `channel`, or `room`.

@@ -80,7 +80,8 @@ pub enum Refusal {
     /// `cancelled`: the client has unsubscribed before the subscription began.
     #[error("Subscription was cancelled")]
     Cancelled,
-    /// `overloaded`: as many messages of the connection wait as may; this one is dropped.
+    /// `overloaded`: as many messages of the connection wait as may, or as many bytes of messages on its core; this one
+    /// is dropped.
     #[error("Server overloaded, please slow down")]
     Overloaded,
     /// `unavailable`: the backend that decides about it can't be asked, or gives no usable answer; nothing has been done.

@@ -97,6 +97,15 @@ pub(super) const SECTION: Section = Section {
             "Bytes of these messages; the one that exceeds it is the last that is queued.",
         ),
         Setting::new(
+            "limits.waiting_bytes_per_core_max",
+            Live,
+            place!(limits.waiting_bytes_per_core_max),
+            "Bytes of all messages that wait on one core, those that wait for something and those behind them: until the \
+             answer has come, though their connection may have gone. Never more than a quarter of the core's part of \
+             `memory_budget`. The one that exceeds it is the last; others are answered with the error `busy` in place of \
+             waiting for something, and with `overloaded` behind another one.",
+        ),
+        Setting::new(
             "limits.head_bytes_max",
             Restart,
             place!(engine.head_bytes_max),

@@ -163,6 +163,7 @@ impl Shared {
             jobs: &self.jobs,
             auth: self.auth.as_ref(),
             webhook: self.webhook.as_deref(),
+            rate_limiter: self.rate_limiter.as_ref(),
         }
     }
 }
@@ -364,7 +365,11 @@ impl Handler for Session {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.home.memory_bytes() + self.presence.memory_bytes() + self.shared.metrics.waiting(self.core).read()
+        let Self { shared, core, home, presence, .. } = self;
+        // What all cores share is counted with the first.
+        let limiter = shared.rate_limiter.as_ref().filter(|_| core.index() == 0);
+        let users = limiter.and_then(RateLimiter::user_numbers).map_or(0, |numbers| numbers.bytes);
+        home.memory_bytes() + presence.memory_bytes() + shared.metrics.waiting(*core).read() + users
     }
 
     fn on_untold(&mut self, context: &mut CoreContext<'_>, _: ConnectionId, notice: Notice) {
@@ -468,7 +473,7 @@ impl Handler for Session {
         if self.shared.users.leave(context.id(), connection.name())
             && let (Some(limiter), Some(user)) = (&self.shared.rate_limiter, connection.name())
         {
-            limiter.forget_user(user);
+            limiter.user_gone(user);
         }
         typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
         presence::leave_all(&self.shared, context, connection);

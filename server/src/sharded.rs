@@ -23,19 +23,36 @@ pub(crate) type Shard<K, V> = HashMap<K, V, RandomState>;
 #[repr(align(64))]
 struct Line<T>(Mutex<T>);
 
-/// Values by their keys. Whatever panics while it holds a part must leave it good: the next one takes it as it is.
-pub(crate) struct Sharded<K, V> {
-    shards: Box<[Line<Shard<K, V>>]>,
+/// The parts of a table, to one of which each key belongs. Whatever panics while it holds a part must leave it good: the
+/// next one takes it as it is.
+pub(crate) struct Shards<T> {
+    lines: Box<[Line<T>]>,
     hasher: RandomState,
 }
+
+impl<T: Default> Shards<T> {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { lines: (0..SHARDS).map(|_| Line(Mutex::new(T::default()))).collect(), hasher: RandomState::default() }
+    }
+}
+
+impl<T> Shards<T> {
+    /// The part that a key belongs to, locked.
+    pub(crate) fn of<Q: Hash + ?Sized>(&self, key: &Q) -> MutexGuard<'_, T> {
+        #[expect(clippy::cast_possible_truncation, reason = "a hash, and any part of it will do")]
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        self.lines[index].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Values by their keys.
+pub(crate) struct Sharded<K, V>(Shards<Shard<K, V>>);
 
 impl<K: Eq + Hash, V> Sharded<K, V> {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Line(Mutex::new(Shard::default()))).collect(),
-            hasher: RandomState::default(),
-        }
+        Self(Shards::new())
     }
 
     /// The part that has this key if any has, locked.
@@ -43,15 +60,13 @@ impl<K: Eq + Hash, V> Sharded<K, V> {
     where
         K: Borrow<Q>,
     {
-        #[expect(clippy::cast_possible_truncation, reason = "a hash, and any part of it will do")]
-        let index = self.hasher.hash_one(key) as usize % SHARDS;
-        self.shards[index].0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.of(key)
     }
 
     /// A sum over all parts, each locked for its turn.
     #[cfg(test)]
     pub(crate) fn sum(&self, of: impl Fn(&Shard<K, V>) -> usize) -> usize {
-        self.shards.iter().map(|shard| of(&shard.0.lock().unwrap())).sum()
+        self.0.lines.iter().map(|line| of(&line.0.lock().unwrap())).sum()
     }
 }
 

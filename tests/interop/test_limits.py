@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -173,6 +174,7 @@ class Rates(Limited):
             rate_limit_fixed_window=WINDOW,
             rate_limit_key="user",
             identity_trust_user_header=True,
+            http_metrics=True,
         )
         # Enough for both cores to have some of them.
         anns = [self.client("ann") for _ in range(8)]
@@ -181,13 +183,67 @@ class Rates(Limited):
         # Others are others, and who has no name is the only one of its kind.
         for other in (self.client("bob"), self.client(), self.client()):
             self.assertEqual(self.ask(other, type="publish", channel="news")["type"], "response")
-        # Nothing is remembered of a user who has gone.
-        for ann in anns:
-            ann.close()
+        self.assertEqual(self.metric("crore_rate_limit_users"), 2)
+
+    # capability: 60 61 62
+    def test_to_come_back_is_no_way_around_the_limit_of_a_user(self):
+        short = {"rate_limit_messages_per_second": 1, "rate_limit_burst": 5, "rate_limit_fixed_window": "3s"}
+        for algorithm, most in (("token_bucket", 5), ("sliding_window", 100), ("fixed_window", 10)):
+            with self.subTest(algorithm):
+                limit = {"rate_limit_enabled": True, "rate_limit_key": "user", "rate_limit_algorithm": algorithm}
+                self.start(**limit, **short, identity_trust_user_header=True, http_metrics=True)
+                start, admitted = time.monotonic(), 0
+                for _ in range(10):
+                    with self.client("ann") as ann:
+                        kinds = [self.ask(ann, type="publish", channel="news")["type"] for _ in range(most)]
+                    admitted += kinds.count("response")
+                # A busy machine takes its time, in which more may come.
+                seconds = math.ceil(time.monotonic() - start)
+                more = {"token_bucket": seconds, "sliding_window": 0, "fixed_window": seconds // 3 * most}[algorithm]
+                self.assertTrue(most <= admitted <= most + more, (admitted, seconds))
+                self.assertEqual(self.metric("crore_rate_limit_users"), 1)
+
+    # capability: 60
+    def test_a_user_is_forgotten_when_nothing_would_be_different(self):
+        self.start(
+            rate_limit_enabled=True,
+            rate_limit_key="user",
+            rate_limit_messages_per_second=100,
+            rate_limit_users_max=1,
+            identity_trust_user_header=True,
+            http_metrics=True,
+        )
+        with self.client("ann") as ann:
+            self.ask(ann, type="publish", channel="news")
+            self.assertEqual(self.metric("crore_rate_limit_users"), 1)
+            time.sleep(0.1)
         deadline = time.monotonic() + PATIENCE_S
-        while self.ask(self.client("ann"), type="publish", channel="news")["type"] == "error":
+        while self.metric("crore_rate_limit_users") == 1:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.05)
+
+    # capability: 60
+    def test_users_for_whom_there_is_no_room_are_limited_by_connection(self):
+        self.start(
+            rate_limit_enabled=True,
+            rate_limit_algorithm="fixed_window",
+            rate_limit_fixed_window=WINDOW,
+            rate_limit_key="user",
+            rate_limit_users_max=1,
+            identity_trust_user_header=True,
+            http_metrics=True,
+        )
+        # A 256th part of the table has room for one user each.
+        for user in range(600):
+            with self.client(str(user)) as socket:
+                self.assertEqual(self.ask(socket, type="publish", channel="news")["type"], "response")
+        remembered = self.metric("crore_rate_limit_users")
+        self.assertLessEqual(remembered, 256)
+        self.assertEqual(self.metric("crore_rate_limit_unkept_total"), 600 - remembered)
+        for user in range(20):
+            with self.client(f"more {user}") as socket:
+                kinds = [self.ask(socket, type="publish", channel="news")["type"] for _ in range(12)]
+            self.assertEqual(kinds, ["response"] * 10 + ["error"] * 2)
 
 
 class Batches(Limited):

@@ -11,6 +11,8 @@ pub struct RateLimitConfig {
     pub algorithm: RateLimitAlgorithm,
     /// Who is a sender.
     pub key: RateLimitKey,
+    /// Users that are remembered, where they are senders.
+    pub users_max: usize,
     /// What becomes of a sender that sends too much.
     pub on_exceed: OnExceed,
     /// The close code, where it is closed.
@@ -64,6 +66,7 @@ impl Default for RateLimitConfig {
             enabled: false,
             algorithm: RateLimitAlgorithm::TokenBucket,
             key: RateLimitKey::Connection,
+            users_max: 1_000_000,
             on_exceed: OnExceed::Error,
             close_code: 4008,
             messages_per_second: 10,

@@ -21,6 +21,7 @@ use crate::auth::Auth;
 use crate::control::Jobs;
 use crate::inbound::WaitingBytes;
 use crate::node::Node;
+use crate::rate_limit::{RateLimiter, UserNumbers};
 use crate::webhook::Webhook;
 
 /// The `Content-Type` of the format.
@@ -84,6 +85,8 @@ pub(crate) struct Scrape<'s> {
     pub(crate) auth: Option<&'s Auth>,
     /// Nothing is shown of it where there is none.
     pub(crate) webhook: Option<&'s Webhook>,
+    /// As with the webhook.
+    pub(crate) rate_limiter: Option<&'s RateLimiter>,
 }
 
 impl Scrape<'_> {
@@ -121,6 +124,9 @@ impl Scrape<'_> {
         text.counter("crore_api_evicted_total", help, self.metrics.api_evicted.read());
         if let Some(webhook) = self.webhook {
             webhook::write(&mut text, &webhook.report());
+        }
+        if let Some(numbers) = self.rate_limiter.and_then(RateLimiter::user_numbers) {
+            rate_limit(&mut text, &numbers);
         }
         text.gauge("crore_uptime_seconds", "Seconds since the start.", self.uptime.as_secs_f64());
         process::write(&mut text);
@@ -211,6 +217,15 @@ fn presence(text: &mut Text, metrics: &Metrics) {
     text.counter("crore_presence_coalesced_total", help, metrics.sum(|core| &core.presence_coalesced));
     let help = "Subscribers that are not shown for want of room (`presence.memory_max`).";
     text.counter("crore_presence_refused_total", help, metrics.sum(|core| &core.presence_refused));
+}
+
+/// What is remembered of users whose rate is limited.
+fn rate_limit(text: &mut Text, numbers: &UserNumbers) {
+    let help = "Users whose rate is limited and that have sent something of late.";
+    text.gauge("crore_rate_limit_users", help, numbers.users);
+    let help =
+        "Messages of users that were counted against their connection for want of room (`rate_limit.users_max`).";
+    text.counter("crore_rate_limit_unkept_total", help, numbers.unkept);
 }
 
 /// What there is room for.

@@ -19,11 +19,21 @@ pub struct FixedWindow {
 impl FixedWindow {
     pub(super) fn admit(self, state: &mut State, now_ns: u64) -> bool {
         let [start_ns, count] = &mut state.0;
-        if *count == 0 || now_ns.saturating_sub(*start_ns) >= nanos(self.length) {
+        if self.is_over(*start_ns, *count, now_ns) {
             (*start_ns, *count) = (now_ns, 0);
         }
         let admitted = *count < u64::from(self.messages);
         *count += u64::from(admitted);
         admitted
+    }
+
+    /// Whether the next message begins a window.
+    pub(super) fn is_as_new(self, state: &State, now_ns: u64) -> bool {
+        let [start_ns, count] = state.0;
+        self.is_over(start_ns, count, now_ns)
+    }
+
+    fn is_over(self, start_ns: u64, count: u64, now_ns: u64) -> bool {
+        count == 0 || now_ns.saturating_sub(start_ns) >= nanos(self.length)
     }
 }

@@ -6,6 +6,15 @@ use super::users::UserStates;
 use super::{Algorithm, FixedWindow, SlidingWindow, State, TokenBucket};
 use crate::config::{OnExceed, RateLimitAlgorithm, RateLimitConfig, RateLimitKey};
 
+/// What is remembered of users.
+pub(crate) struct UserNumbers {
+    pub(crate) users: usize,
+    /// Of heap, about.
+    pub(crate) bytes: usize,
+    /// Messages of users that there was no room for.
+    pub(crate) unkept: u64,
+}
+
 /// Who may send how much.
 pub(crate) struct RateLimiter {
     algorithm: Algorithm,
@@ -22,7 +31,7 @@ impl RateLimiter {
     pub(crate) fn new(config: &RateLimitConfig) -> Option<Self> {
         config.enabled.then(|| Self {
             algorithm: algorithm(config),
-            users: (config.key == RateLimitKey::User).then(UserStates::new),
+            users: (config.key == RateLimitKey::User).then(|| UserStates::new(config.users_max)),
             started: Instant::now(),
             close_code: (config.on_exceed == OnExceed::Close).then_some(config.close_code),
         })
@@ -33,12 +42,26 @@ impl RateLimiter {
         self.algorithm.admit(state, now)
     }
 
-    /// Whether a user may send one more message, now; `None` if the sender is the connection.
+    /// Whether a user may send one more message, now; `None` if the sender is the connection, as it is also where there
+    /// is no room for one more user.
     pub(crate) fn admit_user(&self, user: Option<&str>) -> Option<bool> {
-        Some(self.users.as_ref()?.admit(self.algorithm, user?, self.started.elapsed()))
+        self.users.as_ref()?.admit(self.algorithm, user?, self.started.elapsed())
     }
 
-    /// As if the user had sent nothing; also when it has gone.
+    /// A user has no more connections.
+    pub(crate) fn user_gone(&self, user: &str) {
+        if let Some(users) = &self.users {
+            users.gone(self.algorithm, user, self.started.elapsed());
+        }
+    }
+
+    /// What is remembered of users, where they are senders.
+    pub(crate) fn user_numbers(&self) -> Option<UserNumbers> {
+        let users = self.users.as_ref()?;
+        Some(UserNumbers { users: users.len(), bytes: users.memory_bytes(), unkept: users.unkept() })
+    }
+
+    /// As if the user had sent nothing.
     pub(crate) fn forget_user(&self, user: &str) {
         if let Some(users) = &self.users {
             users.forget(user);
@@ -85,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_one_limit_on_all_cores_and_is_forgotten() {
+    fn a_user_has_one_limit_on_all_cores_and_on_all_connections_one_after_another() {
         let limiter = RateLimiter::new(&RateLimitConfig { key: RateLimitKey::User, ..config() }).unwrap();
         let admitted: usize = std::thread::scope(|scope| {
             let send = || (0..700).filter(|_| limiter.admit_user(Some("ann")).unwrap()).count();
@@ -95,10 +118,12 @@ mod tests {
         assert_eq!(admitted, 1000);
         assert_eq!(limiter.admit_user(Some("bob")), Some(true), "another user");
         assert_eq!(limiter.admit_user(None), None, "nobody");
-        let users = limiter.users.as_ref().unwrap();
-        assert_eq!(users.len(), 2);
+        let users = || limiter.user_numbers().unwrap().users;
+        assert_eq!(users(), 2);
+        limiter.user_gone("ann");
+        assert_eq!((users(), limiter.admit_user(Some("ann"))), (2, Some(false)), "who comes back is as before");
         limiter.forget_user("ann");
-        assert_eq!(users.len(), 1);
+        assert_eq!(users(), 1);
         assert_eq!(limiter.admit_user(Some("ann")), Some(true), "anew");
     }
 

@@ -6,7 +6,13 @@
 //! `rate_limit.on_exceed` says so, the connection is closed then.
 //!
 //! A sender is a connection, or a user with all its connections on all cores (`rate_limit.key`). A connection without
-//! a user is one of its own in either case. A user is forgotten when the last of its connections has gone.
+//! a user is one of its own in either case. A connection's limit ends with it. A user's does not: it is forgotten only
+//! when nothing would be different without what is remembered of it, its bucket full or its window over, so that who
+//! comes back on another connection is limited as before.
+//!
+//! As many users are remembered as `rate_limit.users_max` says. Where there is no room for one more, each of its
+//! connections is limited by itself, as one without a user is. `crore_rate_limit_users` says how many are remembered, and
+//! `crore_rate_limit_unkept_total` how many messages were counted against their connection for want of room.
 
 mod fixed_window;
 mod limiter;
@@ -19,7 +25,7 @@ mod users;
 use std::time::Duration;
 
 pub use self::fixed_window::FixedWindow;
-pub(crate) use self::limiter::RateLimiter;
+pub(crate) use self::limiter::{RateLimiter, UserNumbers};
 pub use self::reset::reset;
 pub(crate) use self::reset::{Reset, ResetUser};
 pub use self::sliding_window::SlidingWindow;
@@ -48,6 +54,17 @@ impl Algorithm {
             Self::TokenBucket(bucket) => bucket.admit(state, now_ns),
             Self::SlidingWindow(window) => window.admit(state, now_ns),
             Self::FixedWindow(window) => window.admit(state, now_ns),
+        }
+    }
+
+    /// Whether a sender with this state will be admitted as one that has sent nothing, from this time on.
+    #[must_use]
+    pub fn is_as_new(self, state: &State, now: Duration) -> bool {
+        let now_ns = nanos(now);
+        match self {
+            Self::TokenBucket(bucket) => bucket.is_as_new(state, now_ns),
+            Self::SlidingWindow(window) => window.is_as_new(state, now_ns),
+            Self::FixedWindow(window) => window.is_as_new(state, now_ns),
         }
     }
 }

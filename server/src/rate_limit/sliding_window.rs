@@ -34,6 +34,23 @@ pub struct SlidingWindow {
 
 impl SlidingWindow {
     pub(super) fn admit(self, state: &mut State, now_ns: u64) -> bool {
+        let (part, mut counters) = self.window(state, now_ns);
+        let admitted = sum(counters >> COUNTERS_SHIFT) < u32::from(self.messages);
+        counters += u128::from(admitted) << COUNTERS_SHIFT;
+        let packed = counters | u128::from(part);
+        #[expect(clippy::cast_possible_truncation, reason = "taken apart into two halves")]
+        let halves = [packed as u64, (packed >> u64::BITS) as u64];
+        state.0 = halves;
+        admitted
+    }
+
+    /// Whether the window has nothing.
+    pub(super) fn is_as_new(self, state: &State, now_ns: u64) -> bool {
+        self.window(state, now_ns).1 == 0
+    }
+
+    /// The number of the present part, and the counters of the window that ends with it, where they stand in a state.
+    fn window(self, state: &State, now_ns: u64) -> (u32, u128) {
         let [low, high] = state.0;
         let packed = u128::from(low) | u128::from(high) << u64::BITS;
         #[expect(clippy::cast_possible_truncation, reason = "the number of a part is the low 32 bits")]
@@ -42,14 +59,8 @@ impl SlidingWindow {
         let part = u32::try_from(now_ns / part_ns).unwrap_or(u32::MAX).max(latest);
         // What is shifted out has left the window.
         let passed = (part - latest).min(PARTS);
-        let mut counters = (packed >> COUNTERS_SHIFT).checked_shl(passed * COUNTER_BITS + COUNTERS_SHIFT).unwrap_or(0);
-        let admitted = sum(counters >> COUNTERS_SHIFT) < u32::from(self.messages);
-        counters += u128::from(admitted) << COUNTERS_SHIFT;
-        let packed = counters | u128::from(part);
-        #[expect(clippy::cast_possible_truncation, reason = "taken apart into two halves")]
-        let halves = [packed as u64, (packed >> u64::BITS) as u64];
-        state.0 = halves;
-        admitted
+        let counters = (packed >> COUNTERS_SHIFT).checked_shl(passed * COUNTER_BITS + COUNTERS_SHIFT).unwrap_or(0);
+        (part, counters)
     }
 }
 

@@ -113,6 +113,42 @@ fn a_sliding_window_lies_between_two_exact_ones() {
     assert!(refused > 0 && laxer > 0, "senders came to both ends: {refused} {laxer}");
 }
 
+/// To forget a sender that is as new changes nothing, whatever it does next; and every one is as new some day.
+#[test]
+fn who_is_as_new_can_be_forgotten() {
+    let mut below = below();
+    let (mut forgotten, mut remembered) = (0, 0);
+    let small = [
+        Algorithm::TokenBucket(TokenBucket { messages_per_second: 3, burst: 4 }),
+        Algorithm::SlidingWindow(SlidingWindow { messages: 5, length: 2 * SECOND }),
+        Algorithm::FixedWindow(FixedWindow { messages: 4, length: SECOND }),
+    ];
+    for algorithm in small {
+        for _ in 0..2000 {
+            let (mut state, mut now) = (State::default(), Duration::from_millis(below(100_000)));
+            assert!(algorithm.is_as_new(&state, now));
+            for _ in 0..1 + below(8) {
+                now += Duration::from_millis(below(400));
+                algorithm.admit(&mut state, now);
+                assert!(!algorithm.is_as_new(&state, now), "it has just sent something");
+            }
+            now += Duration::from_millis(below(3000));
+            if algorithm.is_as_new(&state, now) {
+                forgotten += 1;
+                let mut new = State::default();
+                for _ in 0..20 {
+                    now += Duration::from_millis(below(500));
+                    assert_eq!(algorithm.admit(&mut state, now), algorithm.admit(&mut new, now), "{algorithm:?}");
+                }
+            } else {
+                remembered += 1;
+            }
+            assert!(algorithm.is_as_new(&state, now + 3 * SECOND), "{algorithm:?}");
+        }
+    }
+    assert!(forgotten > 500 && remembered > 500, "{forgotten} {remembered}");
+}
+
 #[test]
 fn the_largest_numbers_do_no_harm() {
     let largest = [

@@ -27,6 +27,12 @@ impl TokenBucket {
         }
         admitted
     }
+
+    /// Whether the bucket is full.
+    pub(super) fn is_as_new(self, state: &State, now_ns: u64) -> bool {
+        let [missing, at_ns] = state.0;
+        missing <= now_ns.saturating_sub(at_ns).saturating_mul(self.messages_per_second.into())
+    }
 }
 
 const _: () =

@@ -34,6 +34,14 @@ pub(super) const SECTION: Section = Section {
              one of its own. Users take a lock for each message, which connections do not.",
         ),
         Setting::new(
+            "rate_limit.users_max",
+            Restart,
+            place!(rate_limit.users_max),
+            "Users that are remembered, where the sender is the user, in parts of a 256th: about 100 bytes for each that \
+             has sent something of late, whether it has a connection or not. Each connection of one more user is limited \
+             by itself.",
+        ),
+        Setting::new(
             "rate_limit.on_exceed",
             Restart,
             place!(rate_limit.on_exceed),

@@ -107,8 +107,8 @@ impl<'a, 'c> Call<'a, 'c> {
 
     /// Runs a future on the control thread, and lets the message wait for it: for what a backend says of it, for example.
     /// With the future's value `then` is called as the message's handler would be, and a refusal of it is the
-    /// answer. A connection's messages keep their order: what comes behind this one waits as well, in the socket or in a
-    /// queue (`limits.inbound_overload`). What waits when the connection ends is not done.
+    /// answer. A connection's messages keep their order: what comes behind this one waits as well, in a queue and
+    /// then in the socket (`limits.inbound_overload`). What waits when the connection ends is not done.
     ///
     /// The future must await, never block. One that has not ended after a minute is dropped, and the message answered
     /// with [`Refusal::Busy`]; so it is if the future panics.

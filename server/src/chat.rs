@@ -6,6 +6,7 @@
 //! | `{"type":"message","content":…}` | `{"type":"message","username":…,"content":…}`, the sender too |
 //! | `{"type":"private","to":…,"content":…}` | only those with that name: `{"type":"private","username":…,"from":…,"to":…,"content":…}` |
 //! | `{"type":"typing","isTyping":…}` | all but the sender: `{"type":"typing","username":…,"isTyping":…,"content":"is typing..."}` |
+//! | `{"type":"ping"}` | only the sender: `{"type":"pong"}`, at once, and it does not count against any limit |
 //! | it leaves | `{"type":"message","username":"System","content":"… has left the chat"}` |
 //!
 //! A newcomer is welcomed by the same kind of message, and what can't be done is answered by one of type `error`. A
@@ -21,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crore_engine::{ConnectionId, Context, Request};
 use serde::{Deserialize, Serialize};
 
+use crate::inbound::PING;
 use crate::policy::Policy;
 use crate::session::{Connection, House};
 use crate::users::is_name;
@@ -116,7 +118,7 @@ fn is_system(name: &str) -> bool {
 
 /// What a client says.
 #[derive(Deserialize)]
-struct Said {
+pub(crate) struct Said {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -127,6 +129,32 @@ struct Said {
     to: String,
     #[serde(default, rename = "isTyping")]
     is_typing: bool,
+}
+
+impl Said {
+    /// Whether it is a sign of life.
+    pub(crate) fn is_ping(&self) -> bool {
+        self.kind == PING
+    }
+}
+
+/// Reads what a client says.
+///
+/// # Errors
+/// It is not JSON, or no message.
+pub(crate) fn read(json: &str) -> Result<Said, Refusal> {
+    serde_json::from_str(json).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => Refusal::InvalidMessage("it is no message of the chat"),
+        _ => Refusal::InvalidJson,
+    })
+}
+
+/// The answer to a sign of life.
+#[derive(Serialize)]
+struct Pong {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: Timestamp,
 }
 
 /// What clients are told, without its time.
@@ -189,18 +217,20 @@ pub(crate) fn refuse(context: &mut Context<'_>, member: &Member, why: &str, now_
     context.send(&Line { kind: "error", ..says(SYSTEM, why) }.at(now_ms, member.clock));
 }
 
+/// Answers a sign of life.
+pub(crate) fn answer_ping(context: &mut Context<'_>, member: &Member, now_ms: u64) {
+    let pong = Pong { kind: "pong", timestamp: member.clock.show(now_ms) };
+    context.send(&serde_json::to_string(&pong).expect("its keys are strings"));
+}
+
 /// Does what a client of the room asks for.
 pub(crate) fn hear(
     context: &mut Context<'_>,
     connection: &mut Connection,
     House { shared, policy }: House<'_>,
-    json: &str,
+    said: Said,
     now_ms: u64,
 ) -> Result<(), Refusal> {
-    let said: Said = serde_json::from_str(json).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Refusal::InvalidMessage("it is no message of the chat"),
-        _ => Refusal::InvalidJson,
-    })?;
     // A token's user who is called like the server has no name here.
     let user: Option<Box<str>> = connection.name().filter(|name| !is_system(name)).map(Box::from);
     let Some(member) = connection.chat_mut() else { return Ok(()) };

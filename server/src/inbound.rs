@@ -18,7 +18,7 @@ pub(crate) use self::queue::{Answer, GoOn, Queue, QueueBounds, WAIT_MAX, answer,
 pub(crate) use self::waiting::{Charge, WaitingBytes, WaitingText};
 
 /// The type that is answered always, whatever the limit.
-const PING: &str = "ping";
+pub(crate) const PING: &str = "ping";
 
 /// The type of several messages in one, unless another handler answers it.
 const BATCH: &str = "batch";
@@ -79,7 +79,7 @@ impl<'c> Inbound<'_, 'c> {
             }
         }
         if self.connection.is_awaiting() {
-            self.begin_wait();
+            self.pace();
         }
     }
 
@@ -110,7 +110,7 @@ impl<'c> Inbound<'_, 'c> {
             Err(rejected) => self.answer(rejected.id, Err(rejected.refusal)),
         }
         if self.connection.is_awaiting() {
-            self.begin_wait();
+            self.pace();
         }
     }
 
@@ -127,10 +127,15 @@ impl<'c> Inbound<'_, 'c> {
 
     /// A message of a client of the plain chat; `None` if it is binary.
     fn chat(&mut self, json: Option<&str>) {
-        let outcome = self.count().and_then(|()| {
-            let json = json.ok_or(Refusal::BinaryUnsupported)?;
+        let said = json.ok_or(Refusal::BinaryUnsupported).and_then(chat::read);
+        if let (Ok(said), Some(member)) = (&said, self.connection.chat())
+            && said.is_ping()
+        {
+            return chat::answer_ping(self.context, member, self.now_ms);
+        }
+        let outcome = self.count().and(said).and_then(|said| {
             let house = House { shared: self.shared, policy: self.policy };
-            chat::hear(self.context, self.connection, house, json, self.now_ms)
+            chat::hear(self.context, self.connection, house, said, self.now_ms)
         });
         self.answer(None, outcome);
     }

@@ -329,14 +329,14 @@ impl Handler for Session {
             if connection.is_gated(auth.required) {
                 context.hear_broadcasts(false);
                 if connection.is_awaiting() {
-                    self.inbound(context, connection, |inbound| inbound.begin_wait());
+                    self.inbound(context, connection, |inbound| inbound.pace());
                 }
                 return;
             }
         }
         House { shared, policy }.open(context, connection, text, true);
         if connection.is_awaiting() {
-            self.inbound(context, connection, |inbound| inbound.begin_wait());
+            self.inbound(context, connection, |inbound| inbound.pace());
         }
     }
 
@@ -346,7 +346,7 @@ impl Handler for Session {
             auth::on_wake(auth, House { shared, policy }, context, connection, text);
             if connection.is_awaiting() {
                 // A token that was waited for is good, and the backend is asked now.
-                self.inbound(context, connection, |inbound| inbound.begin_wait());
+                self.inbound(context, connection, |inbound| inbound.pace());
             } else if connection.is_waiting() {
                 self.inbound(context, connection, |inbound| inbound.go_on());
             }

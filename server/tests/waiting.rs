@@ -172,6 +172,46 @@ fn what_a_batch_has_behind_a_message_that_waits_waits_too() {
     }
 }
 
+// capability: 65 47
+#[test]
+fn a_batch_that_is_refused_is_refused_as_a_whole_where_it_has_waited() {
+    let host = Host::start(InboundOverload::Drop, |_| ());
+    let mut client = host.client();
+    let both = json!({"type": "batch", "id": 1, "enabled": true, "messages": [request(2), request(3)]});
+    client.say(&both);
+    let refused = client.next();
+    client.say(&slow(0));
+    client.say(&both);
+    client.say(&request(4));
+    host.gate.add_permits(1);
+    client.next_is("done", 0);
+    let waited = client.next();
+    assert_eq!((&refused["id"], &refused["code"]), (&json!(1), &json!("invalid_message")));
+    assert_eq!((&waited["id"], &waited["detail"]), (&json!(1), &refused["detail"]), "{waited}");
+    client.next_is("response", 4);
+}
+
+// capability: 65
+#[test]
+fn where_much_waits_on_a_core_nothing_more_is_read_before_anything_is_dropped() {
+    let host = Host::start(InboundOverload::Pause, |config| {
+        config.cores = NonZeroU16::new(1);
+        config.limits.waiting_bytes_per_core_max = 400_000;
+    });
+    let large = |id: u64| json!({"type": "request", "method": "time", "id": id, "data": "x".repeat(60_000)});
+    let mut clients: Vec<Client> = (0..2).map(|_| host.client()).collect();
+    for client in &mut clients {
+        client.say(&slow(0));
+        (1..8).for_each(|id| client.say(&large(id)));
+    }
+    host.wait_until(|bytes| bytes >= 200_000, "messages wait");
+    host.gate.add_permits(2);
+    for client in &mut clients {
+        client.next_is("done", 0);
+        (1..8).for_each(|id| client.next_is("response", id));
+    }
+}
+
 // capability: 65 24
 #[test]
 fn more_than_may_wait_is_dropped_and_answered_but_a_ping_waits_for_nobody() {

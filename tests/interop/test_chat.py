@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 import unittest
 
 from websockets.sync.client import connect
@@ -214,6 +215,21 @@ class Crore(Cases, unittest.TestCase):
             observer = self.observer()
             observer.send(json.dumps({"type": "private", "to": "Bob", "content": "for Bob"}))
             self.assertEqual(self.receive(observer)["content"], "`clients.private` is off")
+
+    # capability: 24 60
+    def test_a_sign_of_life_is_answered_and_never_limited(self):
+        self.server.stop()
+        variables = {"CRORE_CHAT_PATH": "/", "CRORE_RATE_LIMIT_ENABLED": "true", "CRORE_RATE_LIMIT_BURST": "5"}
+        with Server("crore", "--listen", "127.0.0.1:{port}", "--cores", 2, variables=variables) as self.server:
+            observer = self.observer()
+            for _ in range(30):
+                observer.send(json.dumps({"type": "ping"}))
+                pong = self.receive(observer)
+                # In seconds: it is a client in Python.
+                self.assertLess(abs(pong.pop("timestamp") - time.time()), 600)
+                self.assertEqual(pong, {"type": "pong"})
+            observer.send(json.dumps({"type": "message", "content": "there is room for it"}))
+            self.assertEqual(self.receive(observer)["content"], "there is room for it")
 
     def test_a_name_is_that_of_the_token(self):
         self.server.stop()

@@ -72,20 +72,60 @@ class Requests(WebhookCase):
         self.assertEqual([answer["type"] for answer in answers], types)
         self.assertEqual([asked["data"] for asked in self.backend.about("rpc")], [1, 3, 5, 7])
 
+    # capability: 24 39 65
+    def test_a_sign_of_life_waits_for_nobody(self):
+        for overload in ("pause", "drop"):
+            with self.subTest(overload):
+                self.serve("rpc", limits_inbound_overload=overload)
+                client = self.client()
+                gate = Gate(result())
+                self.backend.answer("rpc", gate)
+                client.socket.send(json.dumps({"type": "request", "method": "wait", "id": 0}))
+                gate.wait()
+                client.socket.send(json.dumps({"type": "subscribe", "channel": "c", "id": 1}))
+                self.assertEqual(self.ask(client, type="ping", id="p"), {"type": "pong", "id": "p"})
+                # Those of the protocol are answered, too.
+                self.assertTrue(client.socket.ping().wait(PATIENCE_S))
+                gate.opened.set()
+                self.assertEqual([self.receive(client)["id"] for _ in range(2)], [0, 1])
+
     # capability: 39 65
-    def test_nothing_is_read_while_one_waits(self):
-        self.serve("rpc")
+    def test_nothing_is_lost_where_more_is_sent_than_may_wait(self):
+        self.serve("rpc", limits_inbound_queue_max="10")
         client = self.client()
         gate = Gate(result())
         self.backend.answer("rpc", gate)
         client.socket.send(json.dumps({"type": "request", "method": "wait", "id": 0}))
         gate.wait()
-        for number in range(1, 1003):
-            client.socket.send(json.dumps({"type": "ping", "id": number}))
+        for number in range(1, 103):
+            client.socket.send(json.dumps({"type": "subscribe", "channel": "c", "id": number}))
+        self.eventually(lambda: self.sample("crore_inbound_pauses") == 1)
         gate.opened.set()
-        # Or else the answers to pings would have come first.
-        self.assertEqual([self.receive(client)["id"] for _ in range(1003)], list(range(1003)))
+        self.assertEqual([self.receive(client)["id"] for _ in range(103)], list(range(103)))
         self.assertEqual(self.sample("crore_messages_overloaded"), 0)
+
+    # capability: 17 21 27 84
+    def test_who_closes_while_a_message_waits_has_gone(self):
+        rules = '[[channels]]\npattern = "c"\npresence = "list"\n'
+        self.serve("rpc", rules=rules, limits_connections_per_user_max="1")
+        gate = Gate(result())
+        self.backend.answer("rpc", gate)
+        client = self.client("ann")
+        client.subscribe("c")
+        client.socket.send(json.dumps({"type": "request", "method": "wait"}))
+        gate.wait()
+        with self.server.http() as http:
+
+            def users():
+                return [user["user"] for user in http.get("/api/channels/c/presence").json()["users"]]
+
+            self.eventually(lambda: users() == ["ann"])
+            client.socket.close()
+            self.eventually(lambda: users() == [])
+        # It has given up its place.
+        self.assertTrue(self.client("ann").nothing_came())
+        self.assertFalse(gate.opened.is_set())
+        gate.opened.set()
 
     # capability: 39 65
     def test_what_waits_is_bounded(self):

@@ -248,7 +248,7 @@ pub struct ProtocolLimits {
 /// What happens to the messages of a connection while one before them waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InboundOverload {
-    /// They are not read.
+    /// They are queued, and not read where the queue is full.
     Pause,
     /// They are queued, and dropped where the queue is full.
     Drop,

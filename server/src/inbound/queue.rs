@@ -3,9 +3,13 @@
 //! ```text
 //! message ── handler ── Call::wait ──► control thread
 //!    │ what comes behind it                  │ Answer
-//!    ├─ pause: stays in the socket           ▼
-//!    └─ drop:  queue, up to its bounds ──► in order, as if it came now
+//!    ▼                                       ▼
+//!  queue, up to its bounds ────────────► in order, as if it came now
+//!    ├─ pause: then nothing more is read, until half of the queue is empty
+//!    └─ drop:  more is refused
 //! ```
+//!
+//! So a sign of life, a control frame or the end of a connection is noticed at once, whatever waits.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,6 +19,7 @@ use crore_engine::{ConnectionId, CoreId, EngineHandle, Notice, Untold};
 use tokio::time::{sleep, timeout};
 
 use super::{BATCH, Inbound, PING, WaitingBytes, WaitingText};
+use crate::chat;
 use crate::config::InboundOverload;
 use crate::policy::Policy;
 use crate::session::{Connection, Shared};
@@ -85,9 +90,12 @@ impl Queue {
         self.awaiting = Some(message);
     }
 
-    /// With a pause nothing but the rest of a batch has to find room here.
     fn is_full(&self, bounds: &QueueBounds) -> bool {
-        !self.paused && (self.entries.len() >= bounds.messages_max || self.bytes >= bounds.bytes_max)
+        self.entries.len() >= bounds.messages_max || self.bytes >= bounds.bytes_max
+    }
+
+    fn is_half_empty(&self, bounds: &QueueBounds) -> bool {
+        self.entries.len() <= bounds.messages_max / 2 && self.bytes <= bounds.bytes_max / 2
     }
 
     fn push(&mut self, entry: Entry) {
@@ -143,6 +151,7 @@ impl Inbound<'_, '_> {
             self.in_batch = entry.in_batch;
             self.text(&entry.text);
         }
+        self.pace();
         let id = self.context.id();
         self.context.tell(id, Box::new(GoOn));
     }
@@ -154,22 +163,40 @@ impl Inbound<'_, '_> {
         }
     }
 
-    /// A message waits: what comes behind it does, too, and better where it is than here. Of a client that has still
-    /// to show who it is nothing is kept in any case.
-    pub(crate) fn begin_wait(&mut self) {
-        if self.policy.inbound.overload == InboundOverload::Pause || self.gate().is_some() {
-            let queue = self.connection.queue_mut();
-            if !std::mem::replace(&mut queue.paused, true) {
-                self.counters.inbound_pauses.add(1);
-                self.context.pause();
-            }
+    /// A message waits, or has come to wait behind one: is there room for what comes next? If not, it stays where it is,
+    /// unless it is to be refused. Of a client that has still to show who it is nothing is kept in any case.
+    pub(crate) fn pace(&mut self) {
+        let bounds = &self.policy.inbound;
+        let waiting = self.shared.metrics.waiting(self.context.id().core()).read();
+        // Half of what may wait on the core is left to those that are being read from.
+        let is_crowded = waiting >= self.shared.waiting_bytes_max(bounds) / 2;
+        let is_stranger = self.gate().is_some();
+        let queue = self.connection.queue_mut();
+        let stops = match bounds.overload {
+            _ if is_stranger => true,
+            InboundOverload::Drop => false,
+            InboundOverload::Pause if queue.paused => is_crowded || !queue.is_half_empty(bounds),
+            InboundOverload::Pause => is_crowded || queue.is_full(bounds),
+        };
+        if stops == queue.paused {
+            return;
+        }
+        queue.paused = stops;
+        if stops {
+            self.counters.inbound_pauses.add(1);
+            self.context.pause();
+        } else {
+            self.context.resume();
         }
     }
 
     /// A message has come that has to wait for another one. A sign of life waits for nobody, but is nobody's who has
     /// still to show who he is.
     pub(super) fn put_off(&mut self, json: &str) {
-        if self.connection.chat().is_some() {
+        if let Some(member) = self.connection.chat() {
+            if self.gate().is_none() && chat::read(json).is_ok_and(|said| said.is_ping()) {
+                return chat::answer_ping(self.context, member, self.now_ms);
+            }
             return self.enqueue(json, None);
         }
         match self.policy.decoder.decode(json) {
@@ -179,7 +206,10 @@ impl Inbound<'_, '_> {
             }
             // Each by itself, so that each is counted when it comes.
             Ok(message) if message.kind() == BATCH && !self.in_batch && self.shared.router.find(BATCH).is_none() => {
-                let Ok(messages) = message.messages() else { return self.enqueue(json, message.id()) };
+                // One that is refused, or says something of what is sent to the client, waits as a whole.
+                let (Ok(None), Ok(messages)) = (message.enabled(), message.messages()) else {
+                    return self.enqueue(json, message.id());
+                };
                 self.in_batch = true;
                 for message in messages {
                     self.put_off(message.get());
@@ -199,7 +229,8 @@ impl Inbound<'_, '_> {
     fn push(&mut self, json: &str) -> Result<(), Refusal> {
         let bounds = &self.policy.inbound;
         let queue = self.connection.queue_mut();
-        if queue.is_full(bounds) {
+        // Of who is not read from the rest of a batch comes, which has been read already.
+        if queue.is_full(bounds) && !queue.paused {
             self.counters.overloaded.add(1);
             return Err(Refusal::Overloaded);
         }
@@ -210,6 +241,7 @@ impl Inbound<'_, '_> {
         let entry = Entry { text: json.into(), in_batch: self.in_batch };
         self.shared.metrics.waiting(core).add(entry.bytes());
         queue.push(entry);
+        self.pace();
         Ok(())
     }
 }
@@ -269,9 +301,18 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_batch_finds_room_where_nothing_else_is_read() {
-        let bounds = QueueBounds { overload: InboundOverload::Pause, messages_max: 0, bytes_max: 0, core_bytes_max: 0 };
-        assert!(!Queue { paused: true, ..Queue::default() }.is_full(&bounds));
-        assert!(Queue::default().is_full(&bounds));
+    fn a_queue_is_half_empty_by_messages_and_by_bytes() {
+        let mut queue = Queue::default();
+        let bounds = |messages_max, bytes_max| QueueBounds {
+            overload: InboundOverload::Pause,
+            messages_max,
+            bytes_max,
+            core_bytes_max: 0,
+        };
+        assert!(queue.is_half_empty(&bounds(0, 0)) && queue.is_full(&bounds(0, 0)));
+        queue.push(entry("a"));
+        let bytes = queue.bytes;
+        assert!(queue.is_half_empty(&bounds(2, 2 * bytes)));
+        assert!(!queue.is_half_empty(&bounds(1, 2 * bytes)) && !queue.is_half_empty(&bounds(2, bytes)));
     }
 }

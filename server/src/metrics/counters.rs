@@ -109,7 +109,7 @@ pub(crate) struct CoreCounters {
     pub(crate) overloaded: Counter,
     /// Messages refused because as many bytes waited on the core as may.
     pub(crate) waiting_refused: Counter,
-    /// Connections that were not read from for a while, because a message of theirs had to wait.
+    /// Connections that were not read from for a while, because as many messages of theirs waited as may.
     pub(crate) inbound_pauses: Counter,
     /// Requests answered with 429.
     pub(crate) refused_addresses: Counter,

@@ -197,7 +197,7 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     text.counter("crore_waiting_refused_total", help, metrics.sum(|core| &core.waiting_refused));
     let help = "Bytes of messages that wait for a key, a backend or a handler, or behind one that does.";
     text.gauge("crore_waiting_bytes", help, metrics.waiting.iter().map(|core| core.read()).sum::<usize>());
-    let help = "Times that a connection was not read from because a message of it had to wait.";
+    let help = "Times that a connection was not read from because as many of its messages waited as may.";
     text.counter("crore_inbound_pauses_total", help, metrics.sum(|core| &core.inbound_pauses));
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.message_bytes));
     let help = "Payloads of the messages received; the average is the sum by the count.";

@@ -74,7 +74,7 @@
 //! ([`JOBS_MAX`](crate::control::JOBS_MAX)) or the core none (`limits.waiting_bytes_per_core_max`), is answered with `busy`. So a
 //! slow answer to one event keeps none to another: not `rpc` those who connect. A message that waits is in memory once: what
 //! the backend is sent of it lies in it. A connection has one question out at most. What it sends meanwhile is handled afterwards, in
-//! order: it stays in the socket, or waits within bounds (`limits.inbound_overload`). A subscription whose token waits for
+//! order: it waits within bounds, beyond which it stays in the socket or is refused (`limits.inbound_overload`). A subscription whose token waits for
 //! its key is asked about when that has come, and lets others pass until then. An answer for a connection that has ended
 //! is dropped.
 //!

@@ -80,15 +80,15 @@ pub(super) const SECTION: Section = Section {
             Live,
             place!(limits.inbound_overload),
             "What happens to the messages of a connection while one before them waits, for the key of a token, the \
-             webhook's backend or a handler's: nothing more is read from it, or they are queued, up to the bounds that follow, and \
-             more are dropped.",
+             webhook's backend or a handler's, and as many wait behind it as the bounds that follow allow: nothing more is \
+             read from it until half of them are done (`pause`), or more are dropped (`drop`).",
         ),
         Setting::new(
             "limits.inbound_queue_max",
             Live,
             place!(limits.inbound_queue_max),
-            "Messages of one connection that wait for another one, where `inbound_overload` is `drop`; more are \
-             dropped, and answered with the error `overloaded`.",
+            "Messages of one connection that wait for another one; more are not read, or dropped and answered with the \
+             error `overloaded`, as `inbound_overload` says.",
         ),
         Setting::new(
             "limits.inbound_queue_bytes_max",
@@ -103,7 +103,8 @@ pub(super) const SECTION: Section = Section {
             "Bytes of all messages that wait on one core, those that wait for something and those behind them: until the \
              answer has come, though their connection may have gone. Never more than a quarter of the core's part of \
              `memory_budget`. The one that exceeds it is the last; others are answered with the error `busy` in place of \
-             waiting for something, and with `overloaded` behind another one.",
+             waiting for something, and with `overloaded` behind another one. From half of it on nothing more is read from \
+             connections of which a message waits, where `inbound_overload` is `pause`.",
         ),
         Setting::new(
             "limits.head_bytes_max",

@@ -83,6 +83,10 @@ impl Member {
     pub(crate) fn of(request: &Request<'_>) -> Self {
         Self { clock: Clock::of(request), name: None }
     }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.name.as_ref().map_or(0, |name| name.len())
+    }
 }
 
 /// Who has joined, on all cores: looked at when somebody joins, leaves or speaks to one of them.

@@ -13,7 +13,7 @@ use crore_engine::{
     OwnedMessage, Request, Response, Room,
 };
 
-pub(crate) use self::connection::Connection;
+pub(crate) use self::connection::{Connection, names_bytes};
 pub(crate) use self::house::{CODE_TRY_AGAIN_LATER, House};
 use crate::address::{Addresses, Whence};
 use crate::auth::{Auth, SubscriptionTokens};
@@ -177,12 +177,14 @@ pub(crate) struct Session {
     presence: Presence,
     text: String,
     recipients: Vec<ConnectionId>,
+    /// Bytes of heap that connections have.
+    state_bytes: usize,
 }
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>, core: CoreId) -> Self {
         let (home, presence) = (shared.new_home(), shared.new_presence());
-        Self { shared, policy, core, home, presence, text: String::new(), recipients: Vec::new() }
+        Self { shared, policy, core, home, presence, text: String::new(), recipients: Vec::new(), state_bytes: 0 }
     }
 
     /// Does something with what has come, and frees the room that an unusually large answer has taken.
@@ -209,6 +211,11 @@ impl Session {
         });
         text.clear();
         text.shrink_to(TEXT_KEPT_BYTES_MAX);
+    }
+
+    /// Counts what a connection has by now. Whatever may change that ends with this.
+    fn weigh(&mut self, connection: &mut Connection) {
+        self.state_bytes = self.state_bytes.wrapping_add_signed(connection.grown_bytes());
     }
 
     fn counters(&self) -> &CoreCounters {
@@ -268,6 +275,69 @@ impl Session {
             handlers::announce_join(context, connection, &self.policy.channels, channel, text, now_ms);
         }
     }
+
+    fn open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
+        self.shared.addresses.log_open(context.id(), connection.name(), connection.origin());
+        self.shared.metrics.peak.enter();
+        let Self { shared, policy, text, .. } = self;
+        if policy.channels.any_presence() {
+            connection.present_mut().opened();
+        }
+        if let Some(auth) = &shared.auth {
+            auth::start(auth, context, connection);
+            if connection.is_gated(auth.required) {
+                context.hear_broadcasts(false);
+                if connection.is_awaiting() {
+                    self.inbound(context, connection, |inbound| inbound.pace());
+                }
+                return;
+            }
+        }
+        House { shared, policy }.open(context, connection, text, true);
+        if connection.is_awaiting() {
+            self.inbound(context, connection, |inbound| inbound.pace());
+        }
+    }
+
+    /// A time has come that the connection has asked for.
+    fn wake(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
+        let Self { shared, policy, text, .. } = self;
+        if let Some(auth) = &shared.auth {
+            auth::on_wake(auth, House { shared, policy }, context, connection, text);
+            if connection.is_awaiting() {
+                // A token that was waited for is good, and the backend is asked now.
+                self.inbound(context, connection, |inbound| inbound.pace());
+            } else if connection.is_waiting() {
+                self.inbound(context, connection, |inbound| inbound.go_on());
+            }
+        }
+        if self.shared.subscription_tokens.is_some() {
+            self.inbound(context, connection, auth::wake_permits);
+        }
+        typing::end_some(context, connection, &self.policy.channels, false, &mut self.text, unix_ms());
+    }
+
+    fn told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
+        let notice = match notice.downcast::<Following>() {
+            Ok(following) => return self.begin(context, connection, &following),
+            Err(notice) => notice,
+        };
+        let notice = match notice.downcast::<inbound::Answer>() {
+            Ok(answer) => return self.inbound(context, connection, |inbound| inbound.answered(*answer)),
+            Err(notice) => notice,
+        };
+        let notice = match notice.downcast::<Whereabouts>() {
+            Ok(whereabouts) => return whereabouts.answer(context, connection),
+            Err(notice) => notice,
+        };
+        if notice.is::<rate_limit::Reset>() {
+            connection.reset_rate_state();
+        } else if notice.is::<inbound::GoOn>() {
+            self.inbound(context, connection, |inbound| inbound.go_on());
+        } else if let Ok(inspection) = notice.downcast::<Inspection>() {
+            inspection.answer(context, connection);
+        }
+    }
 }
 
 /// The user that a request names, or what is wrong with the name.
@@ -318,43 +388,13 @@ impl Handler for Session {
     }
 
     fn on_open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
-        self.shared.addresses.log_open(context.id(), connection.name(), connection.origin());
-        self.shared.metrics.peak.enter();
-        let Self { shared, policy, text, .. } = self;
-        if policy.channels.any_presence() {
-            connection.present_mut().opened();
-        }
-        if let Some(auth) = &shared.auth {
-            auth::start(auth, context, connection);
-            if connection.is_gated(auth.required) {
-                context.hear_broadcasts(false);
-                if connection.is_awaiting() {
-                    self.inbound(context, connection, |inbound| inbound.pace());
-                }
-                return;
-            }
-        }
-        House { shared, policy }.open(context, connection, text, true);
-        if connection.is_awaiting() {
-            self.inbound(context, connection, |inbound| inbound.pace());
-        }
+        self.open(context, connection);
+        self.weigh(connection);
     }
 
     fn on_wake(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
-        let Self { shared, policy, text, .. } = self;
-        if let Some(auth) = &shared.auth {
-            auth::on_wake(auth, House { shared, policy }, context, connection, text);
-            if connection.is_awaiting() {
-                // A token that was waited for is good, and the backend is asked now.
-                self.inbound(context, connection, |inbound| inbound.pace());
-            } else if connection.is_waiting() {
-                self.inbound(context, connection, |inbound| inbound.go_on());
-            }
-        }
-        if self.shared.subscription_tokens.is_some() {
-            self.inbound(context, connection, auth::wake_permits);
-        }
-        typing::end_some(context, connection, &self.policy.channels, false, &mut self.text, unix_ms());
+        self.wake(context, connection);
+        self.weigh(connection);
     }
 
     /// What the next message needs it makes again: cheap, once a second.
@@ -365,11 +405,11 @@ impl Handler for Session {
     }
 
     fn memory_bytes(&self) -> usize {
-        let Self { shared, core, home, presence, .. } = self;
+        let Self { shared, core, home, presence, state_bytes, .. } = self;
         // What all cores share is counted with the first.
         let limiter = shared.rate_limiter.as_ref().filter(|_| core.index() == 0);
         let users = limiter.and_then(RateLimiter::user_numbers).map_or(0, |numbers| numbers.bytes);
-        home.memory_bytes() + presence.memory_bytes() + shared.metrics.waiting(*core).read() + users
+        home.memory_bytes() + presence.memory_bytes() + shared.metrics.waiting(*core).read() + state_bytes + users
     }
 
     fn on_untold(&mut self, context: &mut CoreContext<'_>, _: ConnectionId, notice: Notice) {
@@ -398,6 +438,7 @@ impl Handler for Session {
             Some(json) => inbound.text(json),
             None => inbound.binary(),
         });
+        self.weigh(connection);
     }
 
     /// The client learns where messages are missing, and of which channel.
@@ -408,25 +449,8 @@ impl Handler for Session {
     /// The home of a channel says where it stands, what a message waits for is there, the control thread asks for what is
     /// known of the connection or where it is present, or its rate limit begins anew.
     fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
-        let notice = match notice.downcast::<Following>() {
-            Ok(following) => return self.begin(context, connection, &following),
-            Err(notice) => notice,
-        };
-        let notice = match notice.downcast::<inbound::Answer>() {
-            Ok(answer) => return self.inbound(context, connection, |inbound| inbound.answered(*answer)),
-            Err(notice) => notice,
-        };
-        let notice = match notice.downcast::<Whereabouts>() {
-            Ok(whereabouts) => return whereabouts.answer(context, connection),
-            Err(notice) => notice,
-        };
-        if notice.is::<rate_limit::Reset>() {
-            connection.reset_rate_state();
-        } else if notice.is::<inbound::GoOn>() {
-            self.inbound(context, connection, |inbound| inbound.go_on());
-        } else if let Ok(inspection) = notice.downcast::<Inspection>() {
-            inspection.answer(context, connection);
-        }
+        self.told(context, connection, notice);
+        self.weigh(connection);
     }
 
     /// A channel's home is asked for something, the configuration has been read again, the control thread asks who
@@ -469,6 +493,7 @@ impl Handler for Session {
         let (id, now) = (context.id(), context.now());
         self.shared.addresses.log_close(id, connection.name(), connection.origin(), now, closed);
         self.shared.metrics.peak.leave();
+        self.state_bytes -= connection.counted_bytes();
         inbound::give_up(connection, self.shared.metrics.waiting(self.core));
         if self.shared.users.leave(context.id(), connection.name())
             && let (Some(limiter), Some(user)) = (&self.shared.rate_limiter, connection.name())

@@ -260,6 +260,30 @@ class Inspection(unittest.TestCase):
         self.assertLessEqual(len(listed), 1)
         self.assertEqual(self.server.process.wait(PATIENCE_S), 0)
 
+    # capability: 28 80
+    def test_what_a_connection_has_is_counted(self):
+        self.start()
+        session = lambda: self.get("/api/stats")["total"]["memory_bytes"]["session"]
+        client = self.client("ann")
+        of_client = lambda: self.get(f"/api/connections/{client.id}")["memory_bytes"]["session"]
+        least = of_client()
+        self.assertTrue(0 < least < 1000, least)
+        before = self.eventually(lambda: (now := session()) >= least and now)
+        names = [f"{number}:" + "n" * 200 for number in range(300)]
+        for kind, reply in (("join", "joined"), ("leave", "left")):
+            for start in range(0, len(names), 100):
+                messages = [{"type": kind, "channel": name} for name in names[start : start + 100]]
+                client.socket.send(json.dumps({"type": "batch", "messages": messages}))
+            self.assertEqual({client.receive()["type"] for _ in names}, {reply})
+            if kind == "join":
+                held = of_client() - least
+                self.assertTrue(300 * 200 <= held < 300 * 240, held)
+                self.eventually(lambda: session() >= before + held)
+        self.assertLess(of_client(), least + 100)
+        self.eventually(lambda: session() < before + 100)
+        client.socket.close()
+        self.eventually(lambda: session() < before)
+
     # capability: 80 98
     def test_the_numbers_of_the_process(self):
         self.start()

@@ -73,6 +73,13 @@ impl Login {
         self.pending.is_none() && has_ended(self.expires_s, leeway_s)
     }
 
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Some(pending) = &self.pending else { return 0 };
+        let undecided = pending.token.as_ref();
+        let token = undecided.map_or(0, |token| token.token.len() + token.id.as_ref().map_or(0, |id| id.len()));
+        size_of::<Pending>() + token
+    }
+
     fn await_token(&mut self, deadline: Duration, gates: bool, token: Option<Undecided>) {
         self.pending = Some(Box::new(Pending { deadline, gates, token }));
     }

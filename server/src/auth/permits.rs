@@ -66,6 +66,21 @@ pub(crate) enum Admission {
 }
 
 impl Permits {
+    /// Without the messages that wait, which are counted for themselves.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Self { grants, held, undecided, .. } = self;
+        let grants = grants.as_deref().map_or(0, |grants| size_of::<Grants>() + grants.heap_bytes());
+        let length = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let texts = held.iter().map(|permit| permit.channel.len() + length(&permit.info)).sum::<usize>()
+            + undecided.iter().map(|undecided| undecided.channel.len() + length(&undecided.id)).sum::<usize>();
+        grants + held.capacity() * size_of::<Permit>() + undecided.capacity() * size_of::<Undecided>() + texts
+    }
+
+    /// Bytes of the messages that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.undecided.iter().map(|undecided| undecided.message.len()).sum()
+    }
+
     pub(crate) fn grants(&self) -> Option<&Grants> {
         self.grants.as_deref()
     }

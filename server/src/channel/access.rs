@@ -65,6 +65,14 @@ pub struct Grants {
     pub roles: Box<[Box<str>]>,
 }
 
+impl Grants {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let channels = self.channels.iter().map(|pattern| size_of::<Pattern>() + pattern.heap_bytes());
+        let roles = self.roles.iter().map(|role| size_of::<Box<str>>() + role.len());
+        channels.chain(roles).sum()
+    }
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Identity<'i> {

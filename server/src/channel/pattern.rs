@@ -25,6 +25,12 @@ pub struct Pattern {
     is_prefix: bool,
 }
 
+impl Pattern {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.head.len() + self.tail.as_ref().map_or(0, |tail| tail.len())
+    }
+}
+
 /// A pattern that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {

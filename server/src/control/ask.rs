@@ -83,7 +83,7 @@ impl Inspection {
                 channels: channels(context).take(PART_MAX).map(str::to_owned).collect(),
                 rooms: connection.rooms().take(PART_MAX).map(str::to_owned).collect(),
                 token_expires_s: connection.token_expires_s(),
-                memory: context.memory(),
+                memory: memory(context, connection),
             })),
         }
     }
@@ -92,6 +92,13 @@ impl Inspection {
 /// What a connection subscribes to, but for what the server has it hear.
 fn channels<'c>(context: &'c Context<'_>) -> impl Iterator<Item = &'c str> {
     context.subscriptions().filter(|topic| !is_internal(topic))
+}
+
+/// Bytes that are held for a connection alone, by class.
+fn memory(context: &Context<'_>, connection: &Connection) -> Memory {
+    let mut memory = context.memory();
+    memory.session += connection.heap_bytes() as u64;
+    memory
 }
 
 /// A part of the channels that a core has subscribers of.

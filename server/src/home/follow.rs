@@ -33,6 +33,14 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let length = |waiting: &Waiting| {
+            let metadata = waiting.metadata.as_ref().map_or(0, |metadata| metadata.len());
+            waiting.channel.len() + waiting.id.as_ref().map_or(0, |id| id.len()) + metadata
+        };
+        self.waiting.capacity() * size_of::<Waiting>() + self.waiting.iter().map(length).sum::<usize>()
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

@@ -85,6 +85,11 @@ impl Queue {
         self.awaiting.is_some()
     }
 
+    /// Bytes of the messages that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.bytes + self.awaiting.as_ref().map_or(0, |message| message.len())
+    }
+
     /// A message, or without one the connection, begins to wait for the control thread.
     pub(crate) fn await_answer(&mut self, message: WaitingText) {
         self.awaiting = Some(message);

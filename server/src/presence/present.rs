@@ -7,7 +7,7 @@ use crore_engine::{ConnectionId, Context};
 use tokio::sync::oneshot::Sender;
 
 use super::{Arrival, PresenceNotice};
-use crate::session::{Connection, Shared};
+use crate::session::{Connection, Shared, names_bytes};
 
 /// Where a connection is present, and as what. Only those have it that opened where a channel has a presence, or that
 /// are in one.
@@ -22,6 +22,10 @@ pub(crate) struct Present {
 }
 
 impl Present {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        names_bytes(&self.channels) + self.metadata.as_ref().map_or(0, |metadata| metadata.len())
+    }
+
     /// The connection has opened.
     pub(crate) fn opened(&mut self) {
         self.connected_ms = unix_ms();

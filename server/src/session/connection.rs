@@ -37,6 +37,10 @@ struct Extras {
     present: Option<Box<Present>>,
     /// While a message waits for something, or others wait for that one.
     queue: Option<Box<Queue>>,
+    /// Bytes of all this, as its core has counted them.
+    counted_bytes: u32,
+    /// It may have other bytes by now.
+    has_changed: bool,
 }
 
 /// What fewer still have.
@@ -70,14 +74,91 @@ impl User {
     fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.json[1..self.json.len() - 1])
     }
+
+    fn heap_bytes(&self) -> usize {
+        self.json.len() + self.name.as_ref().map_or(0, |name| name.len())
+    }
 }
 
 const _: () = assert!(size_of::<Connection>() <= 8, "a million connections: every byte is a megabyte");
+const _: () = assert!(size_of::<Extras>() <= 128, "every connection of a user has them, in a block of so many bytes");
+
+impl Extras {
+    fn heap_bytes(&self) -> usize {
+        let Self { user, origin, rooms, login, seldom, rate_state, pending, present, queue, .. } = self;
+        size_of::<Self>()
+            + user.as_ref().map_or(0, User::heap_bytes)
+            + boxed(origin.as_deref(), |_| 0)
+            + names_bytes(rooms)
+            + login.heap_bytes()
+            + boxed(seldom.as_deref(), Seldom::heap_bytes)
+            + boxed(rate_state.as_deref(), |_| 0)
+            + boxed(pending.as_deref(), Pending::heap_bytes)
+            + boxed(present.as_deref(), Present::heap_bytes)
+            + boxed(queue.as_deref(), |_| 0)
+    }
+}
+
+impl Seldom {
+    fn heap_bytes(&self) -> usize {
+        let Self { permits, typing, chat, hook } = self;
+        permits.heap_bytes()
+            + typing.heap_bytes()
+            + boxed(chat.as_deref(), chat::Member::heap_bytes)
+            + hook.heap_bytes()
+    }
+}
+
+/// Bytes of a value in a box of its own, and of what it has.
+fn boxed<T>(value: Option<&T>, heap_bytes: impl Fn(&T) -> usize) -> usize {
+    value.map_or(0, |value| size_of::<T>() + heap_bytes(value))
+}
+
+/// Bytes of a list of names.
+pub(crate) fn names_bytes(names: &Vec<Box<str>>) -> usize {
+    names.capacity() * size_of::<Box<str>>() + names.iter().map(|name| name.len()).sum::<usize>()
+}
 
 impl Connection {
+    /// What it has, to be changed, made if there is nothing.
+    fn extras_mut(&mut self) -> &mut Extras {
+        let extras = self.extras.get_or_insert_default();
+        extras.has_changed = true;
+        extras
+    }
+
+    /// As [`Self::extras_mut`], if there is anything.
+    fn extras_if_any(&mut self) -> Option<&mut Extras> {
+        let extras = self.extras.as_deref_mut()?;
+        extras.has_changed = true;
+        Some(extras)
+    }
+
+    /// Bytes that it has more, or less, than when this was asked last: for its core to count. Who has changed nothing since
+    /// is not looked at.
+    pub(super) fn grown_bytes(&mut self) -> isize {
+        let Some(extras) = self.extras.as_deref_mut().filter(|extras| extras.has_changed) else { return 0 };
+        let bytes = u32::try_from(extras.heap_bytes()).unwrap_or(u32::MAX);
+        extras.has_changed = false;
+        let before = std::mem::replace(&mut extras.counted_bytes, bytes);
+        bytes as isize - before as isize
+    }
+
+    /// Bytes that have been counted.
+    pub(super) fn counted_bytes(&self) -> usize {
+        self.extras.as_ref().map_or(0, |extras| extras.counted_bytes as usize)
+    }
+
+    /// Bytes of heap that it has, its messages that wait among them.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Some(extras) = &self.extras else { return 0 };
+        let queued = extras.queue.as_ref().map_or(0, |queue| queue.waiting_bytes());
+        extras.heap_bytes() + queued + self.permits().map_or(0, Permits::waiting_bytes)
+    }
+
     /// Where it came from, if that is kept.
     pub(super) fn set_origin(&mut self, origin: Option<Box<Origin>>) {
-        self.extras.get_or_insert_default().origin = origin;
+        self.extras_mut().origin = origin;
     }
 
     /// It has come by the path of the plain chat.
@@ -98,12 +179,12 @@ impl Connection {
     }
 
     pub(crate) fn add_room(&mut self, room: &str) {
-        self.extras.get_or_insert_default().rooms.push(room.into());
+        self.extras_mut().rooms.push(room.into());
     }
 
     /// Whether there was one.
     pub(crate) fn remove_room(&mut self, room: &str) -> bool {
-        let Some(extras) = &mut self.extras else { return false };
+        let Some(extras) = self.extras_if_any() else { return false };
         let Some(index) = extras.rooms.iter().position(|member| **member == *room) else { return false };
         extras.rooms.swap_remove(index);
         if extras.rooms.is_empty() {
@@ -113,22 +194,25 @@ impl Connection {
     }
 
     pub(crate) fn take_rooms(&mut self) -> Vec<Box<str>> {
-        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.rooms)).unwrap_or_default()
+        self.extras_if_any().map(|extras| std::mem::take(&mut extras.rooms)).unwrap_or_default()
     }
 
     /// What the limit of the connection goes by.
     pub(crate) fn rate_state(&mut self) -> &mut rate_limit::State {
-        self.extras.get_or_insert_default().rate_state.get_or_insert_default()
+        let extras = self.extras.get_or_insert_default();
+        // With each message, of which one makes it.
+        extras.has_changed |= extras.rate_state.is_none();
+        extras.rate_state.get_or_insert_default()
     }
 
     pub(super) fn reset_rate_state(&mut self) {
-        if let Some(extras) = &mut self.extras {
+        if let Some(extras) = self.extras_if_any() {
             extras.rate_state = None;
         }
     }
 
     pub(crate) fn pending_mut(&mut self) -> &mut Pending {
-        self.extras.get_or_insert_default().pending.get_or_insert_default()
+        self.extras_mut().pending.get_or_insert_default()
     }
 
     /// Whether a subscription to a channel is about to begin.
@@ -147,7 +231,7 @@ impl Connection {
     }
 
     pub(super) fn pending(&mut self) -> Option<&mut Pending> {
-        self.extras.as_mut()?.pending.as_deref_mut()
+        self.extras_if_any()?.pending.as_deref_mut()
     }
 
     pub(crate) fn present(&self) -> Option<&Present> {
@@ -155,7 +239,7 @@ impl Connection {
     }
 
     pub(crate) fn present_mut(&mut self) -> &mut Present {
-        self.extras.get_or_insert_default().present.get_or_insert_default()
+        self.extras_mut().present.get_or_insert_default()
     }
 
     fn seldom(&self) -> Option<&Seldom> {
@@ -163,11 +247,11 @@ impl Connection {
     }
 
     fn seldom_if_any(&mut self) -> Option<&mut Seldom> {
-        self.extras.as_mut()?.seldom.as_deref_mut()
+        self.extras_if_any()?.seldom.as_deref_mut()
     }
 
     fn seldom_mut(&mut self) -> &mut Seldom {
-        self.extras.get_or_insert_default().seldom.get_or_insert_default()
+        self.extras_mut().seldom.get_or_insert_default()
     }
 
     fn user(&self) -> Option<&User> {
@@ -216,15 +300,15 @@ impl Connection {
     }
 
     pub(crate) fn set_user(&mut self, name: &str) {
-        self.extras.get_or_insert_default().user = Some(User::new(name));
+        self.extras_mut().user = Some(User::new(name));
     }
 
     pub(crate) fn login(&mut self) -> Option<&mut Login> {
-        Some(&mut self.extras.as_mut()?.login)
+        Some(&mut self.extras_if_any()?.login)
     }
 
     pub(crate) fn login_mut(&mut self) -> &mut Login {
-        &mut self.extras.get_or_insert_default().login
+        &mut self.extras_mut().login
     }
 
     pub(crate) fn permits(&self) -> Option<&Permits> {
@@ -264,16 +348,56 @@ impl Connection {
     }
 
     pub(crate) fn queue_mut(&mut self) -> &mut Queue {
-        self.extras.get_or_insert_default().queue.get_or_insert_default()
+        self.extras_mut().queue.get_or_insert_default()
     }
 
     pub(crate) fn take_queue(&mut self) -> Option<Box<Queue>> {
-        self.extras.as_mut()?.queue.take()
+        self.extras_if_any()?.queue.take()
     }
 
     /// Whether nothing is done for the connection until it has shown a token.
     pub(crate) fn is_gated(&self, required: bool) -> bool {
         let Some(extras) = &self.extras else { return required };
         extras.user.is_none() && (required || extras.login.gates())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a core has counted of one connection after each step.
+    #[derive(Default)]
+    struct Core(isize);
+
+    impl Core {
+        #[track_caller]
+        fn assert_grows(&mut self, connection: &mut Connection, least: isize) {
+            let grown = connection.grown_bytes();
+            assert!((least..least + 400).contains(&grown), "{grown} bytes more, {least} expected");
+            self.0 += grown;
+            assert_eq!((connection.grown_bytes(), connection.counted_bytes() as isize), (0, self.0));
+            assert_eq!(connection.heap_bytes() as isize, self.0);
+        }
+    }
+
+    // capability: 28
+    #[test]
+    fn what_a_connection_has_is_counted_as_it_changes_and_once() {
+        let (mut core, mut connection) = (Core::default(), Connection::default());
+        assert_eq!((connection.grown_bytes(), connection.heap_bytes()), (0, 0), "most have nothing");
+        connection.set_user(&"u".repeat(100));
+        core.assert_grows(&mut connection, 100 + size_of::<Extras>() as isize);
+        let room = "r".repeat(1000);
+        connection.add_room(&room);
+        core.assert_grows(&mut connection, 1000);
+        connection.permits_mut();
+        core.assert_grows(&mut connection, size_of::<Seldom>() as isize);
+        connection.rate_state();
+        core.assert_grows(&mut connection, size_of::<rate_limit::State>() as isize);
+        connection.rate_state();
+        assert!(!connection.extras.as_ref().unwrap().has_changed, "a message changes nothing");
+        assert!(connection.remove_room(&room));
+        core.assert_grows(&mut connection, -1000 - 4 * size_of::<Box<str>>() as isize);
     }
 }

@@ -34,6 +34,10 @@ struct TypingIn {
 }
 
 impl Typing {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<TypingIn>() + self.0.iter().map(|typing| typing.channel.len()).sum::<usize>()
+    }
+
     fn find(&mut self, channel: &str) -> Option<&mut TypingIn> {
         self.0.iter_mut().find(|typing| *typing.channel == *channel)
     }

@@ -35,3 +35,14 @@ pub(crate) struct Hook {
     pub(crate) forwarded: Option<Forwarded>,
     pub(super) meta: Option<Box<RawValue>>,
 }
+
+impl Hook {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Self { forwarded, meta } = self;
+        let header = |(name, value): &(HeaderName, HeaderValue)| {
+            size_of::<(HeaderName, HeaderValue)>() + name.as_str().len() + value.len()
+        };
+        let headers = forwarded.iter().flat_map(|forwarded| forwarded.iter()).map(header).sum::<usize>();
+        headers + meta.as_ref().map_or(0, |meta| meta.get().len())
+    }
+}

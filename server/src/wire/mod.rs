@@ -99,11 +99,13 @@
 //!
 //! Some messages have to wait before they are answered: a token whose key is being fetched, or what a backend is asked
 //! about, by the webhook or a handler of your own. What comes behind such a message waits, so that a connection's
-//! messages are handled in their order; a `ping` is answered at once, and a close is seen. Up to `limits.inbound_queue_max`
-//! messages wait. With `limits.inbound_overload = "pause"`, the default, nothing more is read from the connection then, until
-//! half of them are done; with `"drop"` more are dropped and answered with the error `overloaded`. In either case
-//! they are where so much waits on the core that there is no room for it (`limits.waiting_bytes_per_core_max`), before
-//! which pauses begin at half of that. From a client that has still to show a token nothing is read meanwhile. What waits is counted against the rate limit when it comes. What waits when the connection ends is not done.
+//! messages are handled in their order; a `ping` is answered at once, and a close is seen. Up to
+//! `limits.inbound_queue_max` messages wait. With `limits.inbound_overload = "pause"`, the default, nothing more is
+//! read from the connection then, until half of them are done; with `"drop"` more are dropped and answered with the
+//! error `overloaded`. In either case a message is dropped so where as much waits on its core as may
+//! (`limits.waiting_bytes_per_core_max`); at half of that reading stops, where it may. From a client that has still to
+//! show a token nothing is read meanwhile. What waits is counted against the rate limit when it comes. What waits when
+//! the connection ends is not done.
 //!
 //! Where a backend decides ([`webhook`](crate::webhook)), a connection is welcomed when the backend has agreed, and what
 //! it sends before waits. So it is with one that shows its first token later, in a message: it is told `authenticated`

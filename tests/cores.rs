@@ -66,6 +66,44 @@ fn one_topic_over_two_cores_is_heard_in_order_and_once() {
     });
 }
 
+// capability: 85
+#[test]
+fn what_is_sent_behind_a_publication_comes_behind_it() {
+    on_each_kind(|setup| {
+        let server = setup.start_with(CORES, limits());
+        let mut all = clients(&server, 2);
+        for client in &mut all {
+            for topic in ["news", "sport"] {
+                assert_eq!(client.ask(&format!("subscribe {topic}")), "subscribed");
+            }
+        }
+        let ids: Vec<ConnectionId> = all.iter_mut().map(id).collect();
+        for publisher in 0..all.len() {
+            // One turn publishes all of it; each of the others is sent something in between.
+            let to_all =
+                |word: &str| -> String { ids.iter().map(|id| format!("send_to {} {word}\n", id.as_u64())).collect() };
+            let said = format!(
+                "publish news 1\npublish sport 1s\n{}publish_to_others news 3\n{}publish news 5\nbroadcast 6\npublish news 7",
+                to_all("2"),
+                to_all("4")
+            );
+            all[publisher].say(&said);
+            for (number, client) in all.iter_mut().enumerate() {
+                let first = [client.text(), client.text()];
+                assert!(first.contains(&"1".to_owned()) && first.contains(&"1s".to_owned()), "{first:?}");
+                for next in ["2", "3", "4", "5", "6", "7"] {
+                    if number != publisher || next != "3" {
+                        assert_eq!(client.text(), next, "for {number}, from {publisher}");
+                    }
+                }
+            }
+        }
+        for client in &mut all {
+            assert_eq!(client.ask("nothing else"), "nothing else");
+        }
+    });
+}
+
 #[test]
 fn a_publisher_may_leave_itself_out() {
     on_each_kind(|setup| {

@@ -21,8 +21,8 @@ struct Word(ConnectionId, String);
 /// How often a connection has still to tell itself.
 struct Countdown(u32);
 
-/// Somebody publishes; the home core numbers it.
-struct Publish;
+/// Somebody publishes; the home core numbers it, and acknowledges it to whom wants to know.
+struct Publish(Option<ConnectionId>);
 
 /// Somebody wants to hear all that is published from some point on.
 struct Follow(ConnectionId);
@@ -56,7 +56,8 @@ impl Handler for Teller {
                 context.tell_core(core, Box::new(Word(id, second.to_owned())));
             }
             "countdown" => context.tell(id, Box::new(Countdown(first.parse().expect("a number")))),
-            "publish" => context.tell_core(HOME, Box::new(Publish)),
+            "publish" => context.tell_core(HOME, Box::new(Publish(None))),
+            "publish_surely" => context.tell_core(HOME, Box::new(Publish(Some(id)))),
             "follow" => {
                 context.raise_interest(NUMBERED);
                 context.tell_core(HOME, Box::new(Follow(id)));
@@ -110,8 +111,11 @@ impl Handler for Teller {
         if let Some(Follow(id)) = notice.downcast_ref() {
             context.tell(*id, Box::new(From(self.published)));
         } else {
-            assert!(notice.is::<Publish>());
+            let Publish(acknowledge) = *notice.downcast().expect("nothing else is told");
             context.publish(NUMBERED, &self.published.to_string());
+            if let Some(id) = acknowledge {
+                context.send_to(id, &format!("published {}", self.published));
+            }
             self.published += 1;
         }
     }
@@ -263,6 +267,48 @@ fn a_subscription_misses_nothing_of_what_its_own_core_publishes_at_once() {
             for next in first..first + 3 {
                 assert_eq!(client.text(), next.to_string());
             }
+        }
+    });
+}
+
+// capability: 85
+#[test]
+fn an_acknowledgement_comes_behind_all_that_was_published_before() {
+    on_each_kind(|setup| {
+        let server = start(setup);
+        let mut others = clients(&server);
+        for mut client in clients(&server) {
+            client.say("follow");
+            let first: u64 = client.text().parse().expect("a number");
+            std::thread::scope(|scope| {
+                for other in &mut others {
+                    scope.spawn(|| {
+                        for _ in 0..1_000 {
+                            other.say("publish");
+                        }
+                        assert_eq!(other.ask("done"), "done");
+                    });
+                }
+                let mut together = Vec::new();
+                for _ in 0..500 {
+                    together.extend(masked(0x81, b"publish_surely"));
+                }
+                client.send(together);
+                let mut next = first;
+                for _ in 0..500 + 500 + 2_000 {
+                    let text = client.text();
+                    match text.strip_prefix("published ") {
+                        Some(number) => {
+                            let number: u64 = number.parse().expect("a number");
+                            assert!(number < next, "{number} is acknowledged before {next} has come");
+                        }
+                        None => {
+                            assert_eq!(text, next.to_string());
+                            next += 1;
+                        }
+                    }
+                }
+            });
         }
     });
 }

@@ -27,7 +27,8 @@
 //!
 //! # What is checked
 //!
-//! - Each peer hears each stream of messages in order, once each, and whole; who has not been given a reason to
+//! - Each peer hears each stream of messages in order, once each, and whole; and what is sent to it alone, to everyone
+//!   and to a topic by one source in the order in which that has sent it, where nothing may be dropped. Who has not been given a reason to
 //!   go is there at the end and has heard all. Where a policy drops messages, of a topic or of all, as many are missing as
 //!   are counted and announced, and of a topic none is missing that was not announced before. Where messages of one key
 //!   replace each other, those of each key are heard in order. Nothing else is ever dropped for a topic's sake.

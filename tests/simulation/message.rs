@@ -49,6 +49,12 @@ pub(crate) const fn topic_of(stream: u8) -> Option<u8> {
     if channel >= TOPICS_FROM && channel < GAPS_FROM { Some(channel - TOPICS_FROM) } else { None }
 }
 
+/// The streams of messages that come from the same source.
+pub(crate) fn streams_beside(stream: u8) -> impl Iterator<Item = u8> {
+    let source = stream - stream % CHANNELS;
+    (source..source + GAPS_FROM).filter(move |other| *other != stream)
+}
+
 /// The stream of what announces gaps in a topic. The numbers of its messages say how many are missing.
 pub(crate) const fn gap_stream(topic: u8) -> u8 {
     stream(0, GAPS_FROM + topic)

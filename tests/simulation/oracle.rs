@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crore_engine::{CloseCause, ConnectionId};
 
-use super::message::{BROADCAST, NO_TOPIC, STREAMS, TOPICS_FROM, stream, topic_of};
+use super::message::{BROADCAST, NO_TOPIC, STREAMS, TOPICS_FROM, stream, streams_beside, topic_of};
 use super::plan::key_of;
 
 /// What a connection is to the application.
@@ -41,6 +41,14 @@ impl Reasons {
     }
 }
 
+/// A message that is on its way to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    number: u32,
+    /// Its place among all that anybody is sent.
+    place: u64,
+}
+
 /// One peer's connection.
 pub(crate) struct Connection {
     pub(crate) id: Option<ConnectionId>,
@@ -49,8 +57,8 @@ pub(crate) struct Connection {
     pub(crate) topics: u32,
     /// It is not to be read from.
     pub(crate) paused: bool,
-    /// By stream: the numbers of the messages that it has been sent and has not heard.
-    pub(crate) expected: Vec<VecDeque<u32>>,
+    /// By stream: the messages that it has been sent and has not heard.
+    pub(crate) expected: Vec<VecDeque<Sent>>,
     /// Numbers of the messages that it has said and the application has not been given.
     pub(crate) spoken: VecDeque<u32>,
     /// By topic: messages of which it has heard that they were dropped, and those that it has found missing.
@@ -81,6 +89,23 @@ impl Connection {
     /// Messages that it has been sent and has not heard.
     pub(crate) fn outstanding(&self) -> usize {
         self.expected.iter().map(VecDeque::len).sum()
+    }
+
+    /// What one source sends a peer by itself or to everyone, and what it publishes, keep their order among each other;
+    /// only several topics do not.
+    fn check_order(&self, peer: usize, stream: u8, heard: Sent, lossy: u32) {
+        for other in streams_beside(stream) {
+            let certain = topic_of(other).is_none_or(|topic| lossy & 1 << topic == 0);
+            let ordered = certain && (topic_of(stream).is_none() || topic_of(other).is_none());
+            if let Some(first) = self.expected[usize::from(other)].front().filter(|_| ordered) {
+                assert!(
+                    first.place > heard.place,
+                    "peer {peer}: {} of stream {stream} has overtaken {} of stream {other}",
+                    heard.number,
+                    first.number
+                );
+            }
+        }
     }
 
     /// The same without what may be missing.
@@ -193,8 +218,9 @@ impl Oracle {
     pub(crate) fn send(&mut self, peer: usize, stream: u8, number: u32) {
         let connection = &mut self.connections[peer];
         if connection.phase == Phase::Open {
-            connection.expected[usize::from(stream)].push_back(number);
             self.sums.sent += 1;
+            let place = self.sums.sent;
+            connection.expected[usize::from(stream)].push_back(Sent { number, place });
         }
     }
 
@@ -300,14 +326,15 @@ impl Oracle {
         let conflates = topic.is_some_and(|topic| self.conflating & 1 << topic != 0);
         let connection = &mut self.connections[peer];
         let expected = &mut connection.expected[usize::from(stream)];
-        let Some(place) = expected.iter().position(|other| *other == number) else {
+        let Some(place) = expected.iter().position(|other| other.number == number) else {
             panic!("peer {peer}, stream {stream}: heard {number}, which it was not sent, or heard before")
         };
+        let heard = expected[place];
         let older = expected.len();
         if conflates {
             // Those of other keys may still come.
             let later = expected.split_off(place + 1);
-            expected.retain(|other| key_of(*other) != key_of(number));
+            expected.retain(|other| key_of(other.number) != key_of(number));
             expected.extend(later);
         } else {
             expected.drain(..=place);
@@ -318,6 +345,9 @@ impl Oracle {
             "peer {peer}, stream {stream}: {missed} messages are lost or overtaken before {number}"
         );
         self.sums.missed += missed;
+        if !self.drops && !lossy {
+            connection.check_order(peer, stream, heard, self.lossy);
+        }
         if let Some(topic) = topic.filter(|_| lossy && !conflates) {
             let topic = usize::from(topic);
             connection.missing[topic] += missed;

@@ -64,14 +64,17 @@ impl CoreContext<'_> {
         self.topics.places()
     }
 
-    /// Sends a message to a connection.
+    /// Sends a message to a connection. What one core sends a connection, by this, by [`Self::publish`] and by
+    /// [`Self::broadcast`], comes in the order of the calls; only messages of different topics that are published in one
+    /// turn have none.
     pub fn send_to<'m>(&mut self, to: ConnectionId, message: impl Into<Message<'m>>) {
         let frame = self.actions.encode(message.into());
         self.actions.list.push(Action::Send { to, frame });
     }
 
     /// Sends a message to every subscriber of a topic, on all cores. It leaves at the end of the turn, joined with
-    /// whatever else the turn publishes there.
+    /// whatever else the turn publishes there; earlier only for a subscriber that is [sent](Self::send_to) something
+    /// behind it.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
         self.publish_with(topic, message, Publication::default());
     }
@@ -116,7 +119,7 @@ impl CoreContext<'_> {
     /// Tells a connection something: [`Handler::on_told`](super::Handler::on_told) on its core, or
     /// [`Handler::on_untold`](super::Handler::on_untold) there if it is not open. Between two cores this keeps its
     /// order with everything else that the one sends, publishes and tells the other; on one core, with what is told and
-    /// what calls without a connection publish. Where a core is so far behind
+    /// what calls without a connection send and publish. Where a core is so far behind
     /// that it is sent nothing ([`LANE_BACKLOG_MAX`](crate::limits::LANE_BACKLOG_MAX)), the notice is dropped, and
     /// counted in `mesh_refused`.
     pub fn tell(&mut self, to: ConnectionId, notice: Notice) {

@@ -19,7 +19,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if let ([Action::Echo], Some(in_place)) = (self.actions.list.as_slice(), &mut at_hand) {
             self.actions.list.clear();
             if self.actions.spawned.is_empty() {
-                self.echo(in_place);
+                self.echo(slot, in_place);
                 return;
             }
             self.actions.list.push(Action::Echo);
@@ -39,7 +39,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     && self.connections.at(slot).phase == Phase::Open
                 {
                     self.flush_joined(slot);
-                    self.echo(in_place);
+                    self.echo(slot, in_place);
                 }
                 continue;
             }
@@ -74,18 +74,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Applies an action. Only a [`Context`](crate::Context), which has a connection, has those that need a slot.
     fn apply_one(&mut self, slot: Option<u32>, action: Action, actions: &Actions) {
         match (action, slot) {
-            (Action::Send { to, frame }, _) => self.send_to(to, actions.slice(&frame)),
+            (Action::Send { to, frame }, _) => self.send_to(to, actions.slice(&frame), self.waits(slot)),
             (Action::Publish { topic, frame, publication }, _) => {
-                // Without a connection at hand it comes behind what this core has told itself, as on another core.
-                let waits = slot.is_none() && (self.own_taken > 0 || !self.batches[self.core.index()].is_empty());
-                self.publish(text(actions.slice(&topic)), actions.slice(&frame), publication, waits);
+                self.publish(text(actions.slice(&topic)), actions.slice(&frame), publication, self.waits(slot));
             }
-            (Action::Broadcast { frame, except }, _) => self.broadcast(actions.slice(&frame), except),
+            (Action::Broadcast { frame, except }, _) => {
+                self.broadcast(actions.slice(&frame), except, self.waits(slot));
+            }
             (Action::Close { to, code, reason }, _) => {
                 let reason = text(actions.slice(&reason)).into();
-                self.pass_on(to.core(), Command::Close { to, code, reason });
+                self.pass_on(to.core(), Command::Close { to, code, reason }, self.waits(slot));
             }
-            (Action::Terminate { to }, _) => self.pass_on(to.core(), Command::Terminate { to }),
+            (Action::Terminate { to }, _) => self.pass_on(to.core(), Command::Terminate { to }, self.waits(slot)),
             // Not now, if it is for this core: the handler is told when it has returned from all that it is called for.
             (Action::Tell { to, notice }, _) => self.leave_for(to.core(), Command::Tell { to, notice }),
             (Action::TellCore { core, notice }, _) => self.leave_for(core, Command::TellCore { notice }),
@@ -127,9 +127,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Does what a core is asked to do, if it is this one; leaves it for another one.
-    fn pass_on(&mut self, core: CoreId, command: Command) {
-        if core == self.core {
+    /// Whether what is asked for on this core is left for its next commands: without a connection at hand it comes
+    /// behind what this core has told itself, as on another core.
+    fn waits(&self, slot: Option<u32>) -> bool {
+        slot.is_none() && (self.own_taken > 0 || !self.batches[self.core.index()].is_empty())
+    }
+
+    /// Does what a core is asked to do, if it is this one and that does not wait; else leaves it for the core.
+    fn pass_on(&mut self, core: CoreId, command: Command, waits: bool) {
+        if core == self.core && !waits {
             self.obey(command);
         } else {
             self.leave_for(core, command);
@@ -155,7 +161,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Command::Broadcast { frame, except } => {
                 self.broadcast_here(SharedBytes::new(FrameBytes::Foreign(frame)), except);
             }
-            Command::Send { to, frame } => self.send_to(to, &frame),
+            Command::Send { to, frame } => self.send_to(to, &frame, false),
             Command::Close { to, code, reason } => {
                 if let Some(slot) = self.open_slot(to) {
                     self.begin_close(slot, code, &reason, CloseCause::Application);
@@ -176,8 +182,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    fn send_to(&mut self, to: ConnectionId, frame: &[u8]) {
-        if to.core() == self.core {
+    /// `waits`: it is left for the core's next commands, even if that is this one.
+    fn send_to(&mut self, to: ConnectionId, frame: &[u8], waits: bool) {
+        if to.core() == self.core && !waits {
             if let Some(slot) = self.open_slot(to) {
                 self.append_message(slot, frame);
             }
@@ -222,7 +229,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// `waits`: it is left for this core's next commands, too.
+    /// `waits`: as with [`Self::send_to`].
     fn publish(&mut self, name: &str, frame: &[u8], publication: Publication, waits: bool) {
         let hash = self.interest.hash(name);
         if !waits && let Some(topic) = self.topics.find_hashed(name, hash) {
@@ -241,14 +248,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    fn broadcast(&mut self, frame: &[u8], except: Option<ConnectionId>) {
+    /// `waits`: as with [`Self::send_to`].
+    fn broadcast(&mut self, frame: &[u8], except: Option<ConnectionId>, waits: bool) {
         let frame = Bytes::copy_from_slice(frame);
         for core in (0..=u16::MAX).map(CoreId).take(self.batches.len()) {
-            if core != self.core {
+            if core != self.core || waits {
                 self.batches[core.index()].push(Command::Broadcast { frame: frame.clone(), except });
             }
         }
-        self.broadcast_here(SharedBytes::new(FrameBytes::Foreign(frame)), except);
+        if !waits {
+            self.broadcast_here(SharedBytes::new(FrameBytes::Foreign(frame)), except);
+        }
     }
 }
 

@@ -1,16 +1,22 @@
 //! What a turn publishes: joined once for each topic, and one send for each subscriber.
+//!
+//! All that a connection is sent keeps its order, but for messages of different topics. What is joined leaves at the end
+//! of the turn; so a connection that is sent something else before gets what is joined for it *ahead* of the others, and
+//! at the end the rest. For the others it stays joined.
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use super::Worker;
-use super::coalesce::Output;
-use super::connection::{NONE, Phase};
-use super::corks::Corks;
+use super::coalesce::{Coalescer, Output};
+use super::connection::{Connection, NONE, Phase};
 use super::label::{Labelling, Policy};
 use super::variants::{Variants, frames_in};
 use crate::driver::{Driver, FrameBytes, Outgoing, SharedBytes};
 use crate::handler::{Handler, Publication};
-use crate::id::{ConnectionId, TopicId};
+use crate::id::{ConnectionId, CoreId, TopicId};
 use crate::limits::{CORK_BYTES_MAX, LIST_ENTRIES_KEPT_MAX};
-use crate::protocol::frame::WrittenFrame;
 use crate::topics::NO_MARK;
 
 /// The messages that this turn has for one topic.
@@ -26,6 +32,32 @@ struct Join {
     policy: Option<Policy>,
     /// Their keys, if they have any.
     keys: Vec<u64>,
+    /// How much of it connections have got before the others, by their slots.
+    ahead: HashMap<u32, Ahead, foldhash::fast::RandomState>,
+}
+
+/// The first messages of a join.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ahead {
+    messages: u32,
+    bytes: usize,
+}
+
+/// What a connection gets of joined messages, if that is not all.
+#[derive(Clone, Copy)]
+struct Part<'p> {
+    /// Those before this one it has got.
+    from: u32,
+    /// Of the others, those that it does not get, in order.
+    excepted: &'p [(u32, u32)],
+}
+
+/// Where what is delivered goes.
+struct Delivery<'w> {
+    output: Output<'w>,
+    coalescer: &'w mut Coalescer,
+    now: Duration,
+    core: CoreId,
 }
 
 /// The topics that this turn has published to.
@@ -50,8 +82,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             mark = u32::try_from(self.broadcasts.joins.len()).expect("fewer joins than topics");
             self.topics.set_turn_mark(topic, mark);
             let frames = self.corks.buffer();
-            let (topic, exceptions, keys) = (Some(topic), Vec::new(), Vec::new());
-            self.broadcasts.joins.push(Join { topic, frames, messages: 0, exceptions, policy, keys });
+            let (topic, exceptions, keys, ahead) = (Some(topic), Vec::new(), Vec::new(), HashMap::default());
+            self.broadcasts.joins.push(Join { topic, frames, messages: 0, exceptions, policy, keys, ahead });
         } else {
             let join = &self.broadcasts.joins[mark as usize];
             if join.frames.len() + frame.len() > CORK_BYTES_MAX || join.policy != policy {
@@ -93,59 +125,101 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
+    /// Whether a connection subscribes to something that is joined.
+    #[inline]
+    pub(super) fn is_joined_for(&mut self, slot: u32) -> bool {
+        !self.broadcasts.joins.is_empty() && self.first_join(slot, 0).is_some()
+    }
+
+    /// Delivers to a connection what is joined for it: something follows that is not.
+    #[inline]
+    pub(super) fn deliver_ahead(&mut self, slot: u32) {
+        let mut from = 0;
+        while from < self.broadcasts.joins.len()
+            && let Some(index) = self.first_join(slot, from)
+        {
+            self.deliver_to(index, slot);
+            from = index + 1;
+        }
+    }
+
+    /// The first of the joins, from one on, whose topic a connection subscribes to.
+    fn first_join(&mut self, slot: u32, from: usize) -> Option<usize> {
+        let connection = self.connections.at(slot);
+        if connection.topic != NONE {
+            let mark = self.topics.turn_mark(TopicId(connection.topic));
+            return (mark != NO_MARK && mark as usize >= from).then_some(mark as usize);
+        }
+        let topics = connection.rare().map(|rare| &rare.topics).filter(|topics| !topics.is_empty())?;
+        let joins = &self.broadcasts.joins;
+        if topics.len() < joins.len() - from {
+            let marks = topics.iter().map(|topic| self.topics.turn_mark(TopicId(*topic)) as usize);
+            return marks.filter(|mark| (from..joins.len()).contains(mark)).min();
+        }
+        let subscribes = |join: &Join| join.topic.is_some_and(|topic| topics.contains(&topic.0));
+        joins[from..].iter().position(subscribes).map(|index| from + index)
+    }
+
+    /// Hands one subscriber what is joined, which stays joined for the others.
+    fn deliver_to(&mut self, index: usize, slot: u32) {
+        let Self { broadcasts, topics, connections, corks, deflating, held, stats, coalescer, clock, core, .. } = self;
+        let Join { topic, frames, messages, exceptions, policy, keys, ahead } = &mut broadcasts.joins[index];
+        let Some(topic) = *topic else { return };
+        let Ahead { messages: from, bytes } = ahead.get(&slot).copied().unwrap_or_default();
+        let new = exceptions.iter().rev().take_while(|(_, message)| *message >= from);
+        let excepted = new.filter(|(other, _)| *other == slot).count();
+        // The sender of all there is, in most cases.
+        if excepted == (*messages - from) as usize {
+            return;
+        }
+        let excepted: Vec<(u32, u32)> = exceptions
+            .iter()
+            .filter(|(other, message)| excepted > 0 && *other == slot && *message >= from)
+            .map(|(other, message)| (*other, *message - from))
+            .collect();
+        let keys = keys.get(from as usize..).unwrap_or_default();
+        let mut own = corks.buffer();
+        own.extend_from_slice(&frames[bytes..]);
+        ahead.insert(slot, Ahead { messages: *messages, bytes: frames.len() });
+        let labelling = policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys));
+        let mut variants = Variants::new(SharedBytes::new(FrameBytes::Local(own)));
+        let output = Output { corks, deflating: deflating.as_mut(), held, stats };
+        let mut delivery = Delivery { output, coalescer, now: clock.now(), core: *core };
+        let part = Part { from: 0, excepted: &excepted };
+        delivery.hand_part(slot, connections.at(slot), &mut variants, labelling.as_ref(), part);
+        variants.recycle(corks);
+    }
+
     /// Hands what is joined to every subscriber, and empties the join.
     fn deliver(&mut self, index: usize, only: bool) {
         let Self {
             broadcasts, topics, connections, corks, driver, deflating, held, stats, coalescer, clock, core, ..
         } = self;
-        let Join { topic, frames, messages, exceptions, policy, keys } = &mut broadcasts.joins[index];
+        let Join { topic, frames, messages, exceptions, policy, keys, ahead } = &mut broadcasts.joins[index];
         let Some(topic) = topic.filter(|_| *messages > 0) else { return };
         let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
-        let (mut exceptions, keys) = (std::mem::take(exceptions), std::mem::take(keys));
+        let (mut exceptions, keys, ahead) = (std::mem::take(exceptions), std::mem::take(keys), std::mem::take(ahead));
         let mut labelling =
             policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys.as_slice()));
         exceptions.sort_unstable();
-        for (slot, _) in &exceptions {
-            connections.at(*slot).apart = true;
+        for slot in apart(&exceptions, &ahead) {
+            connections.at(slot).apart = true;
         }
         let mut variants = Variants::new(SharedBytes::new(FrameBytes::Local(frames)));
+        let output = Output { corks, deflating: deflating.as_mut(), held, stats };
+        let mut delivery = Delivery { output, coalescer, now: clock.now(), core: *core };
         for &slot in topics.subscribers(topic) {
             let connection = connections.at(slot);
             if connection.apart {
-                let excepted = excepted_from(slot, &exceptions);
-                if connection.coalesces {
-                    let mut output = Output { corks, deflating: deflating.as_mut(), held, stats };
-                    // What has to wait is kept by itself where its topic has a policy for that.
-                    if labelling.is_none() || !connection.has_waiting() {
-                        let id = ConnectionId::new(*core, slot, connection.generation);
-                        for frame in left_of(variants.plain(), excepted) {
-                            output.stats.messages_sent += 1;
-                            coalescer.add(id, connection, &frame, clock.now(), &mut output);
-                        }
-                        continue;
-                    }
-                    coalescer.flush(slot, connection, &mut output);
-                }
-                let variant = variants.choose(connection, deflating.as_mut(), stats);
-                Variants::note_sent(variant, connection, held);
-                let (own, count) = without(variants.frames(variant).as_slice(), excepted, corks);
-                stats.messages_sent += u64::from(count);
-                match &labelling {
-                    _ if count == 0 => corks.recycle(own),
-                    None => {
-                        corks.append(slot, connection, &own, count);
-                        corks.recycle(own);
-                    }
-                    Some(labelling) => {
-                        let keys = others(&keys, excepted);
-                        let own = SharedBytes::new(FrameBytes::Local(own));
-                        corks.append_labelled(slot, connection, &own, count, &mut labelling.with_keys(&keys));
-                        corks.keep_shared(own);
-                    }
+                let from = ahead.get(&slot).map_or(0, |ahead| ahead.messages);
+                if from < messages {
+                    let part = Part { from, excepted: excepted_from(slot, from, &exceptions) };
+                    delivery.hand_part(slot, connection, &mut variants, labelling.as_ref(), part);
                 }
                 continue;
             }
-            let variant = variants.choose(connection, deflating.as_mut(), stats);
+            let Output { corks, deflating, held, stats } = &mut delivery.output;
+            let variant = variants.choose(connection, deflating.as_deref_mut(), stats);
             let frames = variants.frames(variant);
             stats.messages_sent += u64::from(messages);
             Variants::note_sent(variant, connection, held);
@@ -159,7 +233,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 corks.append_shared(slot, connection, frames, messages);
             }
         }
-        for (slot, _) in exceptions {
+        for slot in apart(&exceptions, &ahead) {
             let connection = connections.at(slot);
             connection.apart = connection.coalesces;
         }
@@ -168,6 +242,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Sends an encoded frame to every open connection of this core that hears what is broadcast.
     pub(super) fn broadcast_here(&mut self, frame: SharedBytes, except: Option<ConnectionId>) {
+        // It follows what was published before, and most are sent it.
+        for index in 0..self.broadcasts.joins.len() {
+            self.deliver(index, false);
+        }
         let mut variants = Variants::new(frame);
         for slot in self.connections.slots() {
             let id = self.connections.id_at(slot);
@@ -187,32 +265,76 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 }
 
-/// The exceptions of one connection; all of them are sorted.
-fn excepted_from(slot: u32, exceptions: &[(u32, u32)]) -> &[(u32, u32)] {
-    let start = exceptions.partition_point(|(other, _)| *other < slot);
+impl Delivery<'_> {
+    /// Hands a connection joined messages that it is not sent as others are.
+    fn hand_part<S>(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection<S>,
+        variants: &mut Variants,
+        labelling: Option<&Labelling<'_>>,
+        part: Part<'_>,
+    ) {
+        let Self { output, coalescer, now, core } = self;
+        if connection.coalesces {
+            // What has to wait is kept by itself where its topic has a policy for that.
+            if labelling.is_none() || !connection.has_waiting() {
+                let id = ConnectionId::new(*core, slot, connection.generation);
+                for frame in part.of(frames_in(variants.plain())) {
+                    output.stats.messages_sent += 1;
+                    coalescer.add(id, connection, &frame, *now, output);
+                }
+                return;
+            }
+            coalescer.flush(slot, connection, output);
+        }
+        let variant = variants.choose(connection, output.deflating.as_deref_mut(), output.stats);
+        let Output { corks, held, stats, .. } = output;
+        let (mut own, mut count) = (corks.buffer(), 0);
+        for frame in part.of(frames_in(variants.frames(variant).as_slice())) {
+            own.extend_from_slice(frame.bytes);
+            count += 1;
+        }
+        if count == 0 {
+            return corks.recycle(own);
+        }
+        Variants::note_sent(variant, connection, held);
+        stats.messages_sent += u64::from(count);
+        match labelling {
+            None => {
+                corks.append(slot, connection, &own, count);
+                corks.recycle(own);
+            }
+            Some(labelling) => {
+                let keys: Vec<u64> = part.of(labelling.keys.iter().copied()).collect();
+                let own = SharedBytes::new(FrameBytes::Local(own));
+                corks.append_labelled(slot, connection, &own, count, &mut labelling.with_keys(&keys));
+                corks.keep_shared(own);
+            }
+        }
+    }
+}
+
+impl Part<'_> {
+    /// What of all messages, or of something else that there is for each of them, is in it.
+    fn of<T>(self, all: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+        let mut excepted = self.excepted.iter().map(|(_, message)| *message).peekable();
+        let rest = (0..).zip(all).skip(self.from as usize);
+        rest.filter(move |(message, _)| excepted.next_if_eq(message).is_none()).map(|(_, one)| one)
+    }
+}
+
+/// The exceptions of one connection, from a message on; all of them are sorted.
+fn excepted_from(slot: u32, from: u32, exceptions: &[(u32, u32)]) -> &[(u32, u32)] {
+    let start = exceptions.partition_point(|exception| *exception < (slot, from));
     let end = exceptions.partition_point(|(other, _)| *other <= slot);
     &exceptions[start..end]
 }
 
-/// The joined frames without some, and how many messages are left.
-fn without(frames: &[u8], excepted: &[(u32, u32)], corks: &mut Corks) -> (Vec<u8>, u32) {
-    let mut own = corks.buffer();
-    let mut count = 0;
-    for frame in left_of(frames, excepted) {
-        own.extend_from_slice(frame.bytes);
-        count += 1;
-    }
-    (own, count)
-}
-
-/// The joined frames without some.
-fn left_of<'f>(frames: &'f [u8], excepted: &[(u32, u32)]) -> impl Iterator<Item = WrittenFrame<'f>> {
-    let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
-    (0..).zip(frames_in(frames)).filter(move |(index, _)| excepted.next_if_eq(index).is_none()).map(|(_, frame)| frame)
-}
-
-/// The keys of joined messages without those of some.
-fn others(keys: &[u64], excepted: &[(u32, u32)]) -> Vec<u64> {
-    let mut excepted = excepted.iter().map(|(_, index)| *index).peekable();
-    (0..).zip(keys).filter(|(index, _)| excepted.next_if_eq(index).is_none()).map(|(_, key)| *key).collect()
+/// Connections that are not sent all that is joined, or have got some of it; some of them twice.
+fn apart<'j>(
+    exceptions: &'j [(u32, u32)],
+    ahead: &'j HashMap<u32, Ahead, foldhash::fast::RandomState>,
+) -> impl Iterator<Item = u32> {
+    exceptions.iter().map(|(slot, _)| *slot).chain(ahead.keys().copied())
 }

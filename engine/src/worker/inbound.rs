@@ -232,7 +232,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// Moves the message at hand behind the echoes before it, with our header.
-    pub(super) fn echo(&mut self, in_place: &mut InPlace<'_>) {
+    pub(super) fn echo(&mut self, slot: u32, in_place: &mut InPlace<'_>) {
+        if self.is_joined_for(slot) {
+            self.flush_echo(slot, in_place.source, in_place.echo);
+            self.deliver_ahead(slot);
+        }
         let InPlace { source, echo, payload_start, payload_bytes, opcode } = in_place;
         let bytes = match source {
             Source::Buffer(buffer) => self.driver.bytes(buffer),
@@ -309,6 +313,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Appends an encoded message: compressed if that was agreed on, joined if that was asked for.
     pub(super) fn append_message(&mut self, slot: u32, frame: &[u8]) {
+        self.deliver_ahead(slot);
         self.stats.messages_sent += 1;
         if self.connections.at(slot).coalesces {
             return self.join(slot, frame);

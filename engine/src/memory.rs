@@ -92,6 +92,9 @@ classes! {
 pub(crate) trait Holds {
     /// What it holds, by class.
     fn memory(&self) -> Memory;
+
+    /// Messages that wait to be sent.
+    fn outbox_messages(&self) -> usize;
 }
 
 impl Memory {

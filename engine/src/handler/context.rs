@@ -73,6 +73,12 @@ impl Context<'_> {
         self.outbox_bytes
     }
 
+    /// Messages that wait for the connection to read, from earlier turns.
+    #[must_use]
+    pub fn outbox_messages(&self) -> usize {
+        self.held.map_or(0, Holds::outbox_messages)
+    }
+
     /// Bytes that the engine holds for this connection alone, by class. Its slot, which every connection has, is not
     /// among them ([`connection_bytes`](crate::connection_bytes)), nor what the kernel keeps, nor what has come of a
     /// message in part. What several connections are sent is counted with none of them.
@@ -126,6 +132,12 @@ impl Context<'_> {
         let before = self.subscriptions.names().filter(|topic| asked.get(*topic) != Some(&false));
         let added = asked.iter().filter(|(topic, on)| **on && !self.subscriptions.contains(topic));
         before.chain(added.map(|(topic, _)| &**topic))
+    }
+
+    /// How many topics those are.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.count() as usize
     }
 
     /// Ends a subscription. What is published from now on does not reach the connection.

@@ -170,6 +170,10 @@ impl Holds for Rare {
     fn memory(&self) -> Memory {
         self.held().memory(HeapBytes::default())
     }
+
+    fn outbox_messages(&self) -> usize {
+        self.outbox.messages()
+    }
 }
 
 /// What a connection is subscribed to: taken from two of its fields, so that the others stay free.

@@ -69,6 +69,11 @@ impl Outbox {
         self.bytes
     }
 
+    /// Messages that wait.
+    pub(super) const fn messages(&self) -> usize {
+        self.messages
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -1,6 +1,5 @@
 //! What a message's handler sees and can do.
 
-use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -10,12 +9,12 @@ use serde_json::value::RawValue;
 use crate::auth::Permits;
 use crate::channel::{Action, ChannelName, Identity};
 use crate::history::Since;
-use crate::home::{Asker, Follow, HomeNotice, Publish, Purpose, Read};
+use crate::home::{Asker, HomeNotice, Publish, Purpose, Question, Subscribing, Wanted};
 use crate::inbound::{self, Inbound, WaitingText};
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
-use crate::presence::{self, PresenceNotice};
-use crate::session::{Connection, Shared};
+use crate::presence;
+use crate::session::{Connection, House, Shared};
 use crate::webhook::{self, Event, Grant};
 use crate::wire::{Envelope, Incoming, PLACE_BYTES_MAX, Refusal, Sender};
 
@@ -258,7 +257,8 @@ impl<'a, 'c> Call<'a, 'c> {
             },
             acknowledge: acknowledge.then(|| Asker::Client(id, self.message.id().map(Into::into))),
         };
-        self.tell_home(channel, HomeNotice::Publish(publish));
+        let home = self.shared.home_of(channel.name());
+        self.context.tell_core(home, Box::new(HomeNotice::Publish(publish)));
         Ok(())
     }
 
@@ -272,21 +272,16 @@ impl<'a, 'c> Call<'a, 'c> {
                 channel,
             )?;
         }
-        let most = self.shared.subscriptions_max();
-        let pending = self.connection.pending_mut();
-        if pending.len() >= most as usize {
-            return Err(Refusal::TooManySubscriptions(most));
-        }
-        let ticket = pending.push(channel.name(), self.message.id(), purpose, metadata);
-        self.context.raise_interest(channel.name());
-        let follow = Follow { to: self.context.id(), ticket, channel: channel.name().into(), since };
-        self.tell_home(channel, HomeNotice::Follow(follow));
-        Ok(())
+        let wanted = Wanted::Subscription(Subscribing { purpose, metadata, is_new: false });
+        self.ask_home(channel, wanted, Question::Follow { since })
     }
 
     /// Subscribes to a channel, and is known to be there if that has a presence.
     pub(crate) fn subscribe(&mut self, channel: &ChannelName<'_>) -> Result<(), Refusal> {
         let metadata = self.metadata(channel)?;
+        if !self.context.is_subscribed(channel.name()) {
+            self.connection.require_subscription_free(self.context, self.shared.subscriptions_max())?;
+        }
         self.context.subscribe(channel.name())?;
         if self.has_presence(channel) {
             presence::enter(self.shared, self.context, self.connection, channel.name(), metadata);
@@ -307,22 +302,29 @@ impl<'a, 'c> Call<'a, 'c> {
         Ok(self.message.metadata(self.shared.presence.metadata_bytes_max())?.map(Into::into))
     }
 
-    /// Asks the home of a channel who is there; the home answers.
-    pub(crate) fn list_presence(&mut self, channel: &ChannelName<'_>, after: Option<Box<str>>, users_max: usize) {
-        let asker = Asker::Client(self.context.id(), self.message.id().map(Into::into));
-        let list = presence::List { asker, channel: channel.name().into(), after, users_max };
-        self.tell_home(channel, PresenceNotice::List(list));
+    /// Asks the home of a channel who is there; the answer is the message's.
+    pub(crate) fn list_presence(
+        &mut self,
+        channel: &ChannelName<'_>,
+        after: Option<Box<str>>,
+        users_max: usize,
+    ) -> Result<(), Refusal> {
+        self.ask_home(channel, Wanted::Presence, Question::List { after, users_max })
     }
 
-    /// Asks the home of a channel for what it keeps; the home answers.
-    pub(crate) fn read_history(&mut self, channel: &ChannelName<'_>, since: Since, count: usize) {
-        let asker = Asker::Client(self.context.id(), self.message.id().map(Into::into));
-        self.tell_home(channel, HomeNotice::Read(Read { asker, channel: channel.name().into(), since, count }));
+    /// Asks the home of a channel for what it keeps; the answer is the message's.
+    pub(crate) fn read_history(
+        &mut self,
+        channel: &ChannelName<'_>,
+        since: Since,
+        count: usize,
+    ) -> Result<(), Refusal> {
+        self.ask_home(channel, Wanted::History, Question::Read { since, count })
     }
 
-    fn tell_home(&mut self, channel: &ChannelName<'_>, notice: impl Any + Send) {
-        let home = self.shared.home_of(channel.name());
-        self.context.tell_core(home, Box::new(notice));
+    fn ask_home(&mut self, channel: &ChannelName<'_>, wanted: Wanted, question: Question) -> Result<(), Refusal> {
+        let house = House { shared: self.shared, policy: self.policy };
+        house.ask(self.context, self.connection, channel.name(), self.message.id(), wanted, question)
     }
 
     /// Hands the `data` of the message to every open connection, as a message of type `kind`.

@@ -1,6 +1,7 @@
 //! The server as the engine sees it: one [`Session`] on each core, one [`Connection`] for each client.
 
 mod connection;
+mod homes;
 mod house;
 
 use std::borrow::Cow;
@@ -19,8 +20,8 @@ use crate::address::{Addresses, Whence};
 use crate::auth::{Auth, SubscriptionTokens};
 use crate::config::{Config, HistoryConfig};
 use crate::control::{Census, Inspection, Jobs};
-use crate::home::{self, Caught, Following, HandOut, Home, HomeNotice, Purpose};
-use crate::inbound::{self, Inbound, QueueBounds, refuse};
+use crate::home::{self, Answered, HandOut, Home, HomeNotice};
+use crate::inbound::{self, Inbound, QueueBounds};
 use crate::metrics::{CoreCounters, Metrics, Scrape};
 use crate::node::Node;
 use crate::policy::Policy;
@@ -61,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     history: HistoryConfig,
     pub(crate) presence: PresenceShared,
-    hand_out: HandOut,
+    pub(crate) hand_out: HandOut,
     cores: usize,
     subscriptions_max: u32,
     /// By which channels are given their homes.
@@ -102,10 +103,7 @@ impl Shared {
             history: config.history.clone(),
             presence: PresenceShared::new(config, &node.name),
             node,
-            hand_out: HandOut {
-                bytes: config.engine.outbox_bytes_max / 2,
-                messages: config.engine.outbox_messages_max / 2,
-            },
+            hand_out: HandOut::of_outbox(config.engine.outbox_bytes_max, config.engine.outbox_messages_max),
             cores,
             subscriptions_max: config.engine.subscriptions_max,
             hasher: foldhash::quality::RandomState::default(),
@@ -233,49 +231,6 @@ impl Session {
         }
     }
 
-    /// The home of a channel says where it stands: the subscription begins behind that place.
-    fn begin(&mut self, context: &mut Context<'_>, connection: &mut Connection, following: &Following) {
-        let Following { channel, position, caught, .. } = following;
-        let waiting = connection.pending().and_then(|pending| pending.take(following));
-        // After it has subscribed, or else a message would find nobody to come to for a moment.
-        let Some(waiting) = waiting else { return context.lower_interest(channel) };
-        let (text, now_ms) = (&mut self.text, unix_ms());
-        let anew = !context.is_subscribed(channel);
-        let subscribed = context.subscribe(channel);
-        context.lower_interest(channel);
-        if let Err(error) = subscribed {
-            connection.drop_permit(channel);
-            self.shared.metrics.core(self.core.index()).errors.add(1);
-            return refuse(context, text, waiting.id.as_deref(), &error.into(), now_ms);
-        }
-        let (kind, key) = match waiting.purpose {
-            Purpose::Subscribe => ("subscribed", "subscribed"),
-            Purpose::Join => ("joined", "joined"),
-        };
-        // Who was subscribed all the time has missed nothing.
-        let caught = caught.as_ref().filter(|_| anew);
-        let reply = Envelope::start(text, kind).id(waiting.id.as_deref()).text("channel", channel);
-        let recovered = caught.map(|caught| caught.complete);
-        let reply = reply.expires_at(connection.permits().and_then(|permits| permits.expires_ms(channel)));
-        context.send(reply.data_followed(key, channel, *position, recovered).finish(now_ms));
-        if let Some(Caught { complete, messages }) = caught {
-            if !complete {
-                let gap = Envelope::start(text, "gap").text("channel", channel);
-                let next = position.offset + 1 - messages.len() as u64;
-                context.send(gap.json("next", itoa::Buffer::new().format(next)).finish(now_ms));
-            }
-            for message in messages {
-                context.send(&**message);
-            }
-        }
-        if self.policy.channels.options(channel).presence.is_some() {
-            presence::enter(&self.shared, context, connection, channel, waiting.metadata);
-        }
-        if waiting.purpose == Purpose::Join {
-            handlers::announce_join(context, connection, &self.policy.channels, channel, text, now_ms);
-        }
-    }
-
     fn open(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
         self.shared.addresses.log_open(context.id(), connection.name(), connection.origin());
         self.shared.metrics.peak.enter();
@@ -314,12 +269,17 @@ impl Session {
         if self.shared.subscription_tokens.is_some() {
             self.inbound(context, connection, auth::wake_permits);
         }
-        typing::end_some(context, connection, &self.policy.channels, false, &mut self.text, unix_ms());
+        let Self { shared, policy, text, .. } = self;
+        typing::end_some(context, connection, &policy.channels, false, text, unix_ms());
+        House { shared, policy }.wake_homes(context, connection, text);
     }
 
     fn told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
-        let notice = match notice.downcast::<Following>() {
-            Ok(following) => return self.begin(context, connection, &following),
+        let notice = match notice.downcast::<Answered>() {
+            Ok(answered) => {
+                let Self { shared, policy, text, .. } = self;
+                return House { shared, policy }.answered(context, connection, *answered, text);
+            }
             Err(notice) => notice,
         };
         let notice = match notice.downcast::<inbound::Answer>() {
@@ -397,6 +357,13 @@ impl Handler for Session {
         self.weigh(connection);
     }
 
+    /// The client has read what it was sent: there is room for what it has asked for besides.
+    fn on_writable(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
+        let Self { shared, policy, .. } = self;
+        House { shared, policy }.ask_next(context, connection, HandOut::default());
+        self.weigh(connection);
+    }
+
     /// What the next message needs it makes again: cheap, once a second.
     fn on_trim(&mut self) {
         self.text = String::new();
@@ -412,17 +379,11 @@ impl Handler for Session {
         home.memory_bytes() + presence.memory_bytes() + shared.metrics.waiting(*core).read() + state_bytes + users
     }
 
-    fn on_untold(&mut self, context: &mut CoreContext<'_>, _: ConnectionId, notice: Notice) {
-        if let Ok(following) = notice.downcast::<Following>() {
-            context.lower_interest(&following.channel);
-        }
-    }
-
     fn on_core_wake(&mut self, context: &mut CoreContext<'_>) {
         let Self { shared, policy, core, home, presence, text, .. } = self;
         let counters = shared.metrics.core(core.index());
         home.on_wake(context);
-        counters.note_history(home.publications());
+        counters.note_history(home.numbers());
         let is_open = |connection| shared.users.is_open(connection);
         presence.on_wake(context, &policy.channels, is_open, text);
         counters.note_presence(presence.numbers());
@@ -446,7 +407,7 @@ impl Handler for Session {
         Some(Envelope::gap(&mut self.text, gap.topic, gap.dropped).finish(unix_ms()).into())
     }
 
-    /// The home of a channel says where it stands, what a message waits for is there, the control thread asks for what is
+    /// The home of a channel has answered, what a message waits for is there, the control thread asks for what is
     /// known of the connection or where it is present, or its rate limit begins anew.
     fn on_told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
         self.told(context, connection, notice);
@@ -460,14 +421,14 @@ impl Handler for Session {
             Ok(notice) => {
                 let Self { shared, policy, core, home, text, .. } = self;
                 home.obey(context, *notice, |channel| policy.channels.options(channel), text);
-                return shared.metrics.core(core.index()).note_history(home.publications());
+                return shared.metrics.core(core.index()).note_history(home.numbers());
             }
             Err(notice) => notice,
         };
         let notice = match notice.downcast::<PresenceNotice>() {
             Ok(notice) => {
-                let Self { shared, policy, core, presence, text, .. } = self;
-                presence.obey(context, *notice, &policy.channels, text);
+                let Self { shared, policy, core, presence, .. } = self;
+                presence.obey(context, *notice, &policy.channels);
                 return shared.metrics.core(core.index()).note_presence(presence.numbers());
             }
             Err(notice) => notice,
@@ -501,6 +462,7 @@ impl Handler for Session {
             limiter.user_gone(user);
         }
         typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
+        homes::forget_homes(context, connection);
         presence::leave_all(&self.shared, context, connection);
         handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
         if connection.chat().is_some() {

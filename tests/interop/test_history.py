@@ -192,6 +192,122 @@ class History(Messages, unittest.TestCase):
             self.send(reader, type="history", id=3, channel="chat:3", **wrong)
             self.assertEqual(self.receive(reader)["code"], "invalid_message")
 
+    # capability: 69 85
+    def test_an_acknowledged_place_is_one_to_recover_from(self):
+        publisher, other = self.client(), self.client()
+        epoch = self.subscribe(publisher, "long:2")["epoch"]
+        count = 300
+
+        def flood():
+            for number in range(count):
+                self.send(other, type="message", channel="long:2", data=number)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            flooding = pool.submit(flood)
+            for number in range(count):
+                self.send(publisher, type="publish", id=number, channel="long:2", data=number)
+            known, others = set(), 0
+            for _ in range(2 * count):
+                message = self.receive(publisher)
+                if message["type"] == "message":
+                    known.add(message["offset"])
+                    others += 1
+                else:
+                    place = message["data"]["offset"]
+                    known.add(place)
+                    self.assertEqual(len(known), place, "something before it has not come")
+            flooding.result()
+        self.assertEqual(others, count)
+        reader = self.client()
+        data = self.subscribe(reader, "long:2", recover={"offset": 2 * count, "epoch": epoch})
+        self.assertEqual((data["offset"], data["recovered"]), (2 * count, True))
+
+    def fill(self, publisher, channel, length):
+        """Fills what is kept of a channel with texts of that length; returns the epoch."""
+        for number in range(100):
+            self.send(publisher, type="publish", id=number, channel=channel, data="x" * length)
+        return [self.receive(publisher) for _ in range(100)][0]["data"]["epoch"]
+
+    # capability: 69 85
+    def test_who_comes_back_to_many_channels_gets_all_of_them(self):
+        publisher = self.client()
+        channels = [f"chat:many:{number}" for number in range(8)]
+        epochs = [self.fill(publisher, channel, 4000) for channel in channels]
+        # In all three times what may wait for a connection.
+        recover = [
+            {"type": "subscribe", "id": channel, "channel": channel, "recover": {"offset": 0, "epoch": epoch}}
+            for channel, epoch in zip(channels, epochs)
+        ]
+        for messages in ([{"type": "batch", "messages": recover}], recover):
+            with connect(self.server.url, max_size=None, compression=None) as reader:
+                self.receive(reader)
+                for message in messages:
+                    self.send(reader, **message)
+                for _ in channels:
+                    reply = self.receive(reader)
+                    self.assertEqual((reply["type"], reply["data"]["recovered"]), ("subscribed", True))
+                    self.assertEqual(self.messages(reader, 100), [("x" * 4000, offset) for offset in range(1, 101)])
+                self.assert_nothing_else(reader)
+
+    def peak_bytes(self, server):
+        """The most memory that a server has had."""
+        status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+    # capability: 27 85
+    def test_many_questions_for_much_cost_no_more_than_the_answers_that_are_read(self):
+        publisher = self.client()
+        self.fill(publisher, "chat:8", 5000)
+        before, asked = self.peak_bytes(self.server), 200
+        readers = [self.enterContext(connect(self.server.url, max_size=None, compression=None)) for _ in range(8)]
+        for reader in readers:
+            self.receive(reader)
+            self.subscribe(reader, "chat:8")
+            for number in range(asked):
+                self.send(reader, type="history", id=number, channel="chat:8")
+        # 800 MB, if all of it were made at once.
+        for number in range(asked // 10):
+            for reader in readers:
+                reply = self.receive(reader)
+                self.assertEqual((reply["id"], reply["data"]["complete"]), (number, True))
+                self.assertEqual(len(reply["data"]["messages"]), 100)
+        grown = self.peak_bytes(self.server) - before
+        self.assertLess(grown, 100_000_000, "1 MiB may wait for each, and as much is on its way")
+
+    # capability: 27 85
+    def test_no_more_questions_wait_than_may(self):
+        self.file.write_text("[limits]\nsubscriptions_max = 5\n" + RULES)
+        with self.start() as server:
+            reader = self.client(server)
+            self.subscribe(reader, "chat:9")
+            questions = [{"type": "history", "id": number, "channel": "chat:9"} for number in range(80)]
+            self.send(reader, type="batch", messages=questions)
+            replies = [self.receive(reader) for _ in questions]
+            busy = [reply["id"] for reply in replies if reply["type"] == "error"]
+            self.assertEqual(busy, list(range(69, 80)), "one for each subscription, and 64")
+            self.assertEqual({reply["code"] for reply in replies if reply["type"] == "error"}, {"busy"})
+            answered = [reply["id"] for reply in replies if reply["type"] == "response"]
+            self.assertEqual(answered, list(range(69)), "in the order of the questions")
+            self.send(reader, type="history", id=80, channel="chat:9")
+            self.assertEqual(self.receive(reader)["type"], "response")
+
+    # capability: 85
+    def test_subscriptions_are_counted_alike_with_and_without_a_history(self):
+        subscribe = lambda name: {"type": "subscribe", "id": name, "channel": name}
+        unsubscribe = lambda name: {"type": "unsubscribe", "id": f"not {name}", "channel": name}
+        outcomes = []
+        for rule in ("", "history = 10\n", 'presence = "list"\n'):
+            self.file.write_text('[limits]\nsubscriptions_max = 5\n[[channels]]\npattern = "*"\n' + rule)
+            with self.start() as server:
+                client = self.client(server)
+                deeds = [*map(subscribe, "aab"), unsubscribe("b"), *map(subscribe, "cdefg"), unsubscribe("a"), subscribe("h")]
+                self.send(client, type="batch", messages=deeds)
+                replies = [self.receive(client) for _ in deeds]
+                refused = [reply["id"] for reply in replies if reply.get("code") == "too_many_subscriptions"]
+                self.send(client, type="request", method="channels")
+                outcomes.append((refused, sorted(self.receive(client)["data"]["channels"])))
+        self.assertEqual(outcomes, [(["g"], ["c", "d", "e", "f", "h"])] * 3)
+
     def test_who_unsubscribes_at_once_is_not_subscribed(self):
         publisher, reader = self.client(), self.client()
         for number in range(50):

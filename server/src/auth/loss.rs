@@ -28,10 +28,10 @@ pub(super) fn end_lost_subscriptions(
     let forbidden = Refusal::Forbidden(Action::Subscribe.refusal());
     let now_ms = unix_ms();
     for channel in lost(house, context, connection, before) {
-        for waiting in connection.give_up_pending(&channel) {
+        for id in connection.give_up_pending(&channel) {
             counters.errors.add(1);
             counters.forbidden.add(1);
-            refuse(context, text, waiting.id.as_deref(), &forbidden, now_ms);
+            refuse(context, text, id.as_deref(), &forbidden, now_ms);
         }
         connection.drop_permit(&channel);
         if context.is_subscribed(&channel) {

@@ -269,10 +269,10 @@ pub(super) async fn counts(engine: &EngineHandle, names: Vec<String>) -> Result<
 }
 
 /// The answer of a channel's home to a question that is made with the way back.
-pub(super) async fn home<T, N: Send + 'static>(
+pub(super) async fn home<T, W, N: Send + 'static>(
     engine: &EngineHandle,
     home: CoreId,
-    question: impl FnOnce(Asker<T>) -> N,
+    question: impl FnOnce(Asker<T, W>) -> N,
 ) -> Result<T, ApiError> {
     let (answer, answered) = channel();
     tell(engine, home, Box::new(question(Asker::Api(answer))))?;

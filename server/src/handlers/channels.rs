@@ -81,8 +81,7 @@ pub(super) fn history(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
         return Err(Refusal::NoHistory);
     }
     call.require(Action::SeeHistory, &channel)?;
-    call.read_history(&channel, since, count);
-    Ok(())
+    call.read_history(&channel, since, count)
 }
 
 /// Who is in a channel, to whoever may see it: `limit` users behind the name `after`; with a `limit` of 0 how many there are.
@@ -94,6 +93,5 @@ pub(super) fn presence(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
         return Err(Refusal::NoPresence);
     }
     call.require(Action::SeePresence, &channel)?;
-    call.list_presence(&channel, after.map(Into::into), users_max);
-    Ok(())
+    call.list_presence(&channel, after.map(Into::into), users_max)
 }

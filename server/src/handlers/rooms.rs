@@ -96,8 +96,8 @@ pub(crate) fn end_subscription(
     if connection.remove_room(channel) {
         announce_leave(context, connection, rules, channel, text, now_ms);
     }
-    for given_up in connection.give_up_pending(channel) {
-        let error = Envelope::error(text, given_up.id.as_deref(), &Refusal::Cancelled);
+    for id in connection.give_up_pending(channel) {
+        let error = Envelope::error(text, id.as_deref(), &Refusal::Cancelled);
         context.send(error.finish(now_ms));
     }
     context.unsubscribe(channel);

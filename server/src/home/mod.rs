@@ -3,7 +3,7 @@
 //! ```text
 //! publisher's core ── Publish ──► home ── publish ──► subscribers, on all cores
 //! subscriber's core ── Follow ──► home ── Following ──► the connection: replies, catches up, subscribes
-//!                   ── Read ────► home ── response ──► the connection
+//!                   ── Read ────► home ── Kept ───────► the connection: replies
 //! server API ── Publish, Read ──► home ── Position, Kept ──► the server API
 //! ```
 //!
@@ -14,26 +14,38 @@
 //! and nothing comes twice.
 //!
 //! Only channels with a history have a home. All others are published from the core that a message comes to.
+//!
+//! | | |
+//! |---|---|
+//! | `notice` | what a home is told, and what it tells |
+//! | `pending` | what a connection waits for |
+//! | `deferred` | how much a home hands out in a turn |
 
-mod follow;
+mod deferred;
 mod notice;
+mod pending;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crore_engine::clock::unix_ms;
-use crore_engine::{CoreContext, CoreId};
+use crore_engine::{Context, CoreContext, CoreId};
 
-pub(crate) use self::follow::{Pending, Purpose, Waiting};
-pub(crate) use self::notice::{Asker, Caught, Follow, Following, HomeNotice, Kept, Publish, Read};
+pub(crate) use self::deferred::{Admission, Deferred};
+pub(crate) use self::notice::{Answered, Asker, Caught, Follow, HomeAnswer, HomeNotice, Kept, Publish, Read};
+pub(crate) use self::pending::{Outgoing, Pending, Purpose, Question, REQUESTS_SPARE, Request, Subscribing, Wanted};
 use crate::channel::ChannelOptions;
 use crate::config::HistoryConfig;
 use crate::history::{Bounds, Found, History, Retention, SWEEP_INTERVAL_MS, Since};
 use crate::wire::Envelope;
 
-/// What of a history is handed out at once, at most: a part of what may wait for a connection, so that whoever catches
-/// up is no slow consumer for that.
-#[derive(Clone, Copy, Debug)]
+/// Bytes that a message takes beside its text, at most: its frame's header (RFC 6455, section 5.2).
+const FRAME_BYTES: usize = 10;
+
+/// What of a history is handed out at once, at most: half of what may wait for a connection, to whom a quarter is free to
+/// begin with. So whoever catches up is no slow consumer for that, and another quarter is left for what is published
+/// meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HandOut {
     /// Bytes of messages.
     pub(crate) bytes: usize,
@@ -41,11 +53,24 @@ pub(crate) struct HandOut {
     pub(crate) messages: usize,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HistoryNumbers {
+    /// Publications that are kept.
+    pub(crate) kept: usize,
+    /// Those given up for want of room since the start.
+    pub(crate) evicted: u64,
+    /// Questions that have waited for another turn.
+    pub(crate) deferred: u64,
+}
+
 /// The channels whose home a core is.
 #[derive(Debug)]
 pub(crate) struct Home {
     history: History,
     hand_out: HandOut,
+    /// What was too much for a turn.
+    deferred: Deferred<HomeNotice>,
     /// When to look again for what is too old.
     sweep_at: Option<Duration>,
 }
@@ -57,7 +82,8 @@ impl Home {
             bytes: usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX) / cores,
             channels: (config.channels_max / cores).max(1),
         };
-        Self { history: History::new(bounds, RandomState::new().hash_one(0)), hand_out, sweep_at: None }
+        let history = History::new(bounds, RandomState::new().hash_one(0));
+        Self { history, hand_out, deferred: Deferred::default(), sweep_at: None }
     }
 
     /// Bytes of heap, about.
@@ -65,9 +91,10 @@ impl Home {
         self.history.memory_bytes()
     }
 
-    /// Publications that are kept, and those given up for want of room since the start.
-    pub(crate) const fn publications(&self) -> (usize, u64) {
-        (self.history.len(), self.history.evicted())
+    /// What is counted.
+    pub(crate) const fn numbers(&self) -> HistoryNumbers {
+        let (kept, evicted) = (self.history.len(), self.history.evicted());
+        HistoryNumbers { kept, evicted, deferred: self.deferred.total() }
     }
 
     /// Does what another core, or this one, asks for.
@@ -78,20 +105,33 @@ impl Home {
         options: impl Fn(&str) -> ChannelOptions,
         text: &mut String,
     ) {
-        let now_ms = unix_ms();
-        let channel = match &notice {
-            HomeNotice::Publish(Publish { channel, .. })
-            | HomeNotice::Follow(Follow { channel, .. })
-            | HomeNotice::Read(Read { channel, .. }) => channel,
-        };
-        // Of a channel that has had a history until the rules were changed nothing is kept any more.
-        let retention = options(channel).retention().unwrap_or(Retention { messages: 0, age_ms: 0 });
         match notice {
-            HomeNotice::Publish(publish) => self.publish(context, publish, retention, text, now_ms),
-            HomeNotice::Follow(follow) => self.follow(context, follow, retention, now_ms),
-            HomeNotice::Read(read) => self.read(context, read, retention, text, now_ms),
+            HomeNotice::Publish(publish) => self.publish(context, publish, options, text),
+            HomeNotice::Follow(follow) if follow.since.is_none() => self.follow(context, follow, options),
+            HomeNotice::GoOn => {
+                while let Some(notice) = self.deferred.next(context.now()) {
+                    self.answer(context, notice, &options);
+                }
+                if !self.deferred.is_empty() {
+                    context.tell_core(context.core(), Box::new(HomeNotice::GoOn));
+                }
+            }
+            long => match self.deferred.admit(long, context.now()) {
+                Admission::Now(long) => self.answer(context, long, options),
+                Admission::Later { first: true } => context.tell_core(context.core(), Box::new(HomeNotice::GoOn)),
+                Admission::Later { first: false } => {}
+            },
         }
         self.schedule(context);
+    }
+
+    /// Answers what may have a long answer.
+    fn answer(&mut self, context: &mut CoreContext<'_>, notice: HomeNotice, options: impl Fn(&str) -> ChannelOptions) {
+        match notice {
+            HomeNotice::Follow(follow) => self.follow(context, follow, options),
+            HomeNotice::Read(read) => self.read(context, read, options),
+            HomeNotice::Publish(_) | HomeNotice::GoOn => debug_assert!(false, "nobody waits for an answer"),
+        }
     }
 
     /// The core is awake, perhaps for another reason: time to look for what is too old.
@@ -117,11 +157,11 @@ impl Home {
         &mut self,
         context: &mut CoreContext<'_>,
         publish: Publish,
-        retention: Retention,
+        options: impl Fn(&str) -> ChannelOptions,
         text: &mut String,
-        now_ms: u64,
     ) {
         let Publish { channel, opened, publication, acknowledge } = publish;
+        let (retention, now_ms) = (retention(&options, &channel), unix_ms());
         let mut message = std::mem::take(text);
         let position = self.history.publish(&channel, retention, now_ms, |position, time_ms| {
             Envelope::resume(&mut message, &opened).position(position).finish(time_ms)
@@ -139,56 +179,65 @@ impl Home {
         *text = message;
     }
 
-    fn follow(&mut self, context: &mut CoreContext<'_>, follow: Follow, retention: Retention, now_ms: u64) {
+    fn follow(&mut self, context: &mut CoreContext<'_>, follow: Follow, options: impl Fn(&str) -> ChannelOptions) {
         let Follow { to, ticket, channel, since } = follow;
-        let (position, found) = self.history.read(&channel, retention, since, now_ms);
+        let (position, found) = self.history.read(&channel, retention(&options, &channel), since, unix_ms());
         let caught = found.map(|found| self.hand_out.of(found, usize::MAX));
-        context.tell(to, Box::new(Following { ticket, channel, position, caught }));
+        self.deferred.note(caught.as_ref().map_or(0, |caught| caught.size().bytes));
+        context.tell(to, Box::new(Answered { ticket, answer: HomeAnswer::Following { position, caught } }));
     }
 
     /// A subscriber is told where its channel stands, which has to be known from then on; the server API is not, so that
     /// to ask for channels that are none takes no room.
-    fn read(
-        &mut self,
-        context: &mut CoreContext<'_>,
-        read: Read,
-        retention: Retention,
-        text: &mut String,
-        now_ms: u64,
-    ) {
+    fn read(&mut self, context: &mut CoreContext<'_>, read: Read, options: impl Fn(&str) -> ChannelOptions) {
         let Read { asker, channel, since, count } = read;
-        let caught =
-            |found: Option<Found<'_>>| found.map_or_else(Caught::default, |found| self.hand_out.of(found, count));
-        match asker {
-            Asker::Client(to, id) => {
+        let (retention, now_ms) = (retention(&options, &channel), unix_ms());
+        let is_known = matches!(asker, Asker::Client(..)) || self.history.is_known(&channel);
+        let (position, found) = match is_known {
+            true => {
                 let (position, found) = self.history.read(&channel, retention, Some(since), now_ms);
-                let reply = Envelope::start(text, "response").id(id.as_deref()).text("channel", channel);
-                context.send_to(to, reply.data_history(&caught(found), position).finish(now_ms));
+                (Some(position), found)
             }
-            Asker::Api(answer) => {
-                let known = self.history.is_known(&channel);
-                let read = known.then(|| self.history.read(&channel, retention, Some(since), now_ms));
-                let kept = match read {
-                    Some((position, found)) => Kept { position: Some(position), caught: caught(found) },
-                    None => {
-                        Kept { position: None, caught: Caught { complete: since == Since::Kept, messages: Vec::new() } }
-                    }
-                };
-                // Whoever has asked may have given up.
-                drop(answer.send(kept));
+            false => (None, None),
+        };
+        let nothing = Caught { complete: since == Since::Kept, messages: Vec::new() };
+        let caught = found.map_or(nothing, |found| self.hand_out.of(found, count));
+        self.deferred.note(caught.size().bytes);
+        match (asker, position) {
+            (Asker::Client(to, ticket), Some(position)) => {
+                context.tell(to, Box::new(Answered { ticket, answer: HomeAnswer::Kept { position, caught } }));
             }
+            // Whoever has asked may have given up.
+            (Asker::Api(answer), position) => drop(answer.send(Kept { position, caught })),
+            (Asker::Client(..), None) => debug_assert!(false, "what a client asks for is known from then on"),
         }
     }
 }
 
+/// Of a channel that has had a history until the rules were changed nothing is kept any more.
+fn retention(options: impl Fn(&str) -> ChannelOptions, channel: &str) -> Retention {
+    options(channel).retention().unwrap_or(Retention { messages: 0, age_ms: 0 })
+}
+
 impl HandOut {
+    /// Of a connection for whom so much may wait.
+    pub(crate) const fn of_outbox(bytes_max: usize, messages_max: usize) -> Self {
+        Self { bytes: bytes_max / 2, messages: messages_max / 2 }
+    }
+
+    /// Whether there is room for another one with a connection that has just been handed something.
+    pub(crate) fn has_room(self, context: &Context<'_>, handed: Self) -> bool {
+        context.outbox_bytes() + handed.bytes <= self.bytes / 2
+            && context.outbox_messages() + handed.messages <= self.messages / 2
+    }
+
     /// The last messages of those found that may be handed out.
     fn of(self, found: Found<'_>, count: usize) -> Caught {
         let complete = found.complete;
         let all = found.len();
         let mut bytes = 0;
         let fits = found.texts().rev().take(self.messages.min(count)).take_while(|text| {
-            bytes += text.len();
+            bytes += text.len() + FRAME_BYTES;
             bytes <= self.bytes
         });
         let mut messages: Vec<_> = fits.cloned().collect();

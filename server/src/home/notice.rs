@@ -6,6 +6,7 @@ use crore_engine::{ConnectionId, Publication};
 
 use tokio::sync::oneshot::Sender;
 
+use super::{FRAME_BYTES, HandOut};
 use crate::history::{Position, Since};
 
 /// What a home is asked to do.
@@ -17,6 +18,8 @@ pub(crate) enum HomeNotice {
     Follow(Follow),
     /// Answer with what is kept.
     Read(Read),
+    /// Go on with what was too much for a turn.
+    GoOn,
 }
 
 /// A message on its way to the home of its channel.
@@ -28,14 +31,15 @@ pub(crate) struct Publish {
     /// Who does not receive it, and what becomes of it at those who are behind.
     pub(crate) publication: Publication,
     /// Who wants to know its place.
-    pub(crate) acknowledge: Option<Asker<Position>>,
+    pub(crate) acknowledge: Option<Asker<Position, Option<Box<str>>>>,
 }
 
 /// Whom a home answers.
 #[derive(Debug)]
-pub(crate) enum Asker<T> {
-    /// A client, with the `id` of its message.
-    Client(ConnectionId, Option<Box<str>>),
+pub(crate) enum Asker<T, W = u32> {
+    /// A client, with what says which of its messages is answered: the ticket that its connection has for it, or its
+    /// `id` where the connection does not wait.
+    Client(ConnectionId, W),
     /// The server API.
     Api(Sender<T>),
 }
@@ -51,13 +55,22 @@ pub(crate) struct Follow {
     pub(crate) since: Option<Since>,
 }
 
-/// Where a channel stands, for a connection that subscribes.
+/// What a home tells a connection that has asked it.
 #[derive(Debug)]
-pub(crate) struct Following {
+pub(crate) struct Answered {
     pub(crate) ticket: u32,
-    pub(crate) channel: Box<str>,
-    pub(crate) position: Position,
-    pub(crate) caught: Option<Caught>,
+    pub(crate) answer: HomeAnswer,
+}
+
+/// By the question.
+#[derive(Debug)]
+pub(crate) enum HomeAnswer {
+    /// Where a channel stands, for a connection that subscribes, and what it has missed if it wants that.
+    Following { position: Position, caught: Option<Caught> },
+    /// What is kept of a channel.
+    Kept { position: Position, caught: Caught },
+    /// Who is there, as JSON.
+    Present(String),
 }
 
 /// What somebody has missed.
@@ -67,6 +80,14 @@ pub(crate) struct Caught {
     pub(crate) complete: bool,
     /// Messages as their receivers have got them, the oldest first.
     pub(crate) messages: Vec<Arc<str>>,
+}
+
+impl Caught {
+    /// What takes room where it is handed out.
+    pub(crate) fn size(&self) -> HandOut {
+        let bytes = self.messages.iter().map(|message| message.len() + FRAME_BYTES).sum();
+        HandOut { bytes, messages: self.messages.len() }
+    }
 }
 
 /// Somebody wants to see what is kept.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::home::HistoryNumbers;
 use crate::presence::PresenceNumbers;
 
 /// A number that one thread counts up and all may read.
@@ -117,6 +118,12 @@ pub(crate) struct CoreCounters {
     pub(crate) history_kept: Counter,
     /// Publications given up for want of room.
     pub(crate) history_evicted: Counter,
+    /// Questions for what is kept that have waited for another turn.
+    pub(crate) history_deferred: Counter,
+    /// Messages refused because as many of their connection waited for homes as may.
+    pub(crate) homes_refused: Counter,
+    /// Messages that their channels' homes have not answered in time.
+    pub(crate) home_timeouts: Counter,
     /// Connections that are known to be in channels that are at home here.
     pub(crate) presence_entries: Counter,
     /// Events told of who comes and goes.
@@ -125,6 +132,8 @@ pub(crate) struct CoreCounters {
     pub(crate) presence_coalesced: Counter,
     /// Arrivals that are not shown for want of room.
     pub(crate) presence_refused: Counter,
+    /// Questions for who is there that have waited for another turn.
+    pub(crate) presence_deferred: Counter,
 }
 
 impl CoreCounters {
@@ -134,10 +143,11 @@ impl CoreCounters {
         self.message_bytes.observe(class, bytes as u64);
     }
 
-    /// So many publications are kept, and so many have been given up.
-    pub(crate) fn note_history(&self, (kept, evicted): (usize, u64)) {
-        self.history_kept.set(kept as u64);
-        self.history_evicted.set(evicted);
+    /// So it is with what is kept.
+    pub(crate) fn note_history(&self, numbers: HistoryNumbers) {
+        self.history_kept.set(numbers.kept as u64);
+        self.history_evicted.set(numbers.evicted);
+        self.history_deferred.set(numbers.deferred);
     }
 
     /// So it is with who is in the channels.
@@ -146,6 +156,7 @@ impl CoreCounters {
         self.presence_events.set(numbers.events);
         self.presence_coalesced.set(numbers.coalesced);
         self.presence_refused.set(numbers.refused);
+        self.presence_deferred.set(numbers.deferred);
     }
 
     /// A heartbeat was answered.

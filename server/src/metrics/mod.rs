@@ -174,6 +174,7 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     text.gauge("crore_history_messages", help, metrics.sum(|core| &core.history_kept));
     let help = "Publications given up for want of room (`history.memory_max`, `history.channels_max`).";
     text.counter("crore_history_evicted_total", help, metrics.sum(|core| &core.history_evicted));
+    homes(text, metrics);
     presence(text, metrics);
     let help = "Messages refused because their sender had sent too much.";
     text.counter("crore_messages_rate_limited_total", help, metrics.sum(|core| &core.rate_limited));
@@ -205,6 +206,19 @@ fn sessions(text: &mut Text, metrics: &Metrics) {
     let observed = Observed::of(metrics.cores.iter().map(|core| &core.round_trip_us));
     let help = "From a heartbeat to its answer.";
     text.histogram("crore_ping_round_trip_seconds", help, &ROUND_TRIP_US, 1_000_000, &observed);
+}
+
+/// What the homes of channels are asked.
+fn homes(text: &mut Text, metrics: &Metrics) {
+    let help =
+        "Answers from a history or a presence that were put off to another turn because of what had been handed out.";
+    let deferred = metrics.sum(|core| &core.history_deferred) + metrics.sum(|core| &core.presence_deferred);
+    text.counter("crore_home_deferred_total", help, deferred);
+    let help =
+        "Messages answered with busy because as many of their connection waited for the homes of channels as may.";
+    text.counter("crore_home_refused_total", help, metrics.sum(|core| &core.homes_refused));
+    let help = "Messages answered with busy because the home of their channel had not answered in time.";
+    text.counter("crore_home_timeouts_total", help, metrics.sum(|core| &core.home_timeouts));
 }
 
 /// Who is known to be in channels.
@@ -240,6 +254,7 @@ fn bounds(text: &mut Text, room: &Room, cores: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::HistoryNumbers;
     use crate::presence::PresenceNumbers;
 
     fn render() -> String {
@@ -249,9 +264,11 @@ mod tests {
         let metrics = Metrics::new(2);
         metrics.core(1).message(100);
         metrics.core(1).refused_addresses.add(3);
-        metrics.core(0).note_history((2, 5));
-        metrics.core(1).note_history((4, 0));
-        let numbers = PresenceNumbers { entries: 5, events: 2, coalesced: 7, refused: 1 };
+        metrics.core(0).note_history(HistoryNumbers { kept: 2, evicted: 5, deferred: 3 });
+        metrics.core(1).note_history(HistoryNumbers { kept: 4, evicted: 0, deferred: 1 });
+        metrics.core(0).homes_refused.add(8);
+        metrics.core(1).home_timeouts.add(9);
+        let numbers = PresenceNumbers { entries: 5, events: 2, coalesced: 7, refused: 1, deferred: 6 };
         metrics.core(0).note_presence(numbers);
         metrics.core(1).note_presence(numbers);
         metrics.core(0).rate_limited.add(3);
@@ -308,6 +325,9 @@ mod tests {
             "crore_presence_events_total 4",
             "crore_presence_coalesced_total 14",
             "crore_presence_refused_total 2",
+            "crore_home_deferred_total 16",
+            "crore_home_refused_total 8",
+            "crore_home_timeouts_total 9",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in:\n{text}");
         }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! subscriber's core ── Enter, Leave ──► home ── one event in an interval ──► subscribers, on all cores
-//!                   ── List ──────────► home ── response ──► the connection
+//!                   ── List ──────────► home ── Present ──► the connection: replies
 //! server API        ── List ──────────► home ── Roster ──► the server API
 //! ```
 //!
@@ -40,7 +40,7 @@ use self::room::Room;
 use self::table::Table;
 use crate::channel::{ChannelPresence, ChannelRules};
 use crate::config::{Config, PresenceConfig};
-use crate::home::Asker;
+use crate::home::{Admission, Answered, Asker, Deferred, HomeAnswer};
 use crate::wire::Envelope;
 
 pub(crate) use self::notice::{List, PresenceNotice};
@@ -98,6 +98,8 @@ pub(crate) struct PresenceNumbers {
     pub(crate) coalesced: u64,
     /// Arrivals that there was no room for.
     pub(crate) refused: u64,
+    /// Questions that have waited for another turn.
+    pub(crate) deferred: u64,
 }
 
 /// The channels whose home a core is.
@@ -110,6 +112,8 @@ pub(crate) struct Presence {
     server: Arc<str>,
     /// Bytes of an answer, about.
     answer_bytes_max: usize,
+    /// What was too much for a turn.
+    deferred: Deferred<List>,
     numbers: PresenceNumbers,
     look_at: Option<Duration>,
 }
@@ -123,6 +127,7 @@ impl Presence {
             event_users_max,
             server: Arc::clone(&shared.server),
             answer_bytes_max,
+            deferred: Deferred::default(),
             numbers: PresenceNumbers::default(),
             look_at: None,
         }
@@ -134,17 +139,11 @@ impl Presence {
     }
 
     pub(crate) fn numbers(&self) -> PresenceNumbers {
-        PresenceNumbers { entries: self.table.len(), ..self.numbers }
+        PresenceNumbers { entries: self.table.len(), deferred: self.deferred.total(), ..self.numbers }
     }
 
     /// Does what another core, or this one, asks for.
-    pub(crate) fn obey(
-        &mut self,
-        context: &mut CoreContext<'_>,
-        notice: PresenceNotice,
-        channels: &ChannelRules,
-        text: &mut String,
-    ) {
+    pub(crate) fn obey(&mut self, context: &mut CoreContext<'_>, notice: PresenceNotice, channels: &ChannelRules) {
         let now = context.now();
         match notice {
             PresenceNotice::Enter { channel, arrival } => {
@@ -156,7 +155,19 @@ impl Presence {
                 let announced = announces(channels, &channel);
                 self.table.leave(&channel, connection, announced, now);
             }
-            PresenceNotice::List(list) => self.list(context, list, text),
+            PresenceNotice::List(list) => match self.deferred.admit(list, now) {
+                Admission::Now(list) => self.list(context, list),
+                Admission::Later { first: true } => go_on(context),
+                Admission::Later { first: false } => {}
+            },
+            PresenceNotice::GoOn => {
+                while let Some(list) = self.deferred.next(now) {
+                    self.list(context, list);
+                }
+                if !self.deferred.is_empty() {
+                    go_on(context);
+                }
+            }
         }
         self.schedule(context);
     }
@@ -206,19 +217,28 @@ impl Presence {
         }
     }
 
-    fn list(&self, context: &mut CoreContext<'_>, list: List, text: &mut String) {
+    fn list(&mut self, context: &mut CoreContext<'_>, list: List) {
         let List { asker, channel, after, users_max } = list;
         let part = self.table.part(&channel, after.as_deref(), users_max, self.answer_bytes_max);
         let roster = Roster::new(&part, &self.server);
         match asker {
-            Asker::Client(to, id) => {
-                let reply = Envelope::start(text, "response").id(id.as_deref()).text("channel", channel);
-                context.send_to(to, reply.data(&roster::json(&roster)).finish(unix_ms()));
+            Asker::Client(to, ticket) => {
+                let json = roster::json(&roster);
+                self.deferred.note(json.len());
+                context.tell(to, Box::new(Answered { ticket, answer: HomeAnswer::Present(json) }));
             }
-            // Whoever has asked may have given up.
-            Asker::Api(answer) => drop(answer.send(roster)),
+            // Whoever has asked may have given up. What it is answered is about as much as may be at most.
+            Asker::Api(answer) => {
+                self.deferred.note(self.answer_bytes_max);
+                drop(answer.send(roster));
+            }
         }
     }
+}
+
+/// Lets this core go on in its next turn.
+fn go_on(context: &mut CoreContext<'_>) {
+    context.tell_core(context.core(), Box::new(PresenceNotice::GoOn));
 }
 
 /// Whether subscribers of a channel are told who comes and goes.

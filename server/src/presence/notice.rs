@@ -14,6 +14,8 @@ pub(crate) enum PresenceNotice {
     Leave { channel: Box<str>, connection: ConnectionId },
     /// Who is there?
     List(List),
+    /// Go on with what was too much for a turn.
+    GoOn,
 }
 
 /// Somebody wants to know who is in a channel.

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use crore_engine::ConnectionId;
+use crore_engine::{ConnectionId, Context, SubscribeError};
 
 use crate::address::Origin;
 use crate::auth::{Login, Permits};
-use crate::home::{Pending, Waiting};
+use crate::home::Pending;
 use crate::inbound::Queue;
 use crate::presence::Present;
 use crate::typing::Typing;
@@ -31,7 +31,7 @@ struct Extras {
     seldom: Option<Box<Seldom>>,
     /// Where there is a limit for each connection, and it has sent something.
     rate_state: Option<Box<rate_limit::State>>,
-    /// Subscriptions that have not begun, since there was one.
+    /// What homes of channels are asked, since one was.
     pending: Option<Box<Pending>>,
     /// Where the connection is known to be, if that is known of any channel.
     present: Option<Box<Present>>,
@@ -217,7 +217,8 @@ impl Connection {
 
     /// Whether a subscription to a channel is about to begin.
     pub(crate) fn is_pending(&self, channel: &str) -> bool {
-        self.extras.as_ref().and_then(|extras| extras.pending.as_ref()).is_some_and(|pending| pending.has(channel))
+        let pending = self.extras.as_ref().and_then(|extras| extras.pending.as_ref());
+        pending.is_some_and(|pending| pending.subscribes_to(channel))
     }
 
     /// Channels whose subscriptions are about to begin.
@@ -225,8 +226,18 @@ impl Connection {
         self.extras.iter().flat_map(|extras| &extras.pending).flat_map(|pending| pending.channels())
     }
 
-    /// Gives up the subscriptions to a channel that have not begun.
-    pub(crate) fn give_up_pending(&mut self, channel: &str) -> Vec<Waiting> {
+    /// Whether there is a subscription left for another channel, of so many: those that have not begun are taken, too.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn require_subscription_free(&self, context: &Context<'_>, most: u32) -> Result<(), SubscribeError> {
+        let pending = self.extras.as_ref().and_then(|extras| extras.pending.as_ref());
+        let taken = context.subscription_count() + pending.map_or(0, |pending| pending.new_subscriptions());
+        if taken < most as usize { Ok(()) } else { Err(SubscribeError::TooMany(most)) }
+    }
+
+    /// Gives up the subscriptions to a channel that have not begun; returns the `id`s of their messages.
+    pub(crate) fn give_up_pending(&mut self, channel: &str) -> Vec<Option<Box<str>>> {
         self.pending().map(|pending| pending.give_up(channel)).unwrap_or_default()
     }
 

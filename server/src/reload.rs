@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crore_engine::{CoreId, EngineHandle, Notice, Untold};
 
+use crate::channel::ChannelRules;
 use crate::config::{Change, Config, ConfigError, Sources};
 use crate::policy::Policy;
 use crate::{log, service};
@@ -24,24 +25,29 @@ pub(crate) struct NewPolicy {
 }
 
 impl NewPolicy {
-    /// Arrives.
-    pub(crate) fn take(self, core: CoreId) -> Arc<Policy> {
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy)
+    }
+
+    /// The core has gone over.
+    pub(crate) fn note_taken(self, core: CoreId) {
         // Nobody listens any more where it has taken too long, which has been said.
         let _ = self.taken.send(core);
-        self.policy
     }
 }
 
 /// The configuration that holds, and where the next one comes from.
 pub(crate) struct Reloader {
     config: Config,
+    /// Rules of channels that some cores may still go by.
+    leaving: Vec<ChannelRules>,
     sources: Option<Sources>,
     handle: EngineHandle,
 }
 
 impl Reloader {
     pub(crate) const fn new(config: Config, sources: Option<Sources>, handle: EngineHandle) -> Self {
-        Self { config, sources, handle }
+        Self { config, leaving: Vec::new(), sources, handle }
     }
 
     /// What holds now.
@@ -68,6 +74,9 @@ impl Reloader {
             return refuse([&error]);
         }
         let before = self.config.doubts();
+        if self.config.channels != config.channels {
+            self.leaving.push(ChannelRules::new(self.config.channels.clone()));
+        }
         self.config = config;
         self.tell_cores(TAKEN_TIMEOUT);
         for setting in &applied {
@@ -88,18 +97,34 @@ impl Reloader {
         format!("configuration read again: settings changed: {changed}, waiting for a restart: {waiting}")
     }
 
-    /// Hands every core what follows from the configuration, and waits until they have it. Also where nothing has
-    /// changed, so that to reload again helps where a core was not told.
-    fn tell_cores(&self, patience: Duration) {
-        let policy = Arc::new(Policy::new(&self.config));
+    /// Hands every core what follows from the configuration. Also where nothing has changed, so that to reload again
+    /// helps where a core was not told. Where the rules of channels have changed, the cores go over in two steps: only
+    /// when all have the new rules nobody needs to mind the old ones.
+    fn tell_cores(&mut self, patience: Duration) {
+        let all = self.hand_over(Policy::new(&self.config).beside(self.leaving.clone()), patience);
+        if self.leaving.is_empty() {
+            return;
+        }
+        if all {
+            self.leaving.clear();
+            self.hand_over(Policy::new(&self.config), patience);
+        } else {
+            tracing::warn!("a channel whose `history` was set or removed keeps nothing before the next reload");
+        }
+    }
+
+    /// Hands every core a policy, and waits until they have it. False: some have not.
+    fn hand_over(&self, policy: Policy, patience: Duration) -> bool {
+        let policy = Arc::new(policy);
         let deadline = Instant::now() + patience;
         let (taken, cores_taken) = channel();
-        let mut told = Vec::new();
+        let (mut told, mut untold) = (Vec::new(), 0);
         for core in (0..=u16::MAX).take(self.handle.cores()).map(CoreId) {
             let policy = NewPolicy { policy: Arc::clone(&policy), taken: taken.clone() };
             if self.tell_core(core, Box::new(policy), deadline) {
                 told.push(core);
             } else {
+                untold += 1;
                 tracing::error!(%core, "has too many commands waiting to be told of the configuration: reload again");
             }
         }
@@ -109,9 +134,10 @@ impl Reloader {
             let Ok(core) = cores_taken.recv_timeout(deadline.saturating_duration_since(Instant::now())) else { break };
             told.retain(|other| *other != core);
         }
-        for core in told {
+        for core in &told {
             tracing::warn!(%core, "has not gone over to the configuration yet: a handler keeps it, or the core has ended");
         }
+        told.is_empty() && untold == 0
     }
 
     /// Tells a core, as soon as that takes more commands. False: it did not until the deadline.
@@ -171,7 +197,7 @@ mod tests {
         client.send(Message::text(r#"{"type":"stall"}"#)).unwrap();
         inside.recv_timeout(PATIENCE).unwrap();
         config.clients.broadcast = false;
-        let reloader = Reloader::new(config, None, running.handle().clone());
+        let mut reloader = Reloader::new(config, None, running.handle().clone());
         // It is not waited for longer than this.
         reloader.tell_cores(Duration::from_millis(50));
         leave.send(()).unwrap();

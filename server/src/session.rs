@@ -150,6 +150,11 @@ impl Shared {
         Arc::clone(&self.policy.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Does something by what holds, before a core goes over to anything else.
+    pub(crate) fn with_policy<R>(&self, act: impl FnOnce(&Policy) -> R) -> R {
+        act(&self.policy.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// All that the metrics are made of.
     pub(crate) fn scrape<'s>(&'s self, engine: &'s EngineHandle) -> Scrape<'s> {
         Scrape {
@@ -420,7 +425,7 @@ impl Handler for Session {
         let notice = match notice.downcast::<HomeNotice>() {
             Ok(notice) => {
                 let Self { shared, policy, core, home, text, .. } = self;
-                home.obey(context, *notice, |channel| policy.channels.options(channel), text);
+                home.obey(context, *notice, |channel| policy.retention(channel), text);
                 return shared.metrics.core(core.index()).note_history(home.numbers());
             }
             Err(notice) => notice,
@@ -435,9 +440,11 @@ impl Handler for Session {
         };
         let notice = match notice.downcast::<NewPolicy>() {
             Ok(another) => {
-                self.policy = another.take(context.core());
+                self.policy = another.policy();
                 *self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&self.policy);
-                return;
+                let Self { policy, home, .. } = self;
+                home.go_over(|channel| policy.retention(channel));
+                return another.note_taken(context.core());
             }
             Err(notice) => notice,
         };

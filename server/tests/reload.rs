@@ -2,12 +2,14 @@
 
 mod program;
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -72,19 +74,23 @@ impl Host {
     }
 
     fn named(&self, user: Option<&str>) -> Client {
-        let mut request = "ws://localhost/ws".into_client_request().unwrap();
-        if let Some(user) = user {
-            request.headers_mut().insert("X-User-ID", user.parse().unwrap());
-        }
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client(tungstenite::client(request, stream).unwrap().0)
+        Client::open(self.address, user)
     }
 }
 
 struct Client(WebSocket<TcpStream>);
 
 impl Client {
+    fn open(address: SocketAddr, user: Option<&str>) -> Self {
+        let mut request = "ws://localhost/ws".into_client_request().unwrap();
+        if let Some(user) = user {
+            request.headers_mut().insert("X-User-ID", user.parse().unwrap());
+        }
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(tungstenite::client(request, stream).unwrap().0)
+    }
+
     /// The next message; the client answers pings by itself.
     fn next(&mut self) -> Value {
         loop {
@@ -169,6 +175,118 @@ fn users_are_known_across_a_reload() {
     assert_eq!(bob.next()["user_id"], "bob");
     assert_eq!(bob.ask(&json!({"type": "private", "to": "ann", "data": 7}))["data"], json!({"delivered": 1}));
     assert_eq!(ann.next()["data"], 7);
+}
+
+const WITH_HISTORY: &str = "listen = \"127.0.0.1:0\"\n[[channels]]\npattern = \"c:*\"\nhistory = 1000\n";
+
+/// Reads messages of a channel, and comes back again and again to where it was, until it is told to stop. Returns how
+/// often it was told that it has missed nothing, and how often that it has.
+fn come_back(host: SocketAddr, channel: &str, stop: &AtomicBool) -> (u32, u32) {
+    let (mut told, mut next, mut place) = ((0, 0), HashMap::new(), None);
+    let mut is_over = false;
+    while !is_over {
+        is_over = stop.load(Ordering::Relaxed);
+        let mut client = Client::open(host, None);
+        client.next();
+        let mut subscribe = json!({"type": "subscribe", "channel": channel});
+        if let Some(place) = &place {
+            subscribe["recover"] = Value::clone(place);
+        }
+        let reply = client.ask(&subscribe);
+        let recovered = place.is_some() && reply["data"]["recovered"] == true;
+        told = if recovered { (told.0 + 1, told.1) } else { (told.0, told.1 + 1) };
+        if !recovered {
+            next.clear();
+        }
+        place = position(&reply["data"]);
+        for _ in 0..20 {
+            let message = client.next();
+            if message["type"] != "message" {
+                continue;
+            }
+            let [publisher, number] = [0, 1].map(|index| message["data"][index].as_u64().unwrap());
+            let expected = next.insert(publisher, number + 1);
+            assert!(expected.is_none_or(|expected| expected == number), "{expected:?}, {message}, behind {reply}");
+            place = position(&message);
+        }
+    }
+    told
+}
+
+/// Where something stands in its channel, if that has a history.
+fn position(value: &Value) -> Option<Value> {
+    value.get("epoch").map(|epoch| json!({"epoch": epoch, "offset": value["offset"]}))
+}
+
+// capability: 69 85
+#[test]
+fn who_is_told_to_have_missed_nothing_has_not_while_histories_come_and_go() {
+    let mut host = Host::start("histories", WITH_HISTORY);
+    let (address, stop, over) = (host.address, AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for publisher in 0..4 {
+            let over = &over;
+            scope.spawn(move || {
+                let mut client = Client::open(address, None);
+                client.next();
+                for number in 0_u64.. {
+                    let message = json!({"type": "publish", "id": 1, "channel": "c:1", "data": [publisher, number]});
+                    assert_eq!(client.ask(&message)["data"]["published"], true);
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| come_back(address, "c:1", &stop))).collect();
+        for _ in 0..10 {
+            for text in [FIRST, WITH_HISTORY] {
+                sleep(Duration::from_millis(100));
+                host.reload(text);
+            }
+        }
+        sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        let told: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
+        over.store(true, Ordering::Relaxed);
+        for told in told {
+            let (recovered, missed) = told.unwrap();
+            assert!(recovered > 5 && missed > 5, "{recovered} times recovered, {missed} times not");
+        }
+    });
+}
+
+// capability: 69 85
+#[test]
+fn a_channel_that_had_no_history_for_a_while_has_forgotten_the_one_before() {
+    let mut host = Host::start("forgotten", WITH_HISTORY);
+    let (mut publisher, mut reader) = (host.client(), host.client());
+    publisher.next();
+    reader.next();
+    let mut publish = |number: u32| {
+        let message = json!({"type": "publish", "id": 1, "channel": "c:1", "data": number});
+        position(&publisher.ask(&message)["data"])
+    };
+    let place = publish(1).expect("the channel has a history");
+    host.reload(FIRST);
+    assert_eq!(publish(2), None);
+    host.reload(WITH_HISTORY);
+    let reply = reader.ask(&json!({"type": "subscribe", "channel": "c:1", "recover": place}));
+    assert_eq!(reply["data"]["recovered"], false, "{reply}");
+    assert_eq!(reader.next()["type"], "gap");
+    // It goes on where less is to be kept, with what that is.
+    let places = [3, 4, 5].map(|number| publish(number).unwrap());
+    host.reload(&WITH_HISTORY.replace("1000", "1"));
+    let mut late = host.client();
+    late.next();
+    let reply = late.ask(&json!({"type": "subscribe", "channel": "c:1", "recover": places[1]}));
+    assert_eq!(reply["data"]["recovered"], true, "{reply}");
+    assert_eq!(late.next()["data"], 5);
+    let mut later = host.client();
+    later.next();
+    let reply = later.ask(&json!({"type": "subscribe", "channel": "c:1", "recover": places[0]}));
+    assert_eq!(reply["data"]["recovered"], false, "{reply}");
 }
 
 #[test]

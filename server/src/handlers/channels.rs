@@ -62,7 +62,7 @@ fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool, acknowledge: bool) -> Re
     }
     let options = call.policy.channels.options(channel.name());
     let echo = options.echo.or(asked).unwrap_or(echo_by_type);
-    if options.history.is_some() {
+    if call.policy.has_home(channel.name(), &options) {
         return call.publish_from_home(&channel, "message", echo, acknowledge);
     }
     call.publish(&channel, "message", echo)?;

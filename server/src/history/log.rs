@@ -60,6 +60,11 @@ pub(crate) struct Found<'l> {
 }
 
 impl<'l> Found<'l> {
+    /// Of what is not kept.
+    pub(super) fn nothing() -> Self {
+        Self { complete: false, entries: std::collections::vec_deque::Iter::default() }
+    }
+
     /// The messages, the oldest first.
     pub(crate) fn texts(self) -> impl DoubleEndedIterator<Item = &'l Arc<str>> {
         self.entries.map(|entry| &entry.text)

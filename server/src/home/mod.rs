@@ -13,7 +13,11 @@
 //! is told where the channel stands, and everything behind that place is still to come: nothing is lost on the way,
 //! and nothing comes twice.
 //!
-//! Only channels with a history have a home. All others are published from the core that a message comes to.
+//! Only channels with a history have a home. All others are published from the core that a message comes to. Where the
+//! rules give a channel a history, or take it, cores go over one after the other, and a message that its home does not
+//! number must be missing from no line that goes on. So all cores go over in two steps ([`Policy`](crate::policy::Policy)): until every
+//! one of them has the new rules, a home keeps what has a history by the old ones and the new; and what has one by either
+//! goes by its home.
 //!
 //! | | |
 //! |---|---|
@@ -23,7 +27,7 @@
 
 mod deferred;
 mod notice;
-mod pending;
+pub(crate) mod pending;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -34,7 +38,6 @@ use crore_engine::{Context, CoreContext, CoreId};
 pub(crate) use self::deferred::{Admission, Deferred};
 pub(crate) use self::notice::{Answered, Asker, Caught, Follow, HomeAnswer, HomeNotice, Kept, Publish, Read};
 pub(crate) use self::pending::{Outgoing, Pending, Purpose, Question, REQUESTS_SPARE, Request, Subscribing, Wanted};
-use crate::channel::ChannelOptions;
 use crate::config::HistoryConfig;
 use crate::history::{Bounds, Found, History, Retention, SWEEP_INTERVAL_MS, Since};
 use crate::wire::Envelope;
@@ -97,27 +100,32 @@ impl Home {
         HistoryNumbers { kept, evicted, deferred: self.deferred.total() }
     }
 
-    /// Does what another core, or this one, asks for.
+    /// Other rules hold.
+    pub(crate) fn go_over(&mut self, retention: impl Fn(&str) -> Option<Retention>) {
+        self.history.go_over(retention, unix_ms());
+    }
+
+    /// Does what another core, or this one, asks for. `retention` is what is kept of a channel, if anything is.
     pub(crate) fn obey(
         &mut self,
         context: &mut CoreContext<'_>,
         notice: HomeNotice,
-        options: impl Fn(&str) -> ChannelOptions,
+        retention: impl Fn(&str) -> Option<Retention>,
         text: &mut String,
     ) {
         match notice {
-            HomeNotice::Publish(publish) => self.publish(context, publish, options, text),
-            HomeNotice::Follow(follow) if follow.since.is_none() => self.follow(context, follow, options),
+            HomeNotice::Publish(publish) => self.publish(context, publish, retention, text),
+            HomeNotice::Follow(follow) if follow.since.is_none() => self.follow(context, follow, retention),
             HomeNotice::GoOn => {
                 while let Some(notice) = self.deferred.next(context.now()) {
-                    self.answer(context, notice, &options);
+                    self.answer(context, notice, &retention);
                 }
                 if !self.deferred.is_empty() {
                     context.tell_core(context.core(), Box::new(HomeNotice::GoOn));
                 }
             }
             long => match self.deferred.admit(long, context.now()) {
-                Admission::Now(long) => self.answer(context, long, options),
+                Admission::Now(long) => self.answer(context, long, retention),
                 Admission::Later { first: true } => context.tell_core(context.core(), Box::new(HomeNotice::GoOn)),
                 Admission::Later { first: false } => {}
             },
@@ -126,10 +134,15 @@ impl Home {
     }
 
     /// Answers what may have a long answer.
-    fn answer(&mut self, context: &mut CoreContext<'_>, notice: HomeNotice, options: impl Fn(&str) -> ChannelOptions) {
+    fn answer(
+        &mut self,
+        context: &mut CoreContext<'_>,
+        notice: HomeNotice,
+        retention: impl Fn(&str) -> Option<Retention>,
+    ) {
         match notice {
-            HomeNotice::Follow(follow) => self.follow(context, follow, options),
-            HomeNotice::Read(read) => self.read(context, read, options),
+            HomeNotice::Follow(follow) => self.follow(context, follow, retention),
+            HomeNotice::Read(read) => self.read(context, read, retention),
             HomeNotice::Publish(_) | HomeNotice::GoOn => debug_assert!(false, "nobody waits for an answer"),
         }
     }
@@ -157,11 +170,11 @@ impl Home {
         &mut self,
         context: &mut CoreContext<'_>,
         publish: Publish,
-        options: impl Fn(&str) -> ChannelOptions,
+        retention: impl Fn(&str) -> Option<Retention>,
         text: &mut String,
     ) {
         let Publish { channel, opened, publication, acknowledge } = publish;
-        let (retention, now_ms) = (retention(&options, &channel), unix_ms());
+        let (retention, now_ms) = (retention(&channel), unix_ms());
         let mut message = std::mem::take(text);
         let position = self.history.publish(&channel, retention, now_ms, |position, time_ms| {
             Envelope::resume(&mut message, &opened).position(position).finish(time_ms)
@@ -179,9 +192,9 @@ impl Home {
         *text = message;
     }
 
-    fn follow(&mut self, context: &mut CoreContext<'_>, follow: Follow, options: impl Fn(&str) -> ChannelOptions) {
+    fn follow(&mut self, context: &mut CoreContext<'_>, follow: Follow, retention: impl Fn(&str) -> Option<Retention>) {
         let Follow { to, ticket, channel, since } = follow;
-        let (position, found) = self.history.read(&channel, retention(&options, &channel), since, unix_ms());
+        let (position, found) = self.history.read(&channel, retention(&channel), since, unix_ms());
         let caught = found.map(|found| self.hand_out.of(found, usize::MAX));
         self.deferred.note(caught.as_ref().map_or(0, |caught| caught.size().bytes));
         context.tell(to, Box::new(Answered { ticket, answer: HomeAnswer::Following { position, caught } }));
@@ -189,9 +202,9 @@ impl Home {
 
     /// A subscriber is told where its channel stands, which has to be known from then on; the server API is not, so that
     /// to ask for channels that are none takes no room.
-    fn read(&mut self, context: &mut CoreContext<'_>, read: Read, options: impl Fn(&str) -> ChannelOptions) {
+    fn read(&mut self, context: &mut CoreContext<'_>, read: Read, retention: impl Fn(&str) -> Option<Retention>) {
         let Read { asker, channel, since, count } = read;
-        let (retention, now_ms) = (retention(&options, &channel), unix_ms());
+        let (retention, now_ms) = (retention(&channel), unix_ms());
         let is_known = matches!(asker, Asker::Client(..)) || self.history.is_known(&channel);
         let (position, found) = match is_known {
             true => {
@@ -212,11 +225,6 @@ impl Home {
             (Asker::Client(..), None) => debug_assert!(false, "what a client asks for is known from then on"),
         }
     }
-}
-
-/// Of a channel that has had a history until the rules were changed nothing is kept any more.
-fn retention(options: impl Fn(&str) -> ChannelOptions, channel: &str) -> Retention {
-    options(channel).retention().unwrap_or(Retention { messages: 0, age_ms: 0 })
 }
 
 impl HandOut {

@@ -211,3 +211,95 @@ pub(super) fn forget_homes(context: &mut Context<'_>, connection: &mut Connectio
         context.lower_interest(&request.channel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+    use std::num::NonZeroU16;
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Instant;
+
+    use serde_json::{Value, json};
+    use tungstenite::{Message, WebSocket};
+
+    use super::*;
+    use crate::Server;
+    use crate::channel::{ChannelOptions, ChannelRule};
+    use crate::config::Config;
+    use crate::home::pending::ANSWER_TIMEOUT;
+
+    struct Client(WebSocket<TcpStream>);
+
+    impl Client {
+        /// One on that core.
+        fn on_core(address: SocketAddr, core: char) -> Self {
+            loop {
+                let stream = TcpStream::connect(address).unwrap();
+                stream.set_read_timeout(Some(ANSWER_TIMEOUT * 3)).unwrap();
+                let mut client = Self(tungstenite::client(format!("ws://{address}/ws"), stream).unwrap().0);
+                if client.next()["connection_id"].as_str().unwrap().starts_with(core) {
+                    return client;
+                }
+            }
+        }
+
+        fn say(&mut self, message: &Value) {
+            self.0.send(Message::text(message.to_string())).unwrap();
+        }
+
+        fn next(&mut self) -> Value {
+            loop {
+                if let Message::Text(text) = self.0.read().unwrap() {
+                    return serde_json::from_str(&text).unwrap();
+                }
+            }
+        }
+    }
+
+    // capability: 85
+    #[test]
+    fn a_home_that_does_not_answer_makes_nobody_wait_for_ever() {
+        let (entered, inside) = channel();
+        let (leave, left) = channel::<()>();
+        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
+        let options = ChannelOptions { history: Some(10), ..ChannelOptions::default() };
+        let rule = ChannelRule { pattern: "*".parse().unwrap(), options, ..ChannelRule::default() };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config { listen, cores: NonZeroU16::new(2), channels: vec![rule], ..Config::default() };
+        let server = Server::new(config).on("stall", move |_| {
+            entered.lock().unwrap().send(()).unwrap();
+            let _ = left.lock().unwrap().recv_timeout(ANSWER_TIMEOUT * 3);
+            Ok(())
+        });
+        let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
+        let mut client = Client::on_core(running.address(), '0');
+        let mut other = Client::on_core(running.address(), '1');
+        other.say(&json!({"type": "stall"}));
+        inside.recv_timeout(ANSWER_TIMEOUT).unwrap();
+        // Of so many channels some are at home on either core.
+        let asked = Instant::now();
+        let subscribe = |name: u64| json!({"type": "subscribe", "id": name, "channel": name.to_string()});
+        (0..32).for_each(|name| client.say(&subscribe(name)));
+        let replies: Vec<Value> = (0..32).map(|_| client.next()).collect();
+        assert!(asked.elapsed() >= ANSWER_TIMEOUT);
+        let refused: Vec<_> = replies.iter().filter(|reply| reply["code"] == "busy").collect();
+        let subscribed = replies.iter().filter(|reply| reply["type"] == "subscribed").count();
+        assert!(refused.len() > 2 && subscribed > 2 && refused.len() + subscribed == 32, "{replies:?}");
+        leave.send(()).unwrap();
+        // What comes too late is nobody's; who asks again is answered, and hears each message once.
+        for reply in refused {
+            let name = reply["id"].as_u64().unwrap();
+            client.say(&subscribe(name));
+            assert_eq!(client.next()["type"], "subscribed");
+            client.say(&json!({"type": "message", "channel": name.to_string(), "data": name}));
+            assert_eq!(client.next()["data"], name);
+        }
+        client.say(&json!({"type": "ping"}));
+        assert_eq!(client.next()["type"], "pong");
+        drop((client, other));
+        running.handle().drain(Duration::ZERO);
+        running.join().unwrap();
+    }
+}

@@ -79,7 +79,8 @@ pub(in crate::config) const CHANNEL_SETTINGS: &[Setting] = &[
         Live,
         place!(options.history),
         "How many of the last publications are kept for those who come back (`recover`) or ask for them (`history`). \
-         Such a channel is published from one core, and its messages carry `offset` and `epoch`. Without it: none.",
+         Such a channel is published from one core, and its messages carry `offset` and `epoch`. Without it: none; if a \
+         reload takes it from a channel, what was kept is forgotten, and its offsets begin anew should it have one again.",
     )
     .example("100"),
     Setting::new(

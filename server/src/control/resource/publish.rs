@@ -67,26 +67,33 @@ pub(super) async fn publish(
     Body(Publish { channel, data, exclude }): Body<Publish>,
 ) -> Result<Json<Published>, ApiError> {
     let shared = api.shared()?;
-    let policy = shared.policy();
-    let channel = ChannelName::parse(channel.get(), policy.decoder.channel_bytes_max).map_err(Refusal::from)?;
+    let channel_bytes_max = shared.with_policy(|policy| policy.decoder.channel_bytes_max);
+    let channel = ChannelName::parse(channel.get(), channel_bytes_max).map_err(Refusal::from)?;
     let except = exclude.map(|id| connection_id(&id).ok_or_else(no_identifier)).transpose()?;
     let mut text = String::new();
     let envelope = Envelope::start(&mut text, "message").channel(&channel).data(data.get());
-    let publication = Publication { except, overflow: policy.channels.overflow(channel.name(), Some(data.get())) };
-    if policy.channels.options(channel.name()).history.is_some() {
-        let opened = envelope.leave_open();
-        policy.fits(opened.len() + PLACE_BYTES_MAX)?;
-        let (name, opened) = (channel.name().into(), opened.into());
-        let publish = |asker| home::Publish { channel: name, opened, publication, acknowledge: Some(asker) };
-        let home = shared.home_of(channel.name());
-        let Position { offset, epoch } =
-            ask::home(&api.engine, home, |asker| HomeNotice::Publish(publish(asker))).await?;
-        return Ok(Json(Published { published: true, offset: Some(offset), epoch: Some(epoch.to_string()) }));
-    }
-    let text = envelope.finish(unix_ms());
-    policy.fits(text.len())?;
-    api.engine.publish_with(channel.name(), text, publication)?;
-    Ok(Json(Published { published: true, offset: None, epoch: None }))
+    // What is not left to the home is published before the cores can agree on other rules.
+    let for_home = shared.with_policy(|policy| -> Result<_, ApiError> {
+        let overflow = policy.channels.overflow(channel.name(), Some(data.get()));
+        let publication = Publication { except, overflow };
+        if policy.has_home(channel.name(), &policy.channels.options(channel.name())) {
+            let opened = envelope.leave_open();
+            policy.fits(opened.len() + PLACE_BYTES_MAX)?;
+            return Ok(Some((Box::from(opened), publication)));
+        }
+        let text = envelope.finish(unix_ms());
+        policy.fits(text.len())?;
+        api.engine.publish_with(channel.name(), text, publication)?;
+        Ok(None)
+    })?;
+    let Some((opened, publication)) = for_home else {
+        return Ok(Json(Published { published: true, offset: None, epoch: None }));
+    };
+    let name = channel.name().into();
+    let publish = |asker| home::Publish { channel: name, opened, publication, acknowledge: Some(asker) };
+    let home = shared.home_of(channel.name());
+    let Position { offset, epoch } = ask::home(&api.engine, home, |asker| HomeNotice::Publish(publish(asker))).await?;
+    Ok(Json(Published { published: true, offset: Some(offset), epoch: Some(epoch.to_string()) }))
 }
 
 fn no_identifier() -> ApiError {

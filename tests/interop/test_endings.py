@@ -86,6 +86,8 @@ class Endings(unittest.TestCase):
             self.assertEqual(before["connections_open"], 1)
             for name, way in self.all_ways().items():
                 with self.subTest(name):
+                    # All that the ways have sent would count for an hour.
+                    self.http.post("/api/users/ann/rate-limit/reset")
                     for _ in range(CONNECTIONS):
                         way()
                     self.settles(before)
@@ -155,8 +157,11 @@ class Endings(unittest.TestCase):
             client.say(type="batch", messages=[publish] * 100)
         self.assert_ends(client, 4008)
         client.send(frame(CLOSE, b"\x0f\xa8"))
-        # As long as ann has a connection, what she has sent counts.
-        self.eventually(lambda: self.http.get("/api/users/ann").json()["connections"] == [])
+        # What she has sent counts for an hour, whether she has a connection or not.
+        remembered = lambda: self.server.metrics()["crore_rate_limit_users"].samples[0].value
+        before = remembered()
+        self.http.post("/api/users/ann/rate-limit/reset")
+        self.eventually(lambda: remembered() < before)
 
     def way_a_reader_that_does_not_read(self):
         client = self.ann(receive_bytes=4096)

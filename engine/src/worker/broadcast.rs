@@ -201,6 +201,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let (mut exceptions, keys, ahead) = (std::mem::take(exceptions), std::mem::take(keys), std::mem::take(ahead));
         let mut labelling =
             policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys.as_slice()));
+        let replaceable = *policy == Some(Policy::Conflate);
         exceptions.sort_unstable();
         for slot in apart(&exceptions, &ahead) {
             connections.at(slot).apart = true;
@@ -222,7 +223,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let variant = variants.choose(connection, deflating.as_deref_mut(), stats);
             let frames = variants.frames(variant);
             stats.messages_sent += u64::from(messages);
-            Variants::note_sent(variant, connection, held);
+            Variants::note_sent(variant, replaceable, connection, held);
             if only && connection.cork == NONE && !connection.sending {
                 connection.sending = true;
                 let outgoing = Outgoing::Shared { bytes: SharedBytes::clone(frames), start: 0 };
@@ -257,7 +258,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     continue;
                 }
                 let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
-                Variants::note_sent(variant, connection, &mut self.held);
+                Variants::note_sent(variant, false, connection, &mut self.held);
                 self.corks.append_shared(slot, connection, variants.frames(variant), 1);
             }
         }
@@ -298,7 +299,8 @@ impl Delivery<'_> {
         if count == 0 {
             return corks.recycle(own);
         }
-        Variants::note_sent(variant, connection, held);
+        let replaceable = labelling.is_some_and(|labelling| labelling.policy == Policy::Conflate);
+        Variants::note_sent(variant, replaceable, connection, held);
         stats.messages_sent += u64::from(count);
         match labelling {
             None => {

@@ -147,10 +147,11 @@ impl Variants {
 
     /// Takes note of a variant that a connection is sent. With context takeover its peer's window slides on; ours
     /// would have to follow with a copy for every receiver. It starts anew instead: the next message of the
-    /// connection's own refers to none before it.
+    /// connection's own refers to none before it. So it does where `replaceable` messages are not compressed: while they
+    /// wait, one that is may take the place of one of them.
     #[inline]
-    pub(super) fn note_sent<S>(variant: Variant, connection: &mut Connection<S>, held: &mut Held) {
-        if variant != Variant::Plain && connection.deflate.outbound(Role::Server).context_takeover {
+    pub(super) fn note_sent<S>(variant: Variant, replaceable: bool, connection: &mut Connection<S>, held: &mut Held) {
+        if (variant != Variant::Plain || replaceable) && connection.deflate.outbound(Role::Server).context_takeover {
             connection.forget_sent(held);
         }
     }

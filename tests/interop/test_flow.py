@@ -191,6 +191,9 @@ class Flow(unittest.TestCase):
             messages += [{"type": "subscribe", "id": number, "channel": f"other:{number}"} for number in range(20)]
             self.slow.socket.send(json.dumps({"type": "batch", "messages": messages}))
             came = self.everything()
+            # What was missed is answered when the client has read what waited.
+            while sum(message.get("channel") == "kept:1" and message["type"] == "message" for message in came) < 10:
+                came.append(self.slow.receive())
             replies = [message["id"] for message in came if message["type"] == "subscribed"]
             self.assertEqual(sorted(replies, key=str), sorted(["kept", *range(20)], key=str), policy)
             recovered = [message["data"]["n"] for message in came if message.get("channel") == "kept:1" and message["type"] == "message"]

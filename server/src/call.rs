@@ -324,7 +324,8 @@ impl<'a, 'c> Call<'a, 'c> {
 
     fn ask_home(&mut self, channel: &ChannelName<'_>, wanted: Wanted, question: Question) -> Result<(), Refusal> {
         let house = House { shared: self.shared, policy: self.policy };
-        house.ask(self.context, self.connection, channel.name(), self.message.id(), wanted, question)
+        let id = self.message.id();
+        house.ask(self.context, self.connection, channel.name(), id, (wanted, question), self.text)
     }
 
     /// Hands the `data` of the message to every open connection, as a message of type `kind`.

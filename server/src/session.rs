@@ -364,8 +364,8 @@ impl Handler for Session {
 
     /// The client has read what it was sent: there is room for what it has asked for besides.
     fn on_writable(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
-        let Self { shared, policy, .. } = self;
-        House { shared, policy }.ask_next(context, connection, HandOut::default());
+        let Self { shared, policy, text, .. } = self;
+        House { shared, policy }.ask_next(context, connection, HandOut::default(), text);
         self.weigh(connection);
     }
 

@@ -109,6 +109,13 @@ impl Request {
         }
     }
 
+    fn question_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Waits(Question::List { after: Some(after), .. }) => after.len(),
+            Stage::Waits(_) | Stage::Asked(_) | Stage::GivenUp(_) => 0,
+        }
+    }
+
     /// Whether the client still wants it.
     pub(crate) const fn is_wanted(&self) -> bool {
         !matches!(self.stage, Stage::GivenUp(_))
@@ -166,7 +173,7 @@ impl Pending {
         let length = |request: &Request| {
             let metadata = request.subscribing().and_then(|subscribing| subscribing.metadata.as_ref());
             let id = request.id.as_ref().map_or(0, |id| id.len());
-            request.channel.len() + id + metadata.map_or(0, |metadata| metadata.len())
+            request.channel.len() + id + metadata.map_or(0, |metadata| metadata.len()) + request.question_bytes()
         };
         self.requests.capacity() * size_of::<Request>() + self.requests.iter().map(length).sum::<usize>()
     }
@@ -215,17 +222,20 @@ impl Pending {
         outgoing
     }
 
-    /// Whether a home is to be asked for something long as soon as there is room for the answer.
-    pub(crate) fn has_next(&self) -> bool {
-        !self.long_asked && self.requests.iter().any(|request| request.asked().is_none())
+    /// The next one whose home is to be asked for something long as soon as there is room for the answer.
+    pub(crate) fn next(&self) -> Option<&Request> {
+        self.requests.get(self.next_index()?)
     }
 
-    /// The next one for whose answer there is room now.
+    /// Takes that one out, without an answer.
+    pub(crate) fn take_next(&mut self) -> Option<Request> {
+        self.remove(self.next_index()?)
+    }
+
+    /// There is room now for what that one's home answers.
     pub(crate) fn ask_next(&mut self, now: Duration) -> Option<Outgoing> {
-        if self.long_asked {
-            return None;
-        }
-        let request = self.requests.iter_mut().find(|request| request.asked().is_none())?;
+        let index = self.next_index()?;
+        let request = self.requests.get_mut(index)?;
         let asked = Stage::Asked(Asked { due: now.saturating_add(ANSWER_TIMEOUT), is_long: true });
         let Stage::Waits(question) = std::mem::replace(&mut request.stage, asked) else { return None };
         self.long_asked = true;
@@ -276,6 +286,11 @@ impl Pending {
         std::mem::take(self).requests.into_iter()
     }
 
+    fn next_index(&self) -> Option<usize> {
+        let waits = |request: &Request| request.asked().is_none();
+        if self.long_asked { None } else { self.requests.iter().position(waits) }
+    }
+
     fn remove(&mut self, index: usize) -> Option<Request> {
         let request = self.requests.remove(index)?;
         self.new_subscriptions -= usize::from(is_new(&request));
@@ -321,17 +336,20 @@ mod tests {
         assert!(subscribe(&mut pending, "b", Some(Since::Kept)).is_none());
         let short = subscribe(&mut pending, "c", None).expect("at once");
         assert!(short.follows());
-        assert!(pending.has_next());
+        assert_eq!(&*pending.next().unwrap().channel, "a");
         let first = pending.ask_next(NOW).unwrap();
         assert_eq!((&*first.channel, first.follows()), ("a", false));
-        assert!(!pending.has_next() && pending.ask_next(NOW).is_none());
+        assert!(pending.next().is_none() && pending.ask_next(NOW).is_none());
         assert_eq!(&*pending.take(short.ticket).unwrap().channel, "c");
         assert!(pending.ask_next(NOW).is_none(), "a is not answered");
         assert!(!pending.take(first.ticket).unwrap().holds_interest());
         let second = pending.ask_next(NOW).unwrap();
         assert_eq!((&*second.channel, second.follows()), ("b", true));
         assert!(pending.take(second.ticket).unwrap().holds_interest());
-        assert_eq!((pending.len(), pending.has_next()), (0, false));
+        assert_eq!(pending.len(), 0);
+        read(&mut pending, "d");
+        assert_eq!(&*pending.take_next().unwrap().channel, "d");
+        assert!(pending.next().is_none());
     }
 
     #[test]

@@ -6,8 +6,11 @@ use crore_engine::Context;
 use crore_engine::clock::unix_ms;
 
 use super::{Connection, House};
+use crate::auth::Permits;
+use crate::channel::{Action, Identity};
 use crate::home::{
-    Answered, Caught, HandOut, HomeAnswer, Outgoing, Purpose, Question, REQUESTS_SPARE, Request, Subscribing, Wanted,
+    Answered, Caught, HandOut, HomeAnswer, Outgoing, Pending, Purpose, Question, REQUESTS_SPARE, Request, Subscribing,
+    Wanted,
 };
 use crate::inbound::refuse;
 use crate::metrics::CoreCounters;
@@ -31,8 +34,8 @@ impl House<'_> {
         connection: &mut Connection,
         channel: &str,
         id: Option<&str>,
-        mut wanted: Wanted,
-        question: Question,
+        (mut wanted, question): (Wanted, Question),
+        text: &mut String,
     ) -> Result<(), Refusal> {
         let most = self.shared.subscriptions_max();
         if connection.pending_mut().len() >= most as usize + REQUESTS_SPARE {
@@ -48,23 +51,53 @@ impl House<'_> {
         if let Some(outgoing) = connection.pending_mut().push(channel, id, wanted, question, context.now()) {
             self.tell_home(context, outgoing);
         }
-        self.ask_next(context, connection, HandOut::default());
+        self.ask_next(context, connection, HandOut::default(), text);
         Ok(())
     }
 
     /// Asks the next home, if it is time for that. The connection has been handed so much in this call.
-    pub(crate) fn ask_next(self, context: &mut Context<'_>, connection: &mut Connection, handed: HandOut) {
+    pub(crate) fn ask_next(
+        self,
+        context: &mut Context<'_>,
+        connection: &mut Connection,
+        handed: HandOut,
+        text: &mut String,
+    ) {
+        while let Some(pending) = connection.pending()
+            && pending.next().is_some()
+            && self.shared.hand_out.has_room(context, handed)
+        {
+            // It may have waited for long, and the client have lost what let it ask.
+            if let Some(action) = self.lost(context, connection) {
+                let request = connection.pending().and_then(Pending::take_next);
+                let refusal = Refusal::Forbidden(action.refusal());
+                request.inspect(|request| self.refuse(context, connection, request, &refusal, text));
+            } else if let Some(outgoing) = connection.pending().and_then(|pending| pending.ask_next(context.now())) {
+                self.tell_home(context, outgoing);
+            }
+        }
         let Some(pending) = connection.pending() else { return };
-        let has_room = pending.has_next() && self.shared.hand_out.has_room(context, handed);
-        let outgoing = if has_room { pending.ask_next(context.now()) } else { None };
-        let again = if pending.has_next() { Some(ROOM_INTERVAL) } else { None };
+        let again = pending.next().map(|_| ROOM_INTERVAL);
         let overdue = pending.next_due().map(|due| due.saturating_sub(context.now()));
         if let Some(after) = again.into_iter().chain(overdue).min() {
             context.wake_after(after);
         }
-        if let Some(outgoing) = outgoing {
-            self.tell_home(context, outgoing);
-        }
+    }
+
+    /// What the client may not do any more that the next of its messages is about.
+    fn lost(self, context: &Context<'_>, connection: &mut Connection) -> Option<Action> {
+        let request = connection.pending()?.next()?;
+        let subscribes = matches!(request.wanted, Wanted::Subscription(_));
+        let action = if matches!(request.wanted, Wanted::Presence) { Action::SeePresence } else { Action::SeeHistory };
+        let channel = request.channel.clone();
+        let permits = connection.permits();
+        let identity = Identity {
+            user: connection.name(),
+            grants: permits.and_then(Permits::grants),
+            is_subscribed: subscribes || context.is_subscribed(&channel),
+            has_token: permits.is_some_and(|permits| permits.holds(&channel)),
+        };
+        (!self.policy.channels.may(action, &identity, &channel)).then_some(action)
     }
 
     fn tell_home(self, context: &mut Context<'_>, outgoing: Outgoing) {
@@ -101,7 +134,7 @@ impl House<'_> {
                 HandOut { bytes: reply.len(), messages: 1 }
             }
         };
-        self.ask_next(context, connection, handed);
+        self.ask_next(context, connection, handed, text);
     }
 
     /// It is time to look for homes that have not answered, and for clients that have read on.
@@ -116,7 +149,7 @@ impl House<'_> {
                 self.refuse(context, connection, &request, &Refusal::Busy, text);
             }
         }
-        self.ask_next(context, connection, HandOut::default());
+        self.ask_next(context, connection, HandOut::default(), text);
     }
 
     /// A channel's home says where it stands: the subscription begins behind that place. Returns what the connection has
@@ -191,7 +224,9 @@ impl House<'_> {
         if subscribes && has_none {
             connection.drop_permit(&request.channel);
         }
-        self.counters(context).errors.add(1);
+        let counters = self.counters(context);
+        counters.errors.add(1);
+        counters.forbidden.add(u64::from(matches!(refusal, Refusal::Forbidden(_))));
         refuse(context, text, request.id.as_deref(), refusal, unix_ms());
     }
 

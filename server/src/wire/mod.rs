@@ -74,8 +74,9 @@
 //! may keep the highest that it has seen. Answers that may be long (to `subscribe` and `join` with `recover`, to `history`
 //! and `presence`) are made one at a time, in the order of the messages that have asked for them: the next when the client
 //! has read most of the one before it. So a client that reads may ask for all its channels at once, and none of them costs
-//! it the connection. `limits.subscriptions_max` and 64 more messages may wait in this way; more are answered with
-//! `busy`, and so is one whose channel's home has not answered within 10 seconds.
+//! it the connection. Who may not ask any more when it is its turn is answered with `forbidden`.
+//! `limits.subscriptions_max` and 64 more messages may wait in this way; more are answered with `busy`, and so is one whose
+//! channel's home has not answered within 10 seconds.
 //!
 //! `typing` and `read` are for whoever is subscribed to the channel and may publish there; they are kept nowhere. A client
 //! says `typing` again for as long as it types: if it has not for `typing.timeout`, or has left the channel, or is gone, the

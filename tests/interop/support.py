@@ -22,6 +22,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def eventually(holds, otherwise=lambda: None):
+    """Waits until something holds, and returns it; if it never does, `otherwise` tells of what there is instead."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (outcome := holds()):
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(0.05)
+    return outcome
+
+
 class Messages:
     """For tests with Python's `websockets`: what is sent and received is JSON."""
 

@@ -10,7 +10,7 @@ import urllib.request
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from support import PATIENCE_S, PROGRAMS
+from support import PATIENCE_S, PROGRAMS, eventually
 from test_auth import SECRET, AuthCase, Provider, token
 
 OWN_SECRET = "a secret for channels, of thirty-two bytes"
@@ -220,10 +220,7 @@ class Rules(AccessCase):
         left = self.receive(bob)
         self.assertEqual((left["type"], left["from"]), ("leave", "ann"))
         there = lambda: self.ask(bob, type="presence", channel="staff:1")["data"]["users"]
-        deadline = time.monotonic() + PATIENCE_S
-        while [user["user"] for user in there()] != ["bob"]:
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
+        eventually(lambda: [user["user"] for user in there()] == ["bob"])
         self.assertIsNone(self.publish(bob, "staff:1", "secret"))
         self.assertEqual(self.ask(ann, type="ping")["type"], "pong", "nothing has come")
         with urllib.request.urlopen(f"{self.server.url.replace('ws', 'http', 1)}metrics") as response:

@@ -12,7 +12,7 @@ import urllib.request
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from support import PATIENCE_S, Server
+from support import PATIENCE_S, Server, eventually
 
 RETRY_AFTER_S = range(5, 31)
 
@@ -46,12 +46,6 @@ class Address(unittest.TestCase):
         raw.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21" + struct.pack("!BH", family, len(addresses)) + addresses)
         return self.enterContext(connect(self.server.url + "ws", sock=raw, additional_headers=headers))
 
-    def wait_until(self, done):
-        deadline = time.monotonic() + PATIENCE_S
-        while not done():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.02)
-
     def metric(self, name):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}/metrics", timeout=PATIENCE_S) as answer:
             return float(re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE).group(1))
@@ -83,8 +77,8 @@ class Address(unittest.TestCase):
             except InvalidStatus:
                 return None
 
-        self.wait_until(let_in)
-        self.wait_until(let_in)
+        eventually(let_in)
+        eventually(let_in)
         self.assertEqual(self.refused(X_Forwarded_For="198.51.100.1").status_code, 429)
 
     # capability: 27
@@ -147,7 +141,7 @@ class Address(unittest.TestCase):
         )
         client = self.client(X_User_ID="ann", X_Real_IP="198.51.100.1")
         client.close(4000, "enough")
-        self.wait_until(lambda: self.logged("closed"))
+        eventually(lambda: self.logged("closed"))
         [opened], [closed] = self.logged("open"), self.logged("closed")
         for event in (opened, closed):
             self.assertEqual(event["connection"], client.welcome["connection_id"])

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from api import KEY, ApiServer, Client
-from support import PATIENCE_S, free_port
+from support import PATIENCE_S, eventually, free_port
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -77,7 +77,7 @@ class Api(unittest.TestCase):
         for client in ann:
             self.assert_closed(client, 4001, "go")
         # The last close handshake may still be under way on its core.
-        self.eventually(lambda: self.http.get(path).json()["connections"] == [])
+        eventually(lambda: self.http.get(path).json()["connections"] == [])
         self.assertEqual(self.post(f"{path}/disconnect"), {"disconnected": 0})
         self.assertEqual(self.post(f"{path}/send", 404, data=1)["code"], "not_online")
         self.assertTrue(bob.nothing_came())
@@ -95,7 +95,7 @@ class Api(unittest.TestCase):
         self.assertEqual(self.post(f"/api/connections/{ann.id}/disconnect"), {"disconnected": 1})
         self.assert_closed(ann, CloseCode.NORMAL_CLOSURE, "")
         self.assertTrue(other.nothing_came())
-        self.eventually(lambda: self.http.post(f"/api/connections/{ann.id}/disconnect", json={}).status_code == 404)
+        eventually(lambda: self.http.post(f"/api/connections/{ann.id}/disconnect", json={}).status_code == 404)
         self.assertEqual(self.post("/api/connections/junk/disconnect", 404)["code"], "no_such_connection")
         refused = self.post(f"/api/connections/{other.id}/disconnect", 400, code=1005)
         self.assertIn("1005", refused["detail"])
@@ -113,7 +113,7 @@ class Api(unittest.TestCase):
         self.assertGreater(shown["memory_bytes"]["topics"], 0, "the set of its two topics")
         self.assertNotIn("user", self.http.get(f"/api/connections/{nobody.id}").json())
         ann.socket.close()
-        self.eventually(lambda: self.http.get(f"/api/connections/{ann.id}").status_code == 404)
+        eventually(lambda: self.http.get(f"/api/connections/{ann.id}").status_code == 404)
         self.assertEqual(self.http.get("/api/connections/junk").json()["code"], "no_such_connection")
 
     # capability: 66 80
@@ -158,7 +158,7 @@ class Api(unittest.TestCase):
         self.assertEqual(self.http.get("/api/channels/nobody").json()["subscribers"], 0)
         for client in clients:
             client.socket.close()
-        self.eventually(lambda: self.http.get(path).json()["subscribers"] == 0)
+        eventually(lambda: self.http.get(path).json()["subscribers"] == 0)
         for wrong in ("limit=0", "limit=1001", "limit=x", "cursor=1", "cursor=-1-1", "more=1"):
             self.assertEqual(self.http.get(f"/api/channels?{wrong}").status_code, 400, wrong)
         self.assertEqual(self.http.get("/api/channels?cursor=77-0").json(), {"channels": []})
@@ -202,7 +202,7 @@ class Api(unittest.TestCase):
         clients[1].ask(type="ping")
         for client in clients[3:]:
             client.socket.close()
-        self.eventually(lambda: value(self.server.metrics(), "crore_connections_open") == 3)
+        eventually(lambda: value(self.server.metrics(), "crore_connections_open") == 3)
         families = self.server.metrics()
         self.assertEqual(value(families, "crore_connections_open_peak"), 6)
         self.assertEqual(value(families, "crore_messages_received"), 2)
@@ -229,12 +229,6 @@ class Api(unittest.TestCase):
         with self.assertRaises(ConnectionClosed) as closed:
             client.receive()
         self.assertEqual((closed.exception.rcvd.code, closed.exception.rcvd.reason), (code, reason))
-
-    def eventually(self, holds):
-        deadline = time.monotonic() + PATIENCE_S
-        while not holds():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
 
 
 class History(unittest.TestCase):

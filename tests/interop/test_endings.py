@@ -3,14 +3,13 @@
 import json
 import os
 import subprocess
-import time
 import unittest
 
 from websockets.sync.client import connect
 
 from api import ApiServer, Client
 from raw import CLOSE, CONTINUATION, TEXT, Raw, frame, request
-from support import PATIENCE_S, PROGRAMS
+from support import PATIENCE_S, PROGRAMS, eventually
 
 SECRET = "a secret of more than thirty-two bytes"
 # Connections that end in each way.
@@ -54,13 +53,7 @@ class Endings(unittest.TestCase):
         }
 
     def settles(self, before):
-        self.eventually(lambda: self.state() == before, lambda: f"{self.state()} is left, of {before}")
-
-    def eventually(self, holds, otherwise=lambda: None):
-        deadline = time.monotonic() + PATIENCE_S
-        while not holds():
-            self.assertLess(time.monotonic(), deadline, otherwise())
-            time.sleep(0.05)
+        eventually(lambda: self.state() == before, lambda: f"{self.state()} is left, of {before}")
 
     def ann(self, **options):
         """A connection with a name, channels, rooms, a place in the limits, and half a message."""
@@ -161,7 +154,7 @@ class Endings(unittest.TestCase):
         remembered = lambda: self.server.metrics()["crore_rate_limit_users"].samples[0].value
         before = remembered()
         self.http.post("/api/users/ann/rate-limit/reset")
-        self.eventually(lambda: remembered() < before)
+        eventually(lambda: remembered() < before)
 
     def way_a_reader_that_does_not_read(self):
         client = self.ann(receive_bytes=4096)

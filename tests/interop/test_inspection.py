@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from api import ApiServer, Client
-from support import PATIENCE_S, PROGRAMS
+from support import PATIENCE_S, PROGRAMS, eventually
 from test_api import UPGRADE
 
 # More than a core looks at for one question, on each of two cores.
@@ -38,13 +38,6 @@ class Inspection(unittest.TestCase):
         response = self.http.post(path, json=body)
         self.assertEqual(response.status_code, status, response.text)
         return response.json()
-
-    def eventually(self, holds):
-        deadline = time.monotonic() + PATIENCE_S
-        while not (outcome := holds()):
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
-        return outcome
 
     def everything(self, path, name, **query):
         """All parts of a list, one after the other."""
@@ -163,7 +156,7 @@ class Inspection(unittest.TestCase):
             while queued(name) < least:
                 self.post(f"/api/users/{name}/send", body={"data": "x" * 100_000})
         expected = sorted(slow, key=queued, reverse=True)
-        shown = self.eventually(lambda: (found := self.get("/api/slow-consumers"))["count"] == 2 and found)
+        shown = eventually(lambda: (found := self.get("/api/slow-consumers"))["count"] == 2 and found)
         self.assertEqual([connection["id"] for connection in shown["connections"]], expected)
         waiting = [connection["queued_bytes"] for connection in shown["connections"]]
         self.assertEqual((sum(waiting), waiting), (shown["queued_bytes"], [queued(name) for name in expected]))
@@ -197,7 +190,7 @@ class Inspection(unittest.TestCase):
                 pass
         top = lambda: self.get("/api/top-channels", limit=4)["channels"]  # noqa: E731
         expected = [{"channel": channel, "subscribers": size} for channel, size in sizes.items()]
-        self.eventually(lambda: top() == expected)
+        eventually(lambda: top() == expected)
         self.assertEqual(len(self.get("/api/top-channels")["channels"]), 20)
         for wrong in ("limit=0", "limit=101", "cursor=0-0"):
             self.assertEqual(self.http.get(f"/api/top-channels?{wrong}").status_code, 400, wrong)
@@ -211,7 +204,7 @@ class Inspection(unittest.TestCase):
         self.assertEqual(self.post("/api/users/bob/terminate"), {"terminated": 3})
         for bob in bobs:
             self.assert_cut(bob)
-        self.eventually(lambda: self.post("/api/users/bob/terminate") == {"terminated": 0})
+        eventually(lambda: self.post("/api/users/bob/terminate") == {"terminated": 0})
         for gone in (ann.id, "junk", "77-0-1", "0-ffffff-1"):
             for way in ("terminate", "disconnect"):
                 refused = self.post(f"/api/connections/{gone}/{way}", 404, {} if way == "disconnect" else None)
@@ -233,11 +226,11 @@ class Inspection(unittest.TestCase):
                 refused = lambda user: clients[user].ask(type="connect").get("code") == "rate_limited"  # noqa: E731
                 self.assertEqual([refused(user) for user in clients for _ in range(2)], [False, True] * 2)
                 self.assertEqual(self.post("/api/users/ann/rate-limit/reset"), {"reset": True})
-                self.eventually(lambda: not refused("ann"))
+                eventually(lambda: not refused("ann"))
                 self.assertTrue(refused("ann") and refused("bob"))
                 self.assertEqual(self.post(f"/api/users/{clients['bob'].id}/rate-limit/reset"), {"reset": True})
                 if key == "connection":
-                    self.eventually(lambda: not refused("bob"))
+                    eventually(lambda: not refused("bob"))
 
     # capability: 60 80
     def test_without_a_limit_there_is_nothing_to_begin_anew(self):
@@ -251,7 +244,7 @@ class Inspection(unittest.TestCase):
         client.subscribe("news")
         self.server.stopped = True
         self.server.process.send_signal(signal.SIGTERM)
-        self.eventually(lambda: self.get("/api/stats")["draining"])
+        eventually(lambda: self.get("/api/stats")["draining"])
         # The core without a connection ends at once; the other one is still asked.
         time.sleep(0.5)
         self.get("/api/slow-consumers")
@@ -268,7 +261,7 @@ class Inspection(unittest.TestCase):
         of_client = lambda: self.get(f"/api/connections/{client.id}")["memory_bytes"]["session"]
         least = of_client()
         self.assertTrue(0 < least < 1000, least)
-        before = self.eventually(lambda: (now := session()) >= least and now)
+        before = eventually(lambda: (now := session()) >= least and now)
         names = [f"{number}:" + "n" * 200 for number in range(300)]
         for kind, reply in (("join", "joined"), ("leave", "left")):
             for start in range(0, len(names), 100):
@@ -278,11 +271,11 @@ class Inspection(unittest.TestCase):
             if kind == "join":
                 held = of_client() - least
                 self.assertTrue(300 * 200 <= held < 300 * 240, held)
-                self.eventually(lambda: session() >= before + held)
+                eventually(lambda: session() >= before + held)
         self.assertLess(of_client(), least + 100)
-        self.eventually(lambda: session() < before + 100)
+        eventually(lambda: session() < before + 100)
         client.socket.close()
-        self.eventually(lambda: session() < before)
+        eventually(lambda: session() < before)
 
     # capability: 80 98
     def test_the_numbers_of_the_process(self):
@@ -290,7 +283,7 @@ class Inspection(unittest.TestCase):
         clients = [self.client() for _ in range(3)]
         clients[0].ask(type="dance")
         clients[1].socket.close()
-        numbers = self.eventually(
+        numbers = eventually(
             lambda: (now := self.get("/api/stats"))["total"]["counters"]["connections_open"] == 2 and now
         )
         self.assertEqual((numbers["connections_open_peak"], numbers["errors"]), (3, 1))

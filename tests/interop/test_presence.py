@@ -13,7 +13,7 @@ import time
 import unittest
 
 from api import ApiServer, Client
-from support import PATIENCE_S
+from support import eventually
 
 RULES = """
 [presence]
@@ -93,12 +93,6 @@ class Presence(unittest.TestCase):
         (sample,) = self.server.metrics()[name].samples
         return sample.value
 
-    def eventually(self, holds):
-        deadline = time.monotonic() + PATIENCE_S
-        while not holds():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
-
     # capability: 73 84
     def test_subscribers_ask_who_is_there(self):
         before = time.time() * 1000
@@ -108,7 +102,7 @@ class Presence(unittest.TestCase):
         for client in (ann[1], bob, nobody):
             self.subscribe(client, "list:1")
         # Who subscribes is answered before the home of the channel has heard of it.
-        self.eventually(lambda: self.presence(bob, "list:1")["connection_count"] == 4)
+        eventually(lambda: self.presence(bob, "list:1")["connection_count"] == 4)
         shown = self.presence(bob, "list:1")
         self.assertEqual(shown["user_count"], 3)
         self.assertNotIn("next", shown)
@@ -128,10 +122,10 @@ class Presence(unittest.TestCase):
         self.assertEqual([user["user"] for user in first["users"] + rest["users"]], list(by_user))
         self.subscribe(ann[0], "list:1", metadata="new")
         said = lambda: self.presence(bob, "list:1")["users"][1]["connections"][0]["metadata"]
-        self.eventually(lambda: said() == "new")
+        eventually(lambda: said() == "new")
         self.assertEqual(bob.ask(type="unsubscribe", channel="list:1")["type"], "unsubscribed")
         self.assertEqual(self.presence(bob, "list:1")["code"], "forbidden")
-        self.eventually(lambda: "bob" not in self.users(ann[0], "list:1"))
+        eventually(lambda: "bob" not in self.users(ann[0], "list:1"))
 
     # capability: 46 84
     def test_what_is_refused_is_named(self):
@@ -189,7 +183,7 @@ class Presence(unittest.TestCase):
         coalesced = self.metric("crore_presence_coalesced")
         again = [{"type": kind, "channel": "room:busy"} for kind in ("unsubscribe", "subscribe")]
         crowd[0].socket.send(dumps(type="batch", messages=again))
-        self.eventually(lambda: self.metric("crore_presence_coalesced") == coalesced + 2)
+        eventually(lambda: self.metric("crore_presence_coalesced") == coalesced + 2)
         self.assertTrue(watcher.nothing_came())
 
     # capability: 84
@@ -210,11 +204,11 @@ class Presence(unittest.TestCase):
             for channel in channels:
                 self.subscribe(client, channel)
             self.assertEqual(self.event(watcher)["joined"], [{"user": "ann"}])
-            self.eventually(lambda: self.entries() == 4)
+            eventually(lambda: self.entries() == 4)
             with contextlib.suppress(Exception):
                 end(client)
             self.assertEqual(self.event(watcher)["left"], [{"user": "ann"}])
-            self.eventually(lambda: self.entries() == 1)
+            eventually(lambda: self.entries() == 1)
 
     # capability: 23 84
     def test_who_falls_silent_has_left(self):
@@ -275,7 +269,7 @@ class Presence(unittest.TestCase):
         self.subscribe(ann[0], "news")
         path = "/api/channels/list%3Aa%20b/presence"
         # Who subscribes is answered before the home of the channel has heard of it.
-        self.eventually(lambda: self.http.get(path).json()["connection_count"] == 3)
+        eventually(lambda: self.http.get(path).json()["connection_count"] == 3)
         shown = self.http.get(path).json()
         self.assertEqual([user["user"] for user in shown["users"]], ["ann", "bob"])
         self.assertEqual((shown["user_count"], shown["connection_count"]), (2, 3))
@@ -302,15 +296,15 @@ class Presence(unittest.TestCase):
         clients = [self.client(f"user {number}") for number in range(8)]
         for client in clients:
             self.subscribe(client, "list:1", metadata="x" * 500)
-        self.eventually(lambda: self.entries() + self.metric("crore_presence_refused") == len(clients))
+        eventually(lambda: self.entries() + self.metric("crore_presence_refused") == len(clients))
         first, last = clients[0], clients[-1]
         shown = self.users(last, "list:1")
         self.assertEqual((shown[0], "user 7" in shown), ("user 0", False), "the first of them")
         for client in (first, clients[1]):
             self.reply(client, type="unsubscribe", channel="list:1")
-        self.eventually(lambda: self.entries() == len(shown) - 2)
+        eventually(lambda: self.entries() == len(shown) - 2)
         self.subscribe(last, "list:1")
-        self.eventually(lambda: "user 7" in self.users(last, "list:1"))
+        eventually(lambda: "user 7" in self.users(last, "list:1"))
 
 
 if __name__ == "__main__":

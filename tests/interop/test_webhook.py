@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from backend import Backend, Gate, Raw, disconnect, error, result
-from support import PATIENCE_S, PROGRAMS
+from support import PATIENCE_S, PROGRAMS, eventually
 from test_access import SlowProvider
 from webhook import SECRET, UNAVAILABLE, WebhookCase, nobody
 
@@ -513,7 +513,7 @@ class Settings(WebhookCase):
         self.assertEqual(self.backend.asked, [])
         (self.directory / "crore.toml").write_text(self.rules)
         self.server.process.send_signal(signal.SIGHUP)
-        self.eventually(lambda: "read again" in self.log.read_text())
+        eventually(lambda: "read again" in self.log.read_text())
         client.subscribe("asked:2")
         self.assertEqual(self.backend.about("subscribe")[0]["channel"], "asked:2")
 

@@ -8,7 +8,7 @@ import time
 
 from api import Client
 from backend import Gate, Raw, disconnect, error, result
-from support import PATIENCE_S
+from support import PATIENCE_S, eventually
 from webhook import DROP, LONG, UNAVAILABLE, WebhookCase, nobody
 
 # Of one event.
@@ -99,7 +99,7 @@ class Requests(WebhookCase):
         gate.wait()
         for number in range(1, 103):
             client.socket.send(json.dumps({"type": "subscribe", "channel": "c", "id": number}))
-        self.eventually(lambda: self.sample("crore_inbound_pauses") == 1)
+        eventually(lambda: self.sample("crore_inbound_pauses") == 1)
         gate.opened.set()
         self.assertEqual([self.receive(client)["id"] for _ in range(103)], list(range(103)))
         self.assertEqual(self.sample("crore_messages_overloaded"), 0)
@@ -119,9 +119,9 @@ class Requests(WebhookCase):
             def users():
                 return [user["user"] for user in http.get("/api/channels/c/presence").json()["users"]]
 
-            self.eventually(lambda: users() == ["ann"])
+            eventually(lambda: users() == ["ann"])
             client.socket.close()
-            self.eventually(lambda: users() == [])
+            eventually(lambda: users() == [])
         # It has given up its place.
         self.assertTrue(self.client("ann").nothing_came())
         self.assertFalse(gate.opened.is_set())
@@ -209,11 +209,11 @@ class Requests(WebhookCase):
         self.assertEqual(self.sample("crore_webhook_in_flight", event="rpc"), 20)
         for client in clients:
             client.socket.close()
-        self.eventually(lambda: self.sample("crore_connections_open") == 0)
+        eventually(lambda: self.sample("crore_connections_open") == 0)
         # In their slots there are others by now.
         others = [self.client() for _ in range(20)]
         gate.opened.set()
-        self.eventually(lambda: self.counted("rpc", "result") == 20)
+        eventually(lambda: self.counted("rpc", "result") == 20)
         for other in others:
             self.assertTrue(other.nothing_came())
         self.assertEqual(self.sample("crore_webhook_in_flight", event="rpc"), 0)
@@ -229,20 +229,20 @@ class Requests(WebhookCase):
         gate.wait()
         with Client(self.server) as client:
             client.socket.send(json.dumps(message | {"data": data}))
-            self.eventually(lambda: self.sample("crore_waiting_bytes") >= 900_000)
+            eventually(lambda: self.sample("crore_waiting_bytes") >= 900_000)
             waiting = self.sample("crore_waiting_bytes")
             self.assertLess(waiting, 910_000)
-        self.eventually(lambda: self.sample("crore_connections_open") == 1)
+        eventually(lambda: self.sample("crore_connections_open") == 1)
         self.assertGreaterEqual(self.sample("crore_waiting_bytes"), 900_000)
         self.assertGreaterEqual(self.sample("crore_connection_memory_bytes", **{"class": "session"}), 900_000)
         # A core's share of the budget is 32 MiB, of which a quarter may wait.
         with contextlib.ExitStack() as clients:
             for client in [clients.enter_context(Client(self.server)) for _ in range(24)]:
                 client.socket.send(json.dumps(message | {"data": data}))
-            self.eventually(lambda: self.sample("crore_waiting_refused") > 0)
+            eventually(lambda: self.sample("crore_waiting_refused") > 0)
             self.assertLess(self.sample("crore_waiting_bytes"), 2 * (8 * 2**20 + 910_000))
         gate.opened.set()
-        self.eventually(lambda: self.sample("crore_waiting_bytes") == 0)
+        eventually(lambda: self.sample("crore_waiting_bytes") == 0)
         self.assertEqual(self.backend.about("publish")[1]["data"], data)
 
     # capability: 21 39 64
@@ -254,7 +254,7 @@ class Requests(WebhookCase):
             self.socket().close()
             gate.wait()
         gate.opened.set()
-        self.eventually(lambda: self.counted("connect", "result") == 5)
+        eventually(lambda: self.counted("connect", "result") == 5)
         with self.server.http() as http:
             self.assertEqual(http.get("/api/users/ann").json()["connections"], [])
             self.assertEqual(http.get("/api/channels/c").json()["subscribers"], 0)
@@ -295,7 +295,7 @@ class Requests(WebhookCase):
         answers = sorted(self.receive(client)["code"] for client in (slow, late))
         self.assertIn(answers, (["busy", "unavailable"], ["unavailable", "unavailable"]))
         gate.opened.set()
-        self.eventually(lambda: self.ask(late, type="request", method="wait", id=2)["type"] == "response")
+        eventually(lambda: self.ask(late, type="request", method="wait", id=2)["type"] == "response")
 
 
     # capability: 39 64
@@ -308,7 +308,7 @@ class Requests(WebhookCase):
             client.socket.send(json.dumps({"type": "request", "method": "slow", "id": 1}))
         gate.wait()
         gate.wait()
-        self.eventually(lambda: self.sample("crore_webhook_waiting", event="rpc") == 3)
+        eventually(lambda: self.sample("crore_webhook_waiting", event="rpc") == 3)
         self.assertEqual(self.sample("crore_webhook_in_flight", event="rpc"), 2)
         started = time.monotonic()
         self.client()
@@ -326,7 +326,7 @@ class Requests(WebhookCase):
         for client in clients:
             client.socket.send(json.dumps({"type": "request", "method": "slow", "id": 1}))
         busy = {"type": "error", "id": 1, "code": "busy", "error": "Server busy, try again later"}
-        self.eventually(lambda: self.counted("rpc", "busy") == 3)
+        eventually(lambda: self.counted("rpc", "busy") == 3)
         self.assertEqual(self.ask(self.client(), type="connect")["type"], "connected")
         gate.opened.set()
         answers = [self.receive(client) for client in clients]

@@ -3,7 +3,6 @@
 import json
 import pathlib
 import tempfile
-import time
 import unittest
 
 from websockets.exceptions import ConnectionClosed
@@ -79,9 +78,3 @@ class WebhookCase(unittest.TestCase):
         found = [sample for sample in self.server.metrics()[family].samples if sample.labels == labels]
         self.assertEqual(len(found), 1, (family, labels))
         return found[0].value
-
-    def eventually(self, holds):
-        deadline = time.monotonic() + PATIENCE_S
-        while not holds():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)

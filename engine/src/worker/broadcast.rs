@@ -201,7 +201,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let (mut exceptions, keys, ahead) = (std::mem::take(exceptions), std::mem::take(keys), std::mem::take(ahead));
         let mut labelling =
             policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys.as_slice()));
-        let replaceable = *policy == Some(Policy::Conflate);
+        let replaceable = policy.is_some_and(Policy::is_replacing);
         exceptions.sort_unstable();
         for slot in apart(&exceptions, &ahead) {
             connections.at(slot).apart = true;
@@ -299,7 +299,7 @@ impl Delivery<'_> {
         if count == 0 {
             return corks.recycle(own);
         }
-        let replaceable = labelling.is_some_and(|labelling| labelling.policy == Policy::Conflate);
+        let replaceable = labelling.is_some_and(|labelling| labelling.policy.is_replacing());
         Variants::note_sent(variant, replaceable, connection, held);
         stats.messages_sent += u64::from(count);
         match labelling {

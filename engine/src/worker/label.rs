@@ -26,6 +26,11 @@ impl Policy {
         }
     }
 
+    /// Whether a message may be put in the place of one that waits.
+    pub(super) const fn is_replacing(self) -> bool {
+        matches!(self, Self::Conflate)
+    }
+
     /// Whether a message may be dropped.
     pub(super) const fn is_lossy(self) -> bool {
         !matches!(self, Self::Disconnect)

@@ -104,7 +104,7 @@ impl Outbox {
             fit(bytes);
         }
         let policy = policy_of(&parcel, limits);
-        if policy == Policy::Conflate
+        if policy.is_replacing()
             && let Some(place) = self.place_of_older(&parcel)
         {
             self.replace(place, parcel, limits, &mut stored);

@@ -4,7 +4,7 @@
 use super::Worker;
 use super::connection::{NONE, Phase};
 use super::corks::Parcel;
-use super::label::{Label, Policy};
+use super::label::Label;
 use super::outbox::{Next, Stored};
 use super::variants::frames_in;
 use crate::driver::{Driver, Outgoing};
@@ -155,5 +155,5 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 }
 
 fn conflates(parcel: &Parcel) -> bool {
-    parcel.label.as_ref().is_some_and(|label| label.policy == Policy::Conflate)
+    parcel.label.as_ref().is_some_and(|label| label.policy.is_replacing())
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crore_engine::{ConnectionId, Context, Publication};
 use serde_json::value::RawValue;
 
-use crate::auth::Permits;
 use crate::channel::{Action, ChannelName, Identity};
 use crate::history::Since;
 use crate::home::{Asker, HomeNotice, Publish, Purpose, Question, Subscribing, Wanted};
@@ -55,13 +54,7 @@ impl<'a, 'c> Call<'a, 'c> {
 
     /// Who that is, where it is asked who may do something in a channel.
     pub(crate) fn identity(&self, channel: &str) -> Identity<'_> {
-        let permits = self.connection.permits();
-        Identity {
-            user: self.connection.name(),
-            grants: permits.and_then(Permits::grants),
-            is_subscribed: self.context.is_subscribed(channel),
-            has_token: permits.is_some_and(|permits| permits.holds(channel)),
-        }
+        self.connection.identity(channel, self.context.is_subscribed(channel))
     }
 
     /// When the subscription to a channel ends, in milliseconds since the Unix epoch, if it does.
@@ -266,11 +259,7 @@ impl<'a, 'c> Call<'a, 'c> {
     pub(crate) fn follow(&mut self, channel: &ChannelName<'_>, purpose: Purpose) -> Result<(), Refusal> {
         let (since, metadata) = (self.message.recover()?, self.metadata(channel)?);
         if since.is_some() {
-            self.require_of(
-                Action::SeeHistory,
-                &Identity { is_subscribed: true, ..self.identity(channel.name()) },
-                channel,
-            )?;
+            self.require_of(Action::SeeHistory, &self.connection.identity(channel.name(), true), channel)?;
         }
         let wanted = Wanted::Subscription(Subscribing { purpose, metadata, is_new: false });
         self.ask_home(channel, wanted, Question::Follow { since })

@@ -200,10 +200,7 @@ impl<'c> Inbound<'_, 'c> {
     /// What can't be done is answered with an error.
     pub(crate) fn answer(&mut self, id: Option<&str>, outcome: Result<(), Refusal>) {
         let Err(refusal) = outcome else { return };
-        self.counters.errors.add(1);
-        if matches!(refusal, Refusal::Forbidden(_)) {
-            self.counters.forbidden.add(1);
-        }
+        self.counters.count_refused(&refusal);
         match self.connection.chat() {
             Some(member) => {
                 let why = refusal.detail().unwrap_or_else(|| refusal.to_string().into());

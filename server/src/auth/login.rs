@@ -11,6 +11,7 @@ use super::store::Waiting;
 use super::verify::Verified;
 use super::{AUTHENTICATION_FAILED, Auth, AuthFailure, CODE_AUTHENTICATION_FAILED, Judgement};
 use crate::call::Call;
+use crate::channel::Grants;
 use crate::handlers::rename;
 use crate::inbound::Inbound;
 use crate::presence;
@@ -102,6 +103,16 @@ impl Login {
     }
 }
 
+impl Connection {
+    /// A token has proved good: what it says counts, and none is waited for. Returns what the one before it allowed.
+    fn hold(&mut self, expires_s: Option<NonZeroU32>, grants: Option<Box<Grants>>) -> Option<Box<Grants>> {
+        let login = self.login_mut();
+        login.expires_s = expires_s;
+        login.pending = None;
+        self.set_grants(grants)
+    }
+}
+
 fn has_ended(expires_s: Option<NonZeroU32>, leeway_s: u64) -> bool {
     expires_s.is_some_and(|end| unix_ms() >= (u64::from(end.get()) + leeway_s) * 1000)
 }
@@ -117,8 +128,7 @@ pub(super) fn show(
     match auth.judge(token, false) {
         Judgement::Good(verified) => {
             connection.set_user(&verified.user);
-            connection.login_mut().expires_s = verified.expires_s;
-            connection.set_grants(verified.grants);
+            connection.hold(verified.expires_s, verified.grants);
             presence::describe(connection, verified.metadata);
             say_authenticated(context, connection, text, None);
         }
@@ -249,10 +259,7 @@ fn renew(
     id: Option<&str>,
     verified: Verified,
 ) {
-    let login = connection.login_mut();
-    login.expires_s = verified.expires_s;
-    login.pending = None;
-    let before = connection.set_grants(verified.grants);
+    let before = connection.hold(verified.expires_s, verified.grants);
     if presence::describe(connection, verified.metadata) {
         presence::identify(house.shared, context, connection);
     }
@@ -312,10 +319,7 @@ fn name(
     verified: Verified,
 ) {
     rename(context, connection, &house.policy.channels, &verified.user, text);
-    let login = connection.login_mut();
-    login.expires_s = verified.expires_s;
-    login.pending = None;
-    connection.set_grants(verified.grants);
+    connection.hold(verified.expires_s, verified.grants);
     say_authenticated(context, connection, text, id);
     presence::describe(connection, verified.metadata);
     presence::identify(house.shared, context, connection);

@@ -29,8 +29,7 @@ pub(super) fn end_lost_subscriptions(
     let now_ms = unix_ms();
     for channel in lost(house, context, connection, before) {
         for id in connection.give_up_pending(&channel) {
-            counters.errors.add(1);
-            counters.forbidden.add(1);
+            counters.count_refused(&forbidden);
             refuse(context, text, id.as_deref(), &forbidden, now_ms);
         }
         connection.drop_permit(&channel);
@@ -46,15 +45,10 @@ pub(super) fn end_lost_subscriptions(
 
 /// Channels that the connection may not subscribe to any more, of those to which it is subscribed or about to be.
 fn lost(house: House<'_>, context: &Context<'_>, connection: &Connection, before: Option<&Grants>) -> Vec<Box<str>> {
-    let (user, permits) = (connection.name(), connection.permits());
-    let now = permits.and_then(Permits::grants);
     let is_lost = |channel: &&str| {
-        let has_token = permits.is_some_and(|permits| permits.holds(channel));
-        let may = |grants| {
-            let identity = Identity { user, grants, is_subscribed: false, has_token };
-            house.policy.channels.may(Action::Subscribe, &identity, channel)
-        };
-        may(before) && !may(now)
+        let now = connection.identity(channel, false);
+        let may = |identity| house.policy.channels.may(Action::Subscribe, &identity, channel);
+        may(Identity { grants: before, ..now }) && !may(now)
     };
     let mut lost: Vec<Box<str>> =
         context.subscriptions().chain(connection.pending_channels()).filter(is_lost).map(Into::into).collect();

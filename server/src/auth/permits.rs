@@ -277,11 +277,7 @@ fn end_some(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
     }
     for Permit { channel, .. } in ended {
         // What it let the client do besides ends; who is let in without it stays.
-        let identity = Identity {
-            user: connection.name(),
-            grants: connection.permits().and_then(Permits::grants),
-            ..Identity::default()
-        };
+        let identity = Identity { has_token: false, ..connection.identity(&channel, false) };
         if policy.channels.may(Action::Subscribe, &identity, &channel) {
             continue;
         }

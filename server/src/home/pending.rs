@@ -121,6 +121,11 @@ impl Request {
         !matches!(self.stage, Stage::GivenUp(_))
     }
 
+    /// Whether a subscription begins with its answer.
+    const fn begins(&self) -> bool {
+        self.is_wanted() && self.subscribing().is_some()
+    }
+
     /// Whether the core has raised its interest in the channel for it, and has to lower it once it is over.
     pub(crate) const fn holds_interest(&self) -> bool {
         self.asked().is_some() && self.subscribing().is_some()
@@ -180,8 +185,7 @@ impl Pending {
 
     /// The channels of subscriptions that are about to begin.
     pub(crate) fn channels(&self) -> impl Iterator<Item = &str> {
-        let begins = |request: &&Request| request.is_wanted() && request.subscribing().is_some();
-        self.requests.iter().filter(begins).map(|request| &*request.channel)
+        self.requests.iter().filter(|request| request.begins()).map(|request| &*request.channel)
     }
 
     /// How many there are, with those that have been given up and not been answered.
@@ -196,7 +200,7 @@ impl Pending {
 
     /// Whether the connection is about to subscribe to a channel.
     pub(crate) fn subscribes_to(&self, channel: &str) -> bool {
-        self.requests.iter().any(|request| is_for(request, channel))
+        self.channels().any(|begins| begins == channel)
     }
 
     /// Adds one, and returns what the home is to be asked now.
@@ -304,7 +308,7 @@ impl Pending {
 
 /// Whether it is a subscription to a channel that the client wants.
 fn is_for(request: &Request, channel: &str) -> bool {
-    request.subscribing().is_some() && request.is_wanted() && *request.channel == *channel
+    request.begins() && *request.channel == *channel
 }
 
 /// Whether it counts among the subscriptions that the connection is going to have.

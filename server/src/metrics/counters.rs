@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::home::HistoryNumbers;
 use crate::presence::PresenceNumbers;
+use crate::wire::Refusal;
 
 /// A number that one thread counts up and all may read.
 #[derive(Debug, Default)]
@@ -141,6 +142,14 @@ impl CoreCounters {
     pub(crate) fn message(&self, bytes: usize) {
         let class = bytes.saturating_sub(1).checked_ilog2().map_or(0, |bits| (bits as usize / 2).saturating_sub(1));
         self.message_bytes.observe(class, bytes as u64);
+    }
+
+    /// A message was refused.
+    pub(crate) fn count_refused(&self, refusal: &Refusal) {
+        self.errors.add(1);
+        if matches!(refusal, Refusal::Forbidden(_)) {
+            self.forbidden.add(1);
+        }
     }
 
     /// So it is with what is kept.

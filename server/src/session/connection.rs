@@ -6,6 +6,7 @@ use crore_engine::{ConnectionId, Context, SubscribeError};
 
 use crate::address::Origin;
 use crate::auth::{Login, Permits};
+use crate::channel::Identity;
 use crate::home::Pending;
 use crate::inbound::Queue;
 use crate::presence::Present;
@@ -282,6 +283,17 @@ impl Connection {
     /// The rooms that it is a member of.
     pub(crate) fn rooms(&self) -> impl Iterator<Item = &str> {
         self.extras.iter().flat_map(|extras| &extras.rooms).flat_map(|rooms| &rooms.0).map(AsRef::as_ref)
+    }
+
+    /// Who that is, where it is asked who may do something in a channel.
+    pub(crate) fn identity(&self, channel: &str, is_subscribed: bool) -> Identity<'_> {
+        let permits = self.permits();
+        Identity {
+            user: self.name(),
+            grants: permits.and_then(Permits::grants),
+            is_subscribed,
+            has_token: permits.is_some_and(|permits| permits.holds(channel)),
+        }
     }
 
     /// When its user's token ends, in seconds since the Unix epoch.

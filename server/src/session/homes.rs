@@ -6,8 +6,7 @@ use crore_engine::Context;
 use crore_engine::clock::unix_ms;
 
 use super::{Connection, House};
-use crate::auth::Permits;
-use crate::channel::{Action, Identity};
+use crate::channel::Action;
 use crate::home::{
     Answered, Caught, HandOut, HomeAnswer, Outgoing, Pending, Purpose, Question, REQUESTS_SPARE, Request, Subscribing,
     Wanted,
@@ -90,13 +89,7 @@ impl House<'_> {
         let subscribes = matches!(request.wanted, Wanted::Subscription(_));
         let action = if matches!(request.wanted, Wanted::Presence) { Action::SeePresence } else { Action::SeeHistory };
         let channel = request.channel.clone();
-        let permits = connection.permits();
-        let identity = Identity {
-            user: connection.name(),
-            grants: permits.and_then(Permits::grants),
-            is_subscribed: subscribes || context.is_subscribed(&channel),
-            has_token: permits.is_some_and(|permits| permits.holds(&channel)),
-        };
+        let identity = connection.identity(&channel, subscribes || context.is_subscribed(&channel));
         (!self.policy.channels.may(action, &identity, &channel)).then_some(action)
     }
 
@@ -224,9 +217,7 @@ impl House<'_> {
         if subscribes && has_none {
             connection.drop_permit(&request.channel);
         }
-        let counters = self.counters(context);
-        counters.errors.add(1);
-        counters.forbidden.add(u64::from(matches!(refusal, Refusal::Forbidden(_))));
+        self.counters(context).count_refused(refusal);
         refuse(context, text, request.id.as_deref(), refusal, unix_ms());
     }
 

@@ -36,7 +36,7 @@ impl House<'_> {
                 context.hear_broadcasts(false);
             }
             if let Err(refusal) = ask_to_connect(self, webhook, context, connection) {
-                self.shared.metrics.core(context.id().core().index()).errors.add(1);
+                self.shared.metrics.core(context.id().core().index()).count_refused(&refusal);
                 refuse(context, text, None, &refusal, unix_ms());
                 context.close(CODE_TRY_AGAIN_LATER, "Try again later");
             }
@@ -64,8 +64,9 @@ impl House<'_> {
             }
             Err(too_many) => too_many,
         };
-        counters.errors.add(1);
-        refuse(context, text, None, &Refusal::TooManyConnections(most), unix_ms());
+        let refusal = Refusal::TooManyConnections(most);
+        counters.count_refused(&refusal);
+        refuse(context, text, None, &refusal, unix_ms());
         context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
         false
     }

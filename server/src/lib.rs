@@ -43,6 +43,8 @@ mod service;
 mod session;
 mod sharded;
 mod signals;
+#[cfg(test)]
+mod test_client;
 mod typing;
 mod users;
 pub mod webhook;

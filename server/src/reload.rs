@@ -169,10 +169,13 @@ mod tests {
     use std::num::NonZeroU16;
     use std::sync::Mutex;
 
+    use serde_json::json;
     use tungstenite::Message;
 
     use super::*;
     use crate::Server;
+    use crate::channel::{ChannelOptions, ChannelRule};
+    use crate::test_client::Client;
 
     /// Far longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -206,6 +209,59 @@ mod tests {
         let answer = client.read().unwrap().into_text().unwrap();
         assert!(answer.contains("`clients.broadcast` is off"), "{answer}");
         drop(client);
+        running.handle().drain(Duration::ZERO);
+        running.join().unwrap();
+    }
+
+    // capability: 85
+    #[test]
+    fn while_a_core_goes_by_the_old_rules_no_history_has_a_hole() {
+        let rules = |pattern: &str| {
+            let options = ChannelOptions { history: Some(10), ..ChannelOptions::default() };
+            vec![ChannelRule { pattern: pattern.parse().unwrap(), options, ..ChannelRule::default() }]
+        };
+        let (entered, inside) = channel();
+        let (leave, left) = channel::<()>();
+        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let before = Config { listen, cores: NonZeroU16::new(2), channels: rules("loses:*"), ..Config::default() };
+        let after = Config { channels: rules("gains:*"), ..before.clone() };
+        let server = Server::new(before.clone()).on("stall", move |_| {
+            entered.lock().unwrap().send(()).unwrap();
+            let _ = left.lock().unwrap().recv_timeout(PATIENCE);
+            Ok(())
+        });
+        let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
+        let mut client = Client::on_core(running.address(), '0', PATIENCE);
+        let mut other = Client::on_core(running.address(), '1', PATIENCE);
+        let publish = |channel: &str| json!({"type": "publish", "id": channel, "channel": channel, "data": 1});
+        // One whose home is the client's core, or two cores would have to answer.
+        let at_home = |client: &mut Client, kind: &str| {
+            (0..32).for_each(|number| client.say(&publish(&format!("{kind}:{number}"))));
+            let mut answered = std::iter::repeat_with(|| client.next()["id"].as_str().unwrap().to_owned());
+            answered.find(|channel| channel.starts_with(kind)).unwrap()
+        };
+        other.say(&json!({"type": "stall"}));
+        inside.recv_timeout(PATIENCE).unwrap();
+        let loses = at_home(&mut client, "loses");
+        let kept = client.ask(&publish(&loses));
+        let mut reloader = Reloader::new(after, None, running.handle().clone());
+        reloader.leaving.push(ChannelRules::new(before.channels));
+        reloader.tell_cores(Duration::from_millis(50));
+        // The other core would let the home publish to the one, and would publish to the other one itself.
+        let gains = at_home(&mut client, "gains");
+        for channel in [&loses, &gains] {
+            let [one, two] = [(); 2].map(|()| client.ask(&publish(channel)));
+            assert!(one["data"]["epoch"].is_string() && one["data"]["epoch"] != two["data"]["epoch"], "{one} {two}");
+            assert_ne!(one["data"]["epoch"], kept["data"]["epoch"]);
+        }
+        leave.send(()).unwrap();
+        reloader.tell_cores(PATIENCE);
+        assert!(client.ask(&publish(&loses))["data"].get("offset").is_none());
+        let [one, two] = [(); 2].map(|()| client.ask(&publish(&gains)));
+        assert_eq!(one["data"]["epoch"], two["data"]["epoch"]);
+        assert_eq!((&one["data"]["offset"], &two["data"]["offset"]), (&json!(1), &json!(2)));
+        drop((client, other));
         running.handle().drain(Duration::ZERO);
         running.join().unwrap();
     }

@@ -240,7 +240,7 @@ pub(super) fn forget_homes(context: &mut Context<'_>, connection: &mut Connectio
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::SocketAddr;
     use std::num::NonZeroU16;
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
@@ -248,41 +248,13 @@ mod tests {
     use std::time::Instant;
 
     use serde_json::{Value, json};
-    use tungstenite::{Message, WebSocket};
 
     use super::*;
     use crate::Server;
     use crate::channel::{ChannelOptions, ChannelRule};
     use crate::config::Config;
     use crate::home::pending::ANSWER_TIMEOUT;
-
-    struct Client(WebSocket<TcpStream>);
-
-    impl Client {
-        /// One on that core.
-        fn on_core(address: SocketAddr, core: char) -> Self {
-            loop {
-                let stream = TcpStream::connect(address).unwrap();
-                stream.set_read_timeout(Some(ANSWER_TIMEOUT * 3)).unwrap();
-                let mut client = Self(tungstenite::client(format!("ws://{address}/ws"), stream).unwrap().0);
-                if client.next()["connection_id"].as_str().unwrap().starts_with(core) {
-                    return client;
-                }
-            }
-        }
-
-        fn say(&mut self, message: &Value) {
-            self.0.send(Message::text(message.to_string())).unwrap();
-        }
-
-        fn next(&mut self) -> Value {
-            loop {
-                if let Message::Text(text) = self.0.read().unwrap() {
-                    return serde_json::from_str(&text).unwrap();
-                }
-            }
-        }
-    }
+    use crate::test_client::Client;
 
     // capability: 85
     #[test]
@@ -300,8 +272,8 @@ mod tests {
             Ok(())
         });
         let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
-        let mut client = Client::on_core(running.address(), '0');
-        let mut other = Client::on_core(running.address(), '1');
+        let mut client = Client::on_core(running.address(), '0', ANSWER_TIMEOUT * 3);
+        let mut other = Client::on_core(running.address(), '1', ANSWER_TIMEOUT * 3);
         other.say(&json!({"type": "stall"}));
         inside.recv_timeout(ANSWER_TIMEOUT).unwrap();
         // Of so many channels some are at home on either core.

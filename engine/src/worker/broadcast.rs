@@ -13,7 +13,7 @@ use super::coalesce::{Coalescer, Output};
 use super::connection::{Connection, NONE, Phase};
 use super::label::{Labelling, Policy};
 use super::variants::{Variants, frames_in};
-use crate::driver::{Driver, FrameBytes, Outgoing, SharedBytes};
+use crate::driver::{Driver, Outgoing, SharedBytes};
 use crate::handler::{Handler, Publication};
 use crate::id::{ConnectionId, CoreId, TopicId};
 use crate::limits::{CORK_BYTES_MAX, LIST_ENTRIES_KEPT_MAX};
@@ -32,8 +32,8 @@ struct Join {
     policy: Option<Policy>,
     /// Their keys, if they have any.
     keys: Vec<u64>,
-    /// How much of it connections have got before the others, by their slots.
-    ahead: HashMap<u32, Ahead, foldhash::fast::RandomState>,
+    /// How much of it connections have got before the others, by their slots, which no peer chooses.
+    ahead: HashMap<u32, Ahead, foldhash::fast::FixedState>,
 }
 
 /// The first messages of a join.
@@ -182,7 +182,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         own.extend_from_slice(&frames[bytes..]);
         ahead.insert(slot, Ahead { messages: *messages, bytes: frames.len() });
         let labelling = policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys));
-        let mut variants = Variants::new(SharedBytes::new(FrameBytes::Local(own)));
+        let mut variants = Variants::new(corks.share(own));
         let output = Output { corks, deflating: deflating.as_mut(), held, stats };
         let mut delivery = Delivery { output, coalescer, now: clock.now(), core: *core };
         let part = Part { from: 0, excepted: &excepted };
@@ -206,7 +206,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         for slot in apart(&exceptions, &ahead) {
             connections.at(slot).apart = true;
         }
-        let mut variants = Variants::new(SharedBytes::new(FrameBytes::Local(frames)));
+        let mut variants = Variants::new(corks.share(frames));
         let output = Output { corks, deflating: deflating.as_mut(), held, stats };
         let mut delivery = Delivery { output, coalescer, now: clock.now(), core: *core };
         for &slot in topics.subscribers(topic) {
@@ -309,7 +309,7 @@ impl Delivery<'_> {
             }
             Some(labelling) => {
                 let keys: Vec<u64> = part.of(labelling.keys.iter().copied()).collect();
-                let own = SharedBytes::new(FrameBytes::Local(own));
+                let own = corks.share(own);
                 corks.append_labelled(slot, connection, &own, count, &mut labelling.with_keys(&keys));
                 corks.keep_shared(own);
             }
@@ -336,7 +336,7 @@ fn excepted_from(slot: u32, from: u32, exceptions: &[(u32, u32)]) -> &[(u32, u32
 /// Connections that are not sent all that is joined, or have got some of it; some of them twice.
 fn apart<'j>(
     exceptions: &'j [(u32, u32)],
-    ahead: &'j HashMap<u32, Ahead, foldhash::fast::RandomState>,
+    ahead: &'j HashMap<u32, Ahead, foldhash::fast::FixedState>,
 ) -> impl Iterator<Item = u32> {
     exceptions.iter().map(|(slot, _)| *slot).chain(ahead.keys().copied())
 }

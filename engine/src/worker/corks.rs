@@ -45,6 +45,8 @@ pub(super) struct Cork {
 pub(super) struct Corks {
     pub(super) list: Vec<Cork>,
     buffers: FreeList<Vec<u8>, SEND_BUFFERS_KEPT_MAX>,
+    /// What can be shared and has no bytes.
+    shells: FreeList<SharedBytes, SEND_BUFFERS_KEPT_MAX>,
     /// Frames that several connections are sent, each counted once. What another core has encoded is counted on
     /// every core that refers to it.
     shared_bytes: usize,
@@ -59,28 +61,41 @@ impl Corks {
 
     /// Takes a buffer back for reuse, if it is worth keeping.
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= SEND_BUFFER_KEPT_BYTES_MAX {
+        if (1..=SEND_BUFFER_KEPT_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             self.buffers.give_back(buffer);
         }
     }
 
+    /// Frames that several connections are to be sent.
+    pub(super) fn share(&mut self, bytes: Vec<u8>) -> SharedBytes {
+        let Some(mut shell) = self.shells.take() else { return SharedBytes::new(FrameBytes::Local(bytes)) };
+        *SharedBytes::get_mut(&mut shell).expect("nobody else refers to a shell") = FrameBytes::Local(bytes);
+        shell
+    }
+
     /// Lets go of frames of which others may have been sent, and have not been sent all.
-    pub(super) fn keep_shared(&mut self, frames: SharedBytes) {
-        match SharedBytes::try_unwrap(frames) {
-            Ok(FrameBytes::Local(bytes)) => self.recycle(bytes),
-            Ok(FrameBytes::Foreign(_)) => {}
+    pub(super) fn keep_shared(&mut self, mut frames: SharedBytes) {
+        match SharedBytes::get_mut(&mut frames) {
+            Some(_) => self.recycle_shared(frames),
             // From here on it is counted, until the last one lets go.
-            Err(frames) => self.shared_bytes += heap_bytes(&frames),
+            None => self.shared_bytes += heap_bytes(&frames),
         }
     }
 
     /// Lets go of frames that are counted as shared.
-    pub(super) fn release_shared(&mut self, frames: SharedBytes) {
-        let Ok(frames) = SharedBytes::try_unwrap(frames) else { return };
-        self.shared_bytes -= heap_bytes(&frames);
-        if let FrameBytes::Local(bytes) = frames {
-            self.recycle(bytes);
+    pub(super) fn release_shared(&mut self, mut frames: SharedBytes) {
+        if SharedBytes::get_mut(&mut frames).is_some() {
+            self.shared_bytes -= heap_bytes(&frames);
+            self.recycle_shared(frames);
+        }
+    }
+
+    /// Takes back what nobody else refers to.
+    fn recycle_shared(&mut self, mut frames: SharedBytes) {
+        if let Some(FrameBytes::Local(bytes)) = SharedBytes::get_mut(&mut frames) {
+            self.recycle(std::mem::take(bytes));
+            self.shells.give_back(frames);
         }
     }
 
@@ -107,12 +122,14 @@ impl Corks {
     /// Bytes of heap that output shares, or that are kept for the output to come.
     pub(super) fn heap_bytes(&self) -> usize {
         let buffers: usize = self.buffers.iter().map(Vec::capacity).sum();
-        self.shared_bytes() + buffers
+        let shells = self.shells.iter().count() * size_of::<FrameBytes>();
+        self.shared_bytes() + buffers + shells
     }
 
     /// Frees what has not been needed since the last time.
     pub(super) fn trim(&mut self) {
         self.buffers.trim();
+        self.shells.trim();
         self.list.shrink_to(LIST_ENTRIES_KEPT_MAX);
     }
 
@@ -235,5 +252,37 @@ fn heap_bytes(frames: &FrameBytes) -> usize {
     match frames {
         FrameBytes::Local(bytes) => bytes.capacity(),
         FrameBytes::Foreign(bytes) => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_without_room_is_not_kept_in_place_of_one_that_has_some() {
+        let mut corks = Corks::default();
+        corks.recycle(Vec::with_capacity(100));
+        corks.recycle(Vec::new());
+        assert!(corks.buffer().capacity() >= 100);
+        assert_eq!(corks.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_shared_comes_back_for_reuse_once_the_last_one_lets_go() {
+        let mut corks = Corks::default();
+        let frames = corks.share(vec![1; 100]);
+        let (sent, place) = (SharedBytes::clone(&frames), SharedBytes::as_ptr(&frames));
+        corks.keep_shared(frames);
+        assert_eq!(corks.shared_bytes(), 100);
+        let other = corks.share(vec![2; 10]);
+        assert_ne!(SharedBytes::as_ptr(&other), place, "it is being sent");
+        corks.release_shared(sent);
+        assert_eq!(corks.shared_bytes(), 0);
+        let again = corks.share(vec![3]);
+        assert_eq!((SharedBytes::as_ptr(&again), again.as_slice()), (place, &[3][..]));
+        assert!(corks.buffer().capacity() >= 100);
+        corks.release_shared(SharedBytes::clone(&again));
+        assert_eq!(again.as_slice(), [3], "others refer to it");
     }
 }

@@ -12,7 +12,7 @@ mod publication;
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub(crate) use self::actions::{Action, Actions, TopicSet};
+pub(crate) use self::actions::{Action, Actions, TopicSet, Words};
 pub use self::actions::{LocalFuture, Notice};
 pub use self::context::Context;
 pub(crate) use self::context::Subscriptions;

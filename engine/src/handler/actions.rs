@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::publication::Publication;
 use crate::id::{ConnectionId, CoreId};
+use crate::limits::CORK_BYTES_MAX;
 use crate::message::{Message, MessageKind};
 use crate::protocol::Opcode;
 use crate::protocol::frame::append_frame;
@@ -27,8 +28,39 @@ pub type Notice = Box<dyn Any + Send>;
 /// Entries that [`Actions::subscribed`] keeps room for from call to call.
 const SUBSCRIBED_KEPT_MAX: usize = 256;
 
-/// A range of [`Actions::bytes`].
+/// Where a frame lies among the [`Words`].
 pub(crate) type Span = Range<u32>;
+
+/// Where a name or a reason lies among the [`Words`].
+#[derive(Debug)]
+pub(crate) struct TextSpan(Span);
+
+/// What the actions of a list refer to.
+#[derive(Default)]
+pub(crate) struct Words {
+    /// Encoded frames.
+    frames: Vec<u8>,
+    /// Names and reasons.
+    texts: String,
+}
+
+impl Words {
+    pub(crate) fn frame(&self, span: &Span) -> &[u8] {
+        &self.frames[span.start as usize..span.end as usize]
+    }
+
+    pub(crate) fn text(&self, TextSpan(span): &TextSpan) -> &str {
+        &self.texts[span.start as usize..span.end as usize]
+    }
+
+    /// Forgets everything, and the memory of an unusually large message with it.
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.frames.shrink_to(CORK_BYTES_MAX);
+        self.texts.clear();
+        self.texts.shrink_to(CORK_BYTES_MAX);
+    }
+}
 
 /// One thing that a handler has asked for.
 #[derive(Debug)]
@@ -40,13 +72,13 @@ pub(crate) enum Action {
         frame: Span,
     },
     Subscribe {
-        topic: Span,
+        topic: TextSpan,
     },
     Unsubscribe {
-        topic: Span,
+        topic: TextSpan,
     },
     Publish {
-        topic: Span,
+        topic: TextSpan,
         frame: Span,
         publication: Publication,
     },
@@ -57,7 +89,7 @@ pub(crate) enum Action {
     Close {
         to: ConnectionId,
         code: u16,
-        reason: Span,
+        reason: TextSpan,
     },
     Terminate {
         to: ConnectionId,
@@ -90,10 +122,10 @@ pub(crate) enum Action {
     /// It is to be read from again.
     Resume,
     RaiseInterest {
-        topic: Span,
+        topic: TextSpan,
     },
     LowerInterest {
-        topic: Span,
+        topic: TextSpan,
     },
 }
 
@@ -101,8 +133,8 @@ pub(crate) enum Action {
 #[derive(Default)]
 pub(crate) struct Actions {
     pub(crate) list: Vec<Action>,
-    /// Encoded frames, names and reasons that the list refers to.
-    pub(crate) bytes: Vec<u8>,
+    /// What the list refers to.
+    words: Words,
     pub(crate) spawned: Vec<LocalFuture>,
     /// Topics that the list subscribes to (true) or unsubscribes from, each as it stands at its end. A peer
     /// may fill a message with them: to search the list for each would cost its square.
@@ -124,21 +156,22 @@ impl Actions {
         self.current.take_if(|current| *current == place(message)).is_some()
     }
 
-    /// Bytes of a span.
-    pub(crate) fn slice(&self, span: &Span) -> &[u8] {
-        &self.bytes[span.start as usize..span.end as usize]
-    }
-
-    /// Forgets everything, and the memory of an unusually large message with it.
-    pub(crate) fn clear(&mut self) {
-        self.list.clear();
-        self.bytes.clear();
-        self.bytes.shrink_to(crate::limits::CORK_BYTES_MAX);
+    /// The list, to be done, and what it refers to. What was known of it is forgotten: while it is done, a handler may be
+    /// called for another connection.
+    pub(crate) fn take(&mut self) -> (Vec<Action>, Words) {
         self.closed.clear();
         if !self.subscribed.is_empty() {
             self.subscribed.clear();
             self.subscribed.shrink_to(SUBSCRIBED_KEPT_MAX);
         }
+        (std::mem::take(&mut self.list), std::mem::take(&mut self.words))
+    }
+
+    /// The room of a list that has been done, for the next one.
+    pub(crate) fn give_back(&mut self, list: Vec<Action>, mut words: Words) {
+        debug_assert!(list.is_empty() && self.is_empty(), "all is done, and what was asked for meanwhile as well");
+        words.clear();
+        (self.list, self.words) = (list, words);
     }
 
     /// Frees the room that is kept for the next ones.
@@ -151,21 +184,23 @@ impl Actions {
         self.list.is_empty() && self.spawned.is_empty()
     }
 
-    pub(super) fn keep(&mut self, bytes: &[u8]) -> Span {
-        let start = self.end();
-        self.bytes.extend_from_slice(bytes);
-        start..self.end()
+    pub(super) fn keep(&mut self, text: &str) -> TextSpan {
+        let texts = &mut self.words.texts;
+        let start = offset(texts.len());
+        texts.push_str(text);
+        TextSpan(start..offset(texts.len()))
     }
 
     pub(super) fn encode(&mut self, message: Message<'_>) -> Span {
-        let start = self.end();
-        append_frame(&mut self.bytes, Opcode::from(message.kind()), message.payload());
-        start..self.end()
+        let frames = &mut self.words.frames;
+        let start = offset(frames.len());
+        append_frame(frames, Opcode::from(message.kind()), message.payload());
+        start..offset(frames.len())
     }
+}
 
-    fn end(&self) -> u32 {
-        u32::try_from(self.bytes.len()).expect("one call of a handler writes less than 4 GiB")
-    }
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("one call of a handler writes less than 4 GiB")
 }
 
 /// What tells a message from all others while its payload lies still.

@@ -114,7 +114,7 @@ impl Context<'_> {
         }
         self.subscriptions.pending += 1;
         self.actions.subscribed.insert(topic.into(), true);
-        let topic = self.actions.keep(topic.as_bytes());
+        let topic = self.actions.keep(topic);
         self.actions.list.push(Action::Subscribe { topic });
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Context<'_> {
         }
         self.subscriptions.pending -= 1;
         self.actions.subscribed.insert(topic.into(), false);
-        let topic = self.actions.keep(topic.as_bytes());
+        let topic = self.actions.keep(topic);
         self.actions.list.push(Action::Unsubscribe { topic });
     }
 

@@ -88,7 +88,7 @@ impl CoreContext<'_> {
     /// a publication's own: a topic may have several, though its messages keep their order only if none is
     /// [`Overflow::Conflate`](super::Overflow::Conflate).
     pub fn publish_with<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>, publication: Publication) {
-        let topic = self.actions.keep(topic.as_bytes());
+        let topic = self.actions.keep(topic);
         let frame = self.actions.encode(message.into());
         self.actions.list.push(Action::Publish { topic, frame, publication });
     }
@@ -105,7 +105,7 @@ impl CoreContext<'_> {
 
     /// Closes a connection as [`Context::close`](super::Context::close) does.
     pub fn close_connection(&mut self, to: ConnectionId, code: u16, reason: &str) {
-        let reason = self.actions.keep(reason.as_bytes());
+        let reason = self.actions.keep(reason);
         self.actions.list.push(Action::Close { to, code, reason });
         self.actions.closed.push(to);
     }
@@ -143,14 +143,14 @@ impl CoreContext<'_> {
     /// [`Self::lower_interest`]. With it a subscription can begin at a point that another core names: what that one
     /// publishes after it has heard of the interest comes behind what it [tells](Self::tell).
     pub fn raise_interest(&mut self, topic: &str) {
-        let topic = self.actions.keep(topic.as_bytes());
+        let topic = self.actions.keep(topic);
         self.actions.list.push(Action::RaiseInterest { topic });
     }
 
     /// Takes back one [`Self::raise_interest`] of this core. Each needs exactly one: without it the core is sent for
     /// ever what nobody on it wants, and one too many would withhold what somebody wants.
     pub fn lower_interest(&mut self, topic: &str) {
-        let topic = self.actions.keep(topic.as_bytes());
+        let topic = self.actions.keep(topic);
         self.actions.list.push(Action::LowerInterest { topic });
     }
 

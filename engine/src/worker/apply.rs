@@ -9,7 +9,7 @@ use super::connection::Phase;
 use super::inbound::InPlace;
 use crate::driver::{Driver, FrameBytes, SharedBytes};
 use crate::handle::Command;
-use crate::handler::{Action, Actions, CloseCause, CoreContext, Handler, Publication};
+use crate::handler::{Action, CloseCause, CoreContext, Handler, Publication, Words};
 use crate::id::{ConnectionId, CoreId, TopicId};
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -31,8 +31,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Applies all of it, whether the handler was called for a connection or without one.
     fn apply_all(&mut self, slot: Option<u32>, mut at_hand: Option<InPlace<'_>>) {
-        let mut actions = std::mem::take(&mut self.actions);
-        let mut list = std::mem::take(&mut actions.list);
+        let (mut list, words) = self.actions.take();
+        self.spawned.append(&mut self.actions.spawned);
         for action in list.drain(..) {
             if let Action::Echo = action {
                 if let (Some(slot), Some(in_place)) = (slot, &mut at_hand)
@@ -47,12 +47,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 // Something else may follow the echoes so far: they keep their place.
                 self.flush_echo(slot, in_place.source, in_place.echo);
             }
-            self.apply_one(slot, action, &actions);
+            self.apply_one(slot, action, &words);
         }
-        actions.list = list;
-        self.spawned.append(&mut actions.spawned);
-        actions.clear();
-        self.actions = actions;
+        self.actions.give_back(list, words);
     }
 
     /// Calls the handler without a connection, and applies what it asks for.
@@ -72,17 +69,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// Applies an action. Only a [`Context`](crate::Context), which has a connection, has those that need a slot.
-    fn apply_one(&mut self, slot: Option<u32>, action: Action, actions: &Actions) {
+    fn apply_one(&mut self, slot: Option<u32>, action: Action, words: &Words) {
         match (action, slot) {
-            (Action::Send { to, frame }, _) => self.send_to(to, actions.slice(&frame), self.waits(slot)),
+            (Action::Send { to, frame }, _) => self.send_to(to, words.frame(&frame), self.waits(slot)),
             (Action::Publish { topic, frame, publication }, _) => {
-                self.publish(text(actions.slice(&topic)), actions.slice(&frame), publication, self.waits(slot));
+                self.publish(words.text(&topic), words.frame(&frame), publication, self.waits(slot));
             }
             (Action::Broadcast { frame, except }, _) => {
-                self.broadcast(actions.slice(&frame), except, self.waits(slot));
+                self.broadcast(words.frame(&frame), except, self.waits(slot));
             }
             (Action::Close { to, code, reason }, _) => {
-                let reason = text(actions.slice(&reason)).into();
+                let reason = words.text(&reason).into();
                 self.pass_on(to.core(), Command::Close { to, code, reason }, self.waits(slot));
             }
             (Action::Terminate { to }, _) => self.pass_on(to.core(), Command::Terminate { to }, self.waits(slot)),
@@ -93,13 +90,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.wakes.wake_core(self.clock.now().saturating_add(after));
             }
             (Action::RaiseInterest { topic }, _) => {
-                self.interest_counts.raise(self.interest.hash(text(actions.slice(&topic))));
+                self.interest_counts.raise(self.interest.hash(words.text(&topic)));
             }
             (Action::LowerInterest { topic }, _) => {
-                self.interest_counts.lower(self.interest.hash(text(actions.slice(&topic))));
+                self.interest_counts.lower(self.interest.hash(words.text(&topic)));
             }
-            (Action::Subscribe { topic }, Some(slot)) => self.subscribe(slot, text(actions.slice(&topic))),
-            (Action::Unsubscribe { topic }, Some(slot)) => self.unsubscribe(slot, text(actions.slice(&topic))),
+            (Action::Subscribe { topic }, Some(slot)) => self.subscribe(slot, words.text(&topic)),
+            (Action::Unsubscribe { topic }, Some(slot)) => self.unsubscribe(slot, words.text(&topic)),
             (Action::HearBroadcasts { hears }, Some(slot)) => self.connections.at(slot).hears_broadcasts = hears,
             (Action::Coalesce { on }, Some(slot)) => self.coalesce(slot, on),
             (Action::Wake { after }, Some(slot)) => {
@@ -260,9 +257,4 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.broadcast_here(SharedBytes::new(FrameBytes::Foreign(frame)), except);
         }
     }
-}
-
-/// Names and reasons were strings when the handler gave them.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("a context keeps strings as they are")
 }

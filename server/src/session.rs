@@ -180,6 +180,8 @@ pub(crate) struct Session {
     presence: Presence,
     text: String,
     recipients: Vec<ConnectionId>,
+    /// When the turn under way began, by the core's clock and in milliseconds since the Unix epoch.
+    turn: (Duration, u64),
     /// Bytes of heap that connections have.
     state_bytes: usize,
 }
@@ -187,7 +189,8 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, policy: Arc<Policy>, core: CoreId) -> Self {
         let (home, presence) = (shared.new_home(), shared.new_presence());
-        Self { shared, policy, core, home, presence, text: String::new(), recipients: Vec::new(), state_bytes: 0 }
+        let (text, recipients, turn) = (String::new(), Vec::new(), (Duration::MAX, 0));
+        Self { shared, policy, core, home, presence, text, recipients, turn, state_bytes: 0 }
     }
 
     /// Does something with what has come, and frees the room that an unusually large answer has taken.
@@ -198,8 +201,11 @@ impl Session {
         act: impl FnOnce(&mut Inbound<'_, '_>),
     ) {
         // Borrowed apart: a clone of the `Arc` would be two writes to a line that all cores share.
-        let Self { shared, policy, core, text, recipients, .. } = self;
+        let Self { shared, policy, core, text, recipients, turn, .. } = self;
         let counters = shared.metrics.core(core.index());
+        if turn.0 != context.now() {
+            *turn = (context.now(), unix_ms());
+        }
         act(&mut Inbound {
             context,
             connection,
@@ -208,7 +214,7 @@ impl Session {
             counters,
             text,
             recipients,
-            now_ms: unix_ms(),
+            now_ms: turn.1,
             in_batch: false,
             from_queue: false,
         });

@@ -65,7 +65,9 @@ impl<'a> ChannelName<'a> {
 
 /// Whether a topic of the engine can't be a channel: the server has it for itself.
 pub(crate) fn is_internal(topic: &str) -> bool {
-    topic.chars().any(char::is_control)
+    // In the first byte of what may be one; all are compared at once.
+    let may_be = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
+    topic.bytes().fold(false, |found, byte| found | may_be(byte)) && topic.chars().any(char::is_control)
 }
 
 #[cfg(test)]

@@ -270,19 +270,22 @@ fn push_sender(text: &mut String, sender: Sender<'_>) {
 /// Writes an identifier as its `Display` does. It stands in every message that is published, where
 /// the machinery of `fmt` would cost more than all the rest of the envelope.
 fn push_connection_id(text: &mut String, id: ConnectionId) {
-    push_hex(text, u32::from(id.core().0));
-    text.push('-');
-    push_hex(text, id.slot());
-    text.push('-');
-    push_hex(text, id.generation());
-}
-
-fn push_hex(text: &mut String, number: u32) {
-    let digits = (u32::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    for position in (0..digits).rev() {
-        let digit = (number >> (4 * position)) & 0xf;
-        text.push(char::from_digit(digit, 16).expect("four bits are a digit"));
+    // From its end on, where the numbers begin.
+    let mut digits = [b'-'; 26];
+    let mut start = digits.len();
+    for number in [id.generation(), id.slot(), u32::from(id.core().0)] {
+        let mut rest = number;
+        loop {
+            start -= 1;
+            digits[start] = b"0123456789abcdef"[rest as usize % 16];
+            rest /= 16;
+            if rest == 0 {
+                break;
+            }
+        }
+        start -= 1;
     }
+    text.push_str(str::from_utf8(&digits[start + 1..]).expect("digits and dashes"));
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer as _};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::fields::Fields;
 use super::{ID_BYTES_MAX, NAME_BYTES_MAX, RECEIPT_IDS_MAX, Refusal, portable};
 use crate::channel::ChannelName;
 use crate::history::{Epoch, Position, Since};
@@ -43,45 +44,6 @@ pub struct Rejected<'a> {
     pub refusal: Refusal,
 }
 
-/// Every field as the client wrote it, checked for form and nothing else. `null` counts as absent.
-#[derive(Clone, Copy, Debug, Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    channel: Option<&'a RawValue>,
-    #[serde(borrow)]
-    room: Option<&'a RawValue>,
-    #[serde(borrow)]
-    to: Option<&'a RawValue>,
-    #[serde(borrow)]
-    method: Option<&'a RawValue>,
-    #[serde(borrow)]
-    echo: Option<&'a RawValue>,
-    #[serde(borrow)]
-    token: Option<&'a RawValue>,
-    #[serde(borrow, rename = "isTyping")]
-    is_typing: Option<&'a RawValue>,
-    #[serde(borrow)]
-    ids: Option<&'a RawValue>,
-    #[serde(borrow)]
-    recover: Option<&'a RawValue>,
-    #[serde(borrow)]
-    limit: Option<&'a RawValue>,
-    #[serde(borrow)]
-    after: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    messages: Option<&'a RawValue>,
-    #[serde(borrow)]
-    enabled: Option<&'a RawValue>,
-}
-
 /// `recover`: `offset` and `epoch` of the last message that was seen, or `since`, a `timestamp`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,28 +61,42 @@ impl Decoder {
     /// It is not JSON that everyone can read, not an object, nested too deeply, or has no usable `type` or `id`.
     pub fn decode<'a>(&self, text: &'a str) -> Result<Incoming<'a>, Rejected<'a>> {
         let reject = |id, refusal| Rejected { id, refusal };
-        // Read as a list the fields would go by position.
-        if !text.trim_ascii_start().starts_with('{') {
-            return Err(reject(None, not_a_message(text, "a message is an object")));
+        // Filled where it lies: it is large, and moved with every message.
+        let mut message = Incoming { text, kind: Cow::default(), id: None, fields: Fields::default(), bounds: *self };
+        let is_plain = message.fields.read_plain(text, self.json_depth_max).is_some();
+        if !is_plain {
+            message.fields = self.read(text).map_err(|refusal| reject(None, refusal))?;
         }
-        if is_deeper(text.as_bytes(), self.json_depth_max) {
-            return Err(reject(None, Refusal::InvalidMessage("it is nested deeper than `limits.json_depth_max`")));
-        }
-        let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| match error.classify() {
-            Category::Data => reject(None, not_a_message(text, "a field comes twice")),
-            Category::Io | Category::Syntax | Category::Eof => reject(None, Refusal::InvalidJson),
-        })?;
-        let id = match fields.id.map(RawValue::get) {
+        let id = match message.fields.id {
             Some(id) if !is_id(id) => {
                 return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
             }
             id => id,
         };
-        portable::check(text).map_err(|refusal| reject(id.filter(|id| portable::check(id).is_ok()), refusal))?;
-        match fields.kind.and_then(|kind| short_text(kind.get())) {
-            Some(kind) => Ok(Incoming { text, kind, id, fields, bounds: *self }),
-            None => Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes"))),
+        if !is_plain {
+            portable::check(text).map_err(|refusal| reject(id.filter(|id| portable::check(id).is_ok()), refusal))?;
         }
+        let Some(kind) = message.fields.kind.and_then(short_text) else {
+            return Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes")));
+        };
+        (message.kind, message.id) = (kind, id);
+        Ok(message)
+    }
+
+    /// The fields of any message, right or wrong.
+    #[cold]
+    fn read<'a>(&self, text: &'a str) -> Result<Fields<'a>, Refusal> {
+        // Read as a list the fields would go by position.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(not_a_message(text, "a message is an object"));
+        }
+        if is_deeper(text.as_bytes(), self.json_depth_max) {
+            return Err(Refusal::InvalidMessage("it is nested deeper than `limits.json_depth_max`"));
+        }
+        serde_json::from_str(text).map_err(|error| match error.classify() {
+            Category::Data => not_a_message(text, "a field comes twice"),
+            Category::Io | Category::Syntax | Category::Eof => Refusal::InvalidJson,
+        })
     }
 }
 
@@ -146,12 +122,12 @@ impl<'a> Incoming<'a> {
     /// `data` as the client wrote it; `null` if there is none.
     #[must_use]
     pub fn data(&self) -> &'a str {
-        self.fields.data.map_or("null", RawValue::get)
+        self.fields.data.unwrap_or("null")
     }
 
     /// Where `data` lies in the text, if there is one.
     pub(crate) fn data_place(&self) -> Option<Range<usize>> {
-        let data = self.fields.data?.get();
+        let data = self.fields.data?;
         let start = data.as_ptr().addr() - self.text.as_ptr().addr();
         Some(start..start + data.len())
     }
@@ -162,7 +138,7 @@ impl<'a> Incoming<'a> {
     /// There is neither, or it is no name.
     pub fn channel(&self) -> Result<ChannelName<'a>, Refusal> {
         let json = self.fields.channel.or(self.fields.room).ok_or(Refusal::InvalidMessage("`channel` is missing"))?;
-        Ok(ChannelName::parse(json.get(), self.bounds.channel_bytes_max)?)
+        Ok(ChannelName::parse(json, self.bounds.channel_bytes_max)?)
     }
 
     /// `to`: the name of a user.
@@ -171,7 +147,7 @@ impl<'a> Incoming<'a> {
     /// There is none, or it is not a string.
     pub fn to(&self) -> Result<Cow<'a, str>, Refusal> {
         let json = self.fields.to.ok_or(Refusal::InvalidMessage("`to` is missing"))?;
-        text(json.get()).ok_or(Refusal::InvalidMessage("`to` is a string"))
+        text(json).ok_or(Refusal::InvalidMessage("`to` is a string"))
     }
 
     /// `recover`: from where on publications are wanted, if the client says so.
@@ -183,7 +159,7 @@ impl<'a> Incoming<'a> {
         let refusal = Refusal::InvalidMessage(
             "`recover` is {\"offset\":…,\"epoch\":…} of the last message, or {\"since\":timestamp}",
         );
-        match serde_json::from_str::<Recover<'_>>(json.get()) {
+        match serde_json::from_str::<Recover<'_>>(json) {
             Ok(Recover { offset: Some(offset), epoch: Some(epoch), since: None }) => {
                 // An epoch that is none was never given out: like one that has gone.
                 let epoch = epoch.parse().unwrap_or(Epoch::NONE);
@@ -200,7 +176,7 @@ impl<'a> Incoming<'a> {
     /// It is no number.
     pub(crate) fn limit(&self) -> Result<Option<usize>, Refusal> {
         let Some(json) = self.fields.limit else { return Ok(None) };
-        let limit = json.get().parse().map_err(|_| Refusal::InvalidMessage("`limit` is a whole number"))?;
+        let limit = json.parse().map_err(|_| Refusal::InvalidMessage("`limit` is a whole number"))?;
         Ok(Some(limit))
     }
 
@@ -210,7 +186,7 @@ impl<'a> Incoming<'a> {
     /// It is not a string.
     pub(crate) fn after(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
         let Some(json) = self.fields.after else { return Ok(None) };
-        text(json.get()).map(Some).ok_or(Refusal::InvalidMessage("`after` is a string"))
+        text(json).map(Some).ok_or(Refusal::InvalidMessage("`after` is a string"))
     }
 
     /// `metadata`: what the client says of itself, any JSON value, as it was written.
@@ -218,7 +194,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It has more bytes than it may.
     pub(crate) fn metadata(&self, bytes_max: usize) -> Result<Option<&'a str>, Refusal> {
-        let metadata = self.fields.metadata.map(RawValue::get);
+        let metadata = self.fields.metadata;
         if metadata.is_some_and(|metadata| metadata.len() > bytes_max) {
             return Err(Refusal::MetadataTooLong(bytes_max));
         }
@@ -231,7 +207,7 @@ impl<'a> Incoming<'a> {
     /// There is none, or it is not a short string.
     pub fn method(&self) -> Result<Cow<'a, str>, Refusal> {
         let json = self.fields.method.ok_or(Refusal::InvalidMessage("`method` is missing"))?;
-        short_text(json.get()).ok_or(Refusal::InvalidMessage("`method` is a string of at most 64 bytes"))
+        short_text(json).ok_or(Refusal::InvalidMessage("`method` is a string of at most 64 bytes"))
     }
 
     /// `token` of an `auth`, a `refresh`, a `subscribe` or a `join`, if there is one and it is not empty.
@@ -240,7 +216,7 @@ impl<'a> Incoming<'a> {
     /// It is not a string.
     pub fn token(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
         let Some(json) = self.fields.token else { return Ok(None) };
-        let token = text(json.get()).ok_or(Refusal::InvalidMessage("`token` is a string"))?;
+        let token = text(json).ok_or(Refusal::InvalidMessage("`token` is a string"))?;
         Ok(Some(token).filter(|token| !token.is_empty()))
     }
 
@@ -249,7 +225,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is neither true nor false.
     pub fn echo(&self) -> Result<Option<bool>, Refusal> {
-        match self.fields.echo.map(RawValue::get) {
+        match self.fields.echo {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
@@ -262,7 +238,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is missing, or neither true nor false.
     pub(crate) fn is_typing(&self) -> Result<bool, Refusal> {
-        match self.fields.is_typing.map(RawValue::get) {
+        match self.fields.is_typing {
             Some("true") => Ok(true),
             Some("false") => Ok(false),
             _ => Err(Refusal::InvalidMessage("`isTyping` is true or false")),
@@ -274,7 +250,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is missing, empty, too long, or something else is in it.
     pub(crate) fn ids(&self) -> Result<&'a str, Refusal> {
-        let json = self.fields.ids.ok_or(Refusal::InvalidMessage("`ids` is missing"))?.get();
+        let json = self.fields.ids.ok_or(Refusal::InvalidMessage("`ids` is missing"))?;
         let ids = serde_json::Deserializer::from_str(json).deserialize_seq(AtMost(RECEIPT_IDS_MAX));
         match ids {
             Ok(Some(ids)) if !ids.is_empty() && ids.iter().all(|id| is_id(id.get())) => Ok(json),
@@ -287,7 +263,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is neither true nor false, or it comes with `messages`.
     pub fn enabled(&self) -> Result<Option<bool>, Refusal> {
-        match self.fields.enabled.map(RawValue::get) {
+        match self.fields.enabled {
             None => Ok(None),
             Some(_) if self.fields.messages.is_some() => {
                 Err(Refusal::InvalidMessage("`enabled` and `messages` are two batches: send them apart"))
@@ -305,7 +281,7 @@ impl<'a> Incoming<'a> {
     pub fn messages(&self) -> Result<Vec<&'a RawValue>, Refusal> {
         let most = self.bounds.batch_messages_max;
         let json = self.fields.messages.ok_or(Refusal::InvalidMessage("`messages` is missing"))?;
-        let mut reader = serde_json::Deserializer::from_str(json.get());
+        let mut reader = serde_json::Deserializer::from_str(json);
         match reader.deserialize_seq(AtMost(most)) {
             Err(_) => Err(Refusal::InvalidMessage("`messages` is a list")),
             Ok(None) => Err(Refusal::BatchTooLong(most)),

@@ -136,6 +136,7 @@
 
 mod decode;
 mod encode;
+mod fields;
 mod portable;
 mod refusal;
 

@@ -14,6 +14,7 @@ import jwt
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from standardwebhooks import Webhook, WebhookVerificationError
+from websockets.sync.client import connect
 
 from backend import Backend, Gate, Raw, disconnect, error, result
 from support import PATIENCE_S, PROGRAMS, eventually
@@ -85,6 +86,45 @@ class Connect(WebhookCase):
     def ask_raw(self, socket, **message):
         socket.send(json.dumps(message))
         return socket.recv(timeout=PATIENCE_S)
+
+    # capability: 64
+    def test_the_plain_chat_is_decided_in_its_own_words(self):
+        self.serve("connect", chat_path="/chat")
+        # One whose clock counts milliseconds.
+        chat = lambda: self.enterContext(connect(f"{self.server.url}chat", user_agent_header="a browser"))  # noqa: E731
+        self.backend.answer("connect", error("banned", "You are banned"))
+        banned = chat()
+        self.assertEqual(self.receive(banned), {"type": "error", "username": "System", "content": "You are banned"})
+        self.assert_closed(banned, 1008, "You are banned")
+        gate = Gate(result(user_id="ann", channels=["news"]))
+        self.backend.answer("connect", gate)
+        ann = chat()
+        # What is said early is said afterwards, and by the user that the backend has named.
+        ann.send(json.dumps({"type": "message", "content": "early"}))
+        gate.wait()
+        gate.opened.set()
+        self.assertEqual(self.receive(ann)["content"], "Welcome! Please identify yourself.")
+        self.assertEqual(self.receive(ann), {"type": "message", "username": "ann", "content": "early"})
+        with self.server.http() as http:
+            self.assertEqual(http.get("/api/channels/news").json()["subscribers"], 0, "the chat knows no channels")
+            self.assertEqual(len(http.get("/api/users/ann").json()["connections"]), 1)
+
+    # capability: 64 84
+    def test_whom_the_backend_subscribes_is_present(self):
+        rules = '[[channels]]\npattern = "room:*"\npresence = "list"\nsubscribe_webhook = true\n'
+        self.serve("connect", "subscribe", rules=rules)
+        self.backend.answer("connect", result(user_id="ann", channels=["room:1"]))
+        socket = self.socket()
+        self.assertEqual([self.receive(socket)["type"] for _ in range(2)], ["welcome", "subscribed"])
+        with self.server.http() as http:
+            users = lambda room: [user["user"] for user in http.get(f"/api/channels/{room}/presence").json()["users"]]
+            eventually(lambda: users("room:1") == ["ann"])
+            self.backend.answer("subscribe", error("full", "The room is full"))
+            socket.send(json.dumps({"type": "subscribe", "channel": "room:2", "metadata": {"a": 1}}))
+            self.assertEqual(self.receive(socket)["code"], "full")
+            self.assertEqual(users("room:2"), [])
+            socket.close()
+            eventually(lambda: users("room:1") == [])
 
     # capability: 64
     def test_the_backend_refuses(self):

@@ -66,6 +66,39 @@ fn each_connection_has_its_own_state() {
     });
 }
 
+/// Sends what comes to all that are open, itself among them, and then its length to the first of them.
+#[derive(Default)]
+struct Everyone(Vec<ConnectionId>);
+
+impl Handler for Everyone {
+    type Connection = ();
+
+    fn on_open(&mut self, context: &mut Context<'_>, _: &mut ()) {
+        self.0.push(context.id());
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+        context.send_to_each(&[], "nobody");
+        context.send_to_each(&self.0, message);
+        context.send_to_each(&self.0[..1], message.payload().len().to_string().as_str());
+    }
+}
+
+#[test]
+fn one_message_is_sent_to_each_of_a_list() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Everyone::default());
+        let mut clients: Vec<Client> = (0..3).map(|_| server.client()).collect();
+        for text in ["x".repeat(200_000), "short".to_owned()] {
+            clients[1].say(&text);
+            for client in &mut clients {
+                assert_eq!(client.text(), text);
+            }
+            assert_eq!(clients[0].text(), text.len().to_string());
+        }
+    });
+}
+
 /// Does what the words of a message say, and then publishes what it is subscribed to and whether it closes.
 struct Obedient;
 

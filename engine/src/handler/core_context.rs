@@ -72,6 +72,15 @@ impl CoreContext<'_> {
         self.actions.list.push(Action::Send { to, frame });
     }
 
+    /// As [`Self::send_to`] for each of them; the message is kept once until it has left.
+    pub fn send_to_each<'m>(&mut self, to: &[ConnectionId], message: impl Into<Message<'m>>) {
+        if to.is_empty() {
+            return;
+        }
+        let frame = self.actions.encode(message.into());
+        self.actions.list.extend(to.iter().map(|to| Action::Send { to: *to, frame: frame.clone() }));
+    }
+
     /// Sends a message to every subscriber of a topic, on all cores. It leaves at the end of the turn, joined with
     /// whatever else the turn publishes there; earlier only for a subscriber that is [sent](Self::send_to) something
     /// behind it.

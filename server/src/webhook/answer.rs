@@ -1,6 +1,6 @@
 //! What a backend answers: from the bytes of a body to an [`Outcome`]. Whatever is in them, nothing but that comes of it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{Event, META_BYTES_MAX};
@@ -108,11 +108,17 @@ struct DisconnectBody {
 /// What stands in a `result` and is not meant for the event is not looked at.
 #[derive(Deserialize)]
 struct ResultBody {
+    #[serde(default, deserialize_with = "given")]
     data: Option<Box<RawValue>>,
     user_id: Option<Box<str>>,
     meta: Option<Box<RawValue>>,
     #[serde(default)]
     channels: Vec<Box<str>>,
+}
+
+/// Also `null`, which is not nothing.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::deserialize(value).map(Some)
 }
 
 impl Bounds {
@@ -223,7 +229,9 @@ mod tests {
         };
         assert_eq!(grant(Event::Connect), connect);
         assert_eq!(read(Event::Connect, r#"{"result":{}}"#), Ok(Outcome::Granted(Grant::default())));
-        assert_eq!(read(Event::Rpc, r#"{"result":{"data":null}}"#), Ok(Outcome::Granted(Grant::default())));
+        assert_eq!(read(Event::Rpc, r#"{"result":{}}"#), Ok(Outcome::Granted(Grant::default())));
+        let null = Grant { data: raw("null"), ..Grant::default() };
+        assert_eq!(read(Event::Publish, r#"{"result":{"data":null}}"#), Ok(Outcome::Granted(null)));
     }
 
     // capability: 39 64

@@ -54,7 +54,7 @@ impl<'a, 'c> Call<'a, 'c> {
 
     /// Who that is, where it is asked who may do something in a channel.
     pub(crate) fn identity(&self, channel: &str) -> Identity<'_> {
-        self.connection.identity(channel, self.context.is_subscribed(channel))
+        self.connection.identity(channel, self.is_subscriber(channel))
     }
 
     /// When the subscription to a channel ends, in milliseconds since the Unix epoch, if it does.
@@ -85,10 +85,16 @@ impl<'a, 'c> Call<'a, 'c> {
     /// # Errors
     /// [`Refusal::Forbidden`].
     pub(crate) fn require_subscription(&self, channel: &ChannelName<'_>) -> Result<(), Refusal> {
-        if self.context.is_subscribed(channel.name()) {
+        if self.is_subscriber(channel.name()) {
             return Ok(());
         }
         Err(Refusal::Forbidden("subscribe to the channel first"))
+    }
+
+    /// Also while the home of the channel is asked where that stands: what comes behind a `subscribe` comes from a
+    /// subscriber.
+    fn is_subscriber(&self, channel: &str) -> bool {
+        self.context.is_subscribed(channel) || self.connection.is_pending(channel)
     }
 
     /// Milliseconds since the Unix epoch: the `timestamp` of all that this call writes.
@@ -349,9 +355,7 @@ impl<'a, 'c> Call<'a, 'c> {
         let envelope = Envelope::start(self.text, kind).from(sender);
         let text = envelope.data(self.message.data()).finish(self.now_ms);
         self.policy.fits(text.len())?;
-        for recipient in &*self.recipients {
-            self.context.send_to(*recipient, text);
-        }
+        self.context.send_to_each(self.recipients, text);
         Ok(self.recipients.len())
     }
 }

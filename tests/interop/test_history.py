@@ -25,6 +25,12 @@ pattern = "short:*"
 history = 3
 
 [[channels]]
+pattern = "members:*"
+history = 100
+presence = "list"
+may_publish = "subscribers"
+
+[[channels]]
 pattern = "brief:*"
 history = 100
 history_time = "1s"
@@ -95,6 +101,52 @@ class History(Messages, unittest.TestCase):
         self.assert_nothing_else(reader)
 
     # capability: 85
+    def test_what_asks_for_less_does_not_overtake_what_catches_up(self):
+        publisher = self.client()
+        seen = {}
+        for channel in ("chat:one", "chat:two"):
+            seen[channel], *_ = self.publish(publisher, channel, range(3))
+        for at_once in (True, False):
+            reader = self.client()
+            places = [{"offset": place["offset"], "epoch": place["epoch"]} for place in seen.values()]
+            asked = [
+                {"type": "subscribe", "channel": channel, "recover": place}
+                for channel, place in zip(seen, places, strict=True)
+            ]
+            asked += [{"type": "join", "channel": channel} for channel in seen]
+            if at_once:
+                self.send(reader, type="batch", messages=asked)
+            else:
+                for message in asked:
+                    self.send(reader, **message)
+            told = [self.receive(reader) for _ in range(8)]
+            for channel in seen:
+                mine = [message for message in told if message["channel"] == channel]
+                self.assertEqual([one["type"] for one in mine], ["subscribed", "message", "message", "joined"])
+                self.assertEqual((mine[0]["data"]["recovered"], mine[1]["data"], mine[2]["data"]), (True, 1, 2))
+
+    # capability: 59 85
+    def test_what_comes_behind_a_subscription_comes_from_a_subscriber(self):
+        reader = self.client()
+        kinds = ("subscribe", "publish", "typing", "read", "presence", "history")
+        fields = {"channel": "members:1", "isTyping": True, "ids": [1], "data": 7}
+        self.send(reader, type="batch", messages=[{"type": kind, "id": kind, **fields} for kind in kinds])
+        told = []
+        while not told or told[-1].get("id") != "history":
+            told.append(self.receive(reader))
+        self.assertNotIn("error", {message["type"] for message in told}, told)
+        self.assertEqual(told[-1]["data"]["messages"][0]["data"], 7)
+
+    # capability: 85
+    def test_a_message_of_any_length_is_handed_out(self):
+        publisher, reader = self.client(), self.client()
+        long = "x" * 600_000
+        self.send(publisher, type="publish", channel="chat:long", data=long)
+        place = self.receive(publisher)["data"]
+        got = self.subscribe(reader, "chat:long", recover={"offset": 0, "epoch": place["epoch"]})
+        self.assertEqual((got["recovered"], self.messages(reader, 1)), (True, [(long, 1)]))
+
+    # capability: 69 85
     def test_a_gap_is_told_before_what_there_is(self):
         publisher, reader = self.client(), self.client()
         epoch = self.publish(publisher, "short:1", range(1, 11))[0]["epoch"]

@@ -109,6 +109,31 @@ class Connect(WebhookCase):
             self.assertEqual(http.get("/api/channels/news").json()["subscribers"], 0, "the chat knows no channels")
             self.assertEqual(len(http.get("/api/users/ann").json()["connections"]), 1)
 
+    # capability: 64 85
+    def test_whom_the_backend_subscribes_may_catch_up(self):
+        rules = '[[channels]]\npattern = "kept:*"\nhistory = 100\n'
+        self.serve("connect", rules=rules)
+        publisher = self.client("bob")
+        publish = lambda number: self.ask(publisher, type="publish", channel="kept:1", data=number)["data"]  # noqa: E731
+        place = publish(1)
+        seen = {"offset": place["offset"], "epoch": place["epoch"]}
+        publish(2)
+        self.backend.answer("connect", result(channels=["kept:1"]))
+        socket = self.socket()
+        self.assertEqual([self.receive(socket)["type"] for _ in range(2)], ["welcome", "subscribed"])
+        # This one comes as to any subscriber; what was before is still to be had, and it is not had twice.
+        publish(3)
+        for recovered, missed in ((True, [2]), (None, [])):
+            socket.send(json.dumps({"type": "subscribe", "channel": "kept:1", "recover": seen}))
+            reply = self.receive(socket)
+            if recovered:
+                self.assertEqual((reply["type"], reply["data"]), ("message", 3))
+                reply = self.receive(socket)
+            self.assertEqual((reply["type"], reply["data"].get("recovered")), ("subscribed", recovered))
+            self.assertEqual([self.receive(socket)["data"] for _ in missed], missed)
+            socket.send(json.dumps({"type": "ping"}))
+            self.assertEqual(self.receive(socket)["type"], "pong", "nothing else comes")
+
     # capability: 64 84
     def test_whom_the_backend_subscribes_is_present(self):
         rules = '[[channels]]\npattern = "room:*"\npresence = "list"\nsubscribe_webhook = true\n'

@@ -20,7 +20,7 @@ pub(super) fn subscribe(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
 /// As [`subscribe`], for whom the backend has subscribed: the rules of the channel have nothing to say.
 pub(crate) fn enroll(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    let admission = rooms::begin(call, &channel, Purpose::Subscribe)?;
+    let admission = rooms::begin(call, &channel, Purpose::Enroll)?;
     acknowledge(call, &channel, admission);
     Ok(())
 }

@@ -174,6 +174,10 @@ impl Home {
         text: &mut String,
     ) {
         let Publish { channel, opened, publication, acknowledge } = publish;
+        // Who does not wait any more has been told that nothing was done, and may ask again.
+        if matches!(&acknowledge, Some(Asker::Api(answer)) if answer.is_closed()) {
+            return;
+        }
         let (retention, now_ms) = (retention(&channel), unix_ms());
         let mut message = std::mem::take(text);
         let position = self.history.publish(&channel, retention, now_ms, |position, time_ms| {
@@ -239,14 +243,15 @@ impl HandOut {
             && context.outbox_messages() + handed.messages <= self.messages / 2
     }
 
-    /// The last messages of those found that may be handed out.
+    /// The last messages of those found that may be handed out: one at least, if there is any.
     fn of(self, found: Found<'_>, count: usize) -> Caught {
         let complete = found.complete;
         let all = found.len();
         let mut bytes = 0;
         let fits = found.texts().rev().take(self.messages.min(count)).take_while(|text| {
+            let is_first = bytes == 0;
             bytes += text.len() + FRAME_BYTES;
-            bytes <= self.bytes
+            is_first || bytes <= self.bytes
         });
         let mut messages: Vec<_> = fits.cloned().collect();
         messages.reverse();

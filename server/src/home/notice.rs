@@ -88,6 +88,16 @@ impl Caught {
         let bytes = self.messages.iter().map(|message| message.len() + FRAME_BYTES).sum();
         HandOut { bytes, messages: self.messages.len() }
     }
+
+    /// Those of the messages, of which the last is at `end`, that do not come behind another place.
+    pub(crate) fn until(mut self, place: Position, end: Position) -> Self {
+        if place.epoch != end.epoch {
+            return Self::default();
+        }
+        let behind = usize::try_from(end.offset.saturating_sub(place.offset)).unwrap_or(usize::MAX);
+        self.messages.truncate(self.messages.len().saturating_sub(behind));
+        self
+    }
 }
 
 /// Somebody wants to see what is kept.

@@ -30,6 +30,8 @@ pub(crate) enum Purpose {
     Subscribe,
     /// It subscribes, and is announced as a member.
     Join,
+    /// It is subscribed by the backend. What it missed before it may still ask for.
+    Enroll,
 }
 
 /// What a message is for.
@@ -59,6 +61,10 @@ pub(crate) enum Question {
 }
 
 impl Question {
+    const fn is_follow(&self) -> bool {
+        matches!(self, Self::Follow { .. })
+    }
+
     /// Whether there may be much to answer.
     const fn is_long(&self) -> bool {
         !matches!(self, Self::Follow { since: None })
@@ -119,6 +125,11 @@ impl Request {
     /// Whether the client still wants it.
     pub(crate) const fn is_wanted(&self) -> bool {
         !matches!(self.stage, Stage::GivenUp(_))
+    }
+
+    /// Whether it is about what was published before.
+    pub(crate) const fn looks_back(&self) -> bool {
+        !matches!(self.stage, Stage::Waits(Question::Follow { since: None }))
     }
 
     /// Whether a subscription begins with its answer.
@@ -214,7 +225,11 @@ impl Pending {
     ) -> Option<Outgoing> {
         self.ticket = self.ticket.wrapping_add(1);
         let (ticket, id) = (self.ticket, id.map(Into::into));
-        let (stage, outgoing) = if question.is_long() {
+        // A subscription begins with the first message that asks for it: one behind it that wants to catch up would find
+        // it begun, and be handed nothing.
+        let begins_later = |request: &Request| request.asked().is_none() && is_for(request, channel);
+        let is_behind = question.is_follow() && self.requests.iter().any(begins_later);
+        let (stage, outgoing) = if question.is_long() || is_behind {
             (Stage::Waits(question), None)
         } else {
             let asked = Asked { due: now.saturating_add(ANSWER_TIMEOUT), is_long: false };
@@ -240,9 +255,10 @@ impl Pending {
     pub(crate) fn ask_next(&mut self, now: Duration) -> Option<Outgoing> {
         let index = self.next_index()?;
         let request = self.requests.get_mut(index)?;
-        let asked = Stage::Asked(Asked { due: now.saturating_add(ANSWER_TIMEOUT), is_long: true });
-        let Stage::Waits(question) = std::mem::replace(&mut request.stage, asked) else { return None };
-        self.long_asked = true;
+        let Stage::Waits(question) = &request.stage else { return None };
+        let asked = Asked { due: now.saturating_add(ANSWER_TIMEOUT), is_long: question.is_long() };
+        let Stage::Waits(question) = std::mem::replace(&mut request.stage, Stage::Asked(asked)) else { return None };
+        self.long_asked = asked.is_long;
         Some(Outgoing { channel: request.channel.clone(), ticket: request.ticket, question })
     }
 

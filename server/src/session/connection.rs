@@ -7,6 +7,7 @@ use crore_engine::{ConnectionId, Context, SubscribeError};
 use crate::address::Origin;
 use crate::auth::{Login, Permits};
 use crate::channel::Identity;
+use crate::history::Position;
 use crate::home::Pending;
 use crate::inbound::Queue;
 use crate::presence::Present;
@@ -316,6 +317,13 @@ impl Connection {
 
     pub(crate) fn hook(&self) -> Option<&Hook> {
         Some(&self.seldom()?.hook)
+    }
+
+    /// Where a channel stood when the backend has subscribed the connection to it, if that was never asked before.
+    pub(crate) fn take_enrolled(&mut self, channel: &str) -> Option<Position> {
+        let enrolled = &mut self.seldom_if_any()?.hook.enrolled;
+        let index = enrolled.iter().position(|(name, _)| **name == *channel)?;
+        Some(enrolled.swap_remove(index).1)
     }
 
     pub(crate) fn hook_mut(&mut self) -> &mut Hook {

@@ -85,11 +85,12 @@ impl House<'_> {
 
     /// What the client may not do any more that the next of its messages is about.
     fn lost(self, context: &Context<'_>, connection: &mut Connection) -> Option<Action> {
-        let request = connection.pending()?.next()?;
+        let request = connection.pending()?.next().filter(|request| request.looks_back())?;
         let subscribes = matches!(request.wanted, Wanted::Subscription(_));
         let action = if matches!(request.wanted, Wanted::Presence) { Action::SeePresence } else { Action::SeeHistory };
         let channel = request.channel.clone();
-        let identity = connection.identity(&channel, subscribes || context.is_subscribed(&channel));
+        let is_subscribed = subscribes || context.is_subscribed(&channel) || connection.is_pending(&channel);
+        let identity = connection.identity(&channel, is_subscribed);
         (!self.policy.channels.may(action, &identity, &channel)).then_some(action)
     }
 
@@ -174,11 +175,16 @@ impl House<'_> {
         }
         let (channel, now_ms) = (&*request.channel, unix_ms());
         let kind = match purpose {
-            Purpose::Subscribe => "subscribed",
+            Purpose::Subscribe | Purpose::Enroll => "subscribed",
             Purpose::Join => "joined",
         };
-        // Who was subscribed all the time has missed nothing.
-        let caught = caught.filter(|_| anew);
+        // Who was subscribed all the time has missed nothing. Whom the backend has subscribed has missed what was before.
+        let enrolled = if caught.is_some() || anew { connection.take_enrolled(channel) } else { None };
+        let begun = if anew { Some(position) } else { enrolled };
+        let caught = caught.zip(begun).map(|(caught, begun)| caught.until(begun, position));
+        if anew && purpose == Purpose::Enroll {
+            connection.hook_mut().enrolled.push((channel.into(), position));
+        }
         let expires_ms = connection.permits().and_then(|permits| permits.expires_ms(channel));
         let recovered = caught.as_ref().map(|caught| caught.complete);
         let reply = Envelope::start(text, kind).id(request.id.as_deref()).text("channel", channel);
@@ -188,7 +194,8 @@ impl House<'_> {
         if let Some(Caught { complete, messages }) = caught {
             if !complete {
                 let gap = Envelope::start(text, "gap").text("channel", channel);
-                let next = position.offset + 1 - messages.len() as u64;
+                let end = begun.filter(|begun| begun.epoch == position.epoch).unwrap_or(position);
+                let next = (end.offset + 1).saturating_sub(messages.len() as u64);
                 context.send(gap.json("next", itoa::Buffer::new().format(next)).finish(now_ms));
             }
             for message in messages {
@@ -247,13 +254,16 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
+    use crore_engine::{CoreId, Publication};
     use serde_json::{Value, json};
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::Server;
     use crate::channel::{ChannelOptions, ChannelRule};
     use crate::config::Config;
     use crate::home::pending::ANSWER_TIMEOUT;
+    use crate::home::{Asker, HomeNotice, Publish};
     use crate::test_client::Client;
 
     // capability: 85
@@ -297,6 +307,32 @@ mod tests {
         client.say(&json!({"type": "ping"}));
         assert_eq!(client.next()["type"], "pong");
         drop((client, other));
+        running.handle().drain(Duration::ZERO);
+        running.join().unwrap();
+    }
+
+    // capability: 85
+    #[test]
+    fn a_publication_that_nobody_waits_for_any_more_is_not_made() {
+        let options = ChannelOptions { history: Some(10), ..ChannelOptions::default() };
+        let rule = ChannelRule { pattern: "*".parse().unwrap(), options, ..ChannelRule::default() };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config { listen, cores: NonZeroU16::new(1), channels: vec![rule], ..Config::default() };
+        let running = thread::spawn(|| Server::new(config).start().unwrap()).join().unwrap();
+        let mut client = Client::on_core(running.address(), '0', ANSWER_TIMEOUT);
+        client.ask(&json!({"type": "subscribe", "id": 1, "channel": "news"}));
+        let publish = |data: &str, answer| {
+            let opened = format!(r#"{{"type":"message","channel":"news","data":"{data}""#).into();
+            let (channel, publication) = ("news".into(), Publication::default());
+            let publish = Publish { channel, opened, publication, acknowledge: Some(Asker::Api(answer)) };
+            running.handle().tell_core(CoreId(0), Box::new(HomeNotice::Publish(publish))).unwrap();
+        };
+        publish("given up", oneshot::channel().0);
+        let (answer, answered) = oneshot::channel();
+        publish("waited for", answer);
+        assert_eq!(answered.blocking_recv().unwrap().offset, 1);
+        let told = client.next();
+        assert_eq!((&told["data"], &told["offset"]), (&json!("waited for"), &json!(1)));
         running.handle().drain(Duration::ZERO);
         running.join().unwrap();
     }

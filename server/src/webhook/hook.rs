@@ -6,6 +6,8 @@ use crore_engine::Request;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
+use crate::history::Position;
+
 /// Headers of a client's request that the backend sees.
 pub(crate) type Forwarded = Arc<[(HeaderName, HeaderValue)]>;
 
@@ -34,15 +36,19 @@ impl HeaderNames {
 pub(crate) struct Hook {
     pub(crate) forwarded: Option<Forwarded>,
     pub(super) meta: Option<Box<RawValue>>,
+    /// Channels with a history to which the backend has subscribed it, and where they stood then.
+    pub(crate) enrolled: Vec<(Box<str>, Position)>,
 }
 
 impl Hook {
     pub(crate) fn heap_bytes(&self) -> usize {
-        let Self { forwarded, meta } = self;
+        let Self { forwarded, meta, enrolled } = self;
         let header = |(name, value): &(HeaderName, HeaderValue)| {
             size_of::<(HeaderName, HeaderValue)>() + name.as_str().len() + value.len()
         };
         let headers = forwarded.iter().flat_map(|forwarded| forwarded.iter()).map(header).sum::<usize>();
-        headers + meta.as_ref().map_or(0, |meta| meta.get().len())
+        let enrolled = enrolled.capacity() * size_of::<(Box<str>, Position)>()
+            + enrolled.iter().map(|(channel, _)| channel.len()).sum::<usize>();
+        headers + enrolled + meta.as_ref().map_or(0, |meta| meta.get().len())
     }
 }

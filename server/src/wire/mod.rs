@@ -65,8 +65,11 @@
 //! their `data`. With `recover` a client says in `subscribe` or `join` what it has seen last, `{"offset":…,"epoch":…}`, or
 //! from which `timestamp` on it wants to hear, `{"since":…}`: what it has missed comes right behind the reply, and everything
 //! else behind that. `recovered` in the reply says whether that is all; if not, a
-//! `{"type":"gap","channel":…,"next":offset}` comes first, with the offset of the next message. What a slow consumer has
-//! missed since comes when it unsubscribes, and subscribes anew with `recover`.
+//! `{"type":"gap","channel":…,"next":offset}` comes first, with the offset of the next message: where it is not kept any more,
+//! and where it is more than half of what may wait for a connection (`limits.outbox_bytes_max`,
+//! `limits.outbox_messages_max`), of which the last messages come, one at least. What a slow consumer has
+//! missed since comes when it unsubscribes, and subscribes anew with `recover`: who is subscribed has missed nothing, and is
+//! handed nothing. Only whom a backend has subscribed may still ask, once, for what was before that.
 //! `{"type":"history","channel":…}` reads what is kept, with `recover` and `limit` as bounds: `data` of the reply is
 //! `{"messages":[…],"complete":…,"offset":…,"epoch":…}`.
 //!

@@ -95,8 +95,15 @@ impl Application {
         let Some(id) = world.oracle.connections[to].id else { return };
         world.trace.note("forwards", from, to as u64);
         if label.wish == Wish::Forward {
-            context.send_to(id, message);
-            world.oracle.send(to, label.stream, label.number);
+            if label.number.is_multiple_of(2) {
+                context.send_to(id, message);
+                return world.oracle.send(to, label.stream, label.number);
+            }
+            let peers = (to % 3..world.oracle.connections.len()).step_by(3);
+            let each: Vec<(usize, ConnectionId)> =
+                peers.filter_map(|peer| Some((peer, world.oracle.connections[peer].id?))).collect();
+            context.send_to_each(&each.iter().map(|(_, id)| *id).collect::<Vec<_>>(), message);
+            each.iter().for_each(|(peer, _)| world.oracle.send(*peer, label.stream, label.number));
         } else {
             let outcome = context.handle().send(id, message);
             assert_eq!(outcome.is_ok(), world.oracle.has_room(), "the inbox takes what it has room for");

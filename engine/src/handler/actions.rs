@@ -71,6 +71,10 @@ pub(crate) enum Action {
         to: ConnectionId,
         frame: Span,
     },
+    SendToEach {
+        to: Box<[ConnectionId]>,
+        frame: Span,
+    },
     Subscribe {
         topic: TextSpan,
     },

@@ -72,13 +72,10 @@ impl CoreContext<'_> {
         self.actions.list.push(Action::Send { to, frame });
     }
 
-    /// As [`Self::send_to`] for each of them; the message is kept once until it has left.
+    /// As [`Self::send_to`] for each of them, with one copy of the message for all on a core.
     pub fn send_to_each<'m>(&mut self, to: &[ConnectionId], message: impl Into<Message<'m>>) {
-        if to.is_empty() {
-            return;
-        }
         let frame = self.actions.encode(message.into());
-        self.actions.list.extend(to.iter().map(|to| Action::Send { to: *to, frame: frame.clone() }));
+        self.actions.list.push(Action::SendToEach { to: to.into(), frame });
     }
 
     /// Sends a message to every subscriber of a topic, on all cores. It leaves at the end of the turn, joined with

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Worker;
 use super::connection::Phase;
 use super::inbound::InPlace;
+use super::variants::Variants;
 use crate::driver::{Driver, FrameBytes, SharedBytes};
 use crate::handle::Command;
 use crate::handler::{Action, CloseCause, CoreContext, Handler, Publication, Words};
@@ -72,6 +73,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn apply_one(&mut self, slot: Option<u32>, action: Action, words: &Words) {
         match (action, slot) {
             (Action::Send { to, frame }, _) => self.send_to(to, words.frame(&frame), self.waits(slot)),
+            (Action::SendToEach { to, frame }, _) => self.send_to_each(&to, words.frame(&frame), self.waits(slot)),
             (Action::Publish { topic, frame, publication }, _) => {
                 self.publish(words.text(&topic), words.frame(&frame), publication, self.waits(slot));
             }
@@ -188,6 +190,21 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         } else {
             self.leave_for(to.core(), Command::Send { to, frame: Bytes::copy_from_slice(frame) });
         }
+    }
+
+    /// `waits`: as with [`Self::send_to`].
+    fn send_to_each(&mut self, to: &[ConnectionId], frame: &[u8], waits: bool) {
+        let frame = Bytes::copy_from_slice(frame);
+        let mut variants = Variants::new(SharedBytes::new(FrameBytes::Foreign(frame.clone())));
+        for to in to {
+            if to.core() != self.core || waits {
+                self.leave_for(to.core(), Command::Send { to: *to, frame: frame.clone() });
+            } else if let Some(slot) = self.open_slot(*to) {
+                self.deliver_ahead(slot);
+                self.hand_whole(slot, &mut variants);
+            }
+        }
+        variants.recycle(&mut self.corks);
     }
 
     fn subscribe(&mut self, slot: u32, name: &str) {

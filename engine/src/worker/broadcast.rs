@@ -252,17 +252,22 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             let id = self.connections.id_at(slot);
             let connection = self.connections.at(slot);
             if connection.phase == Phase::Open && connection.hears_broadcasts && Some(id) != except {
-                self.stats.messages_sent += 1;
-                if connection.coalesces {
-                    self.join(slot, variants.plain());
-                    continue;
-                }
-                let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
-                Variants::note_sent(variant, false, connection, &mut self.held);
-                self.corks.append_shared(slot, connection, variants.frames(variant), 1);
+                self.hand_whole(slot, &mut variants);
             }
         }
         variants.recycle(&mut self.corks);
+    }
+
+    /// Hands a connection one message that others are sent, too. What is joined for it has been delivered.
+    pub(super) fn hand_whole(&mut self, slot: u32, variants: &mut Variants) {
+        self.stats.messages_sent += 1;
+        let connection = self.connections.at(slot);
+        if connection.coalesces {
+            return self.join(slot, variants.plain());
+        }
+        let variant = variants.choose(connection, self.deflating.as_mut(), &mut self.stats);
+        Variants::note_sent(variant, false, connection, &mut self.held);
+        self.corks.append_shared(slot, connection, variants.frames(variant), 1);
     }
 }
 

@@ -392,6 +392,26 @@ class History(Messages, unittest.TestCase):
         two.close()
         self.assertEqual(self.receive(one)["type"], "leave")
 
+    # capability: 69 85
+    def test_a_member_that_joins_again_is_told_where_the_channel_stands(self):
+        member, other = self.client(), self.client()
+        self.subscribe(other, "chat:7")
+        told = []
+        for fields in ({}, {"recover": {"since": 0}}):
+            self.send(member, type="join", id="j", channel="chat:7", **fields)
+            joined = self.receive(member)
+            self.assertEqual((joined["type"], joined["id"], joined["channel"]), ("joined", "j", "chat:7"))
+            told.append(joined["data"])
+            self.publish(member, "chat:7", [1])
+        self.assertEqual(set(told[0]), {"joined", "offset", "epoch"})
+        self.assertEqual(told[1], {**told[0], "offset": 1}, "who was subscribed all the time has missed nothing")
+        self.assert_nothing_else(member)
+        refused = self.ask(member, type="join", channel="chat:7", recover={"offset": -1})
+        self.assertEqual(refused["code"], "invalid_message")
+        # It is announced once.
+        self.assertEqual([self.receive(other)["type"] for _ in range(3)], ["join", "message", "message"])
+        self.assert_nothing_else(other)
+
     def test_echo_and_exclusion_are_the_same_with_a_history(self):
         socket = self.client()
         self.subscribe(socket, "chat:6")

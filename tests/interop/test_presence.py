@@ -82,6 +82,10 @@ class Presence(unittest.TestCase):
         self.assertEqual(message["type"], "presence", message)
         return message["data"]
 
+    def metadata(self, client, channel):
+        """What is shown of the first connection of the first user."""
+        return self.presence(client, channel)["users"][0]["connections"][0].get("metadata")
+
     def users(self, client, channel):
         return [user["user"] for user in self.presence(client, channel)["users"]]
 
@@ -240,6 +244,24 @@ class Presence(unittest.TestCase):
         self.assertEqual(self.event(ann)["joined"], [{"user": "bob", "metadata": 2}])
         shown = self.presence(ann, "kept:1")["users"]
         self.assertEqual([user["connections"][0]["metadata"] for user in shown], [1, 2])
+
+    # capability: 73 84 85
+    def test_a_member_may_join_again_with_other_metadata(self):
+        ann, bob = self.client("ann"), self.client("bob")
+        for channel in ("room:1", "kept:1"):
+            self.subscribe(bob, channel)
+            first, again = (self.subscribe(ann, channel, kind="join", metadata=metadata) for metadata in (1, 2))
+            self.assertEqual((again["type"], again["data"]), ("joined", first["data"]))
+            eventually(lambda: self.metadata(ann, channel) == 2)
+            long = self.subscribe(ann, channel, kind="join", metadata="x" * 511)
+            self.assertEqual((long["type"], long.get("code")), ("error", "metadata_too_long"))
+            self.assertEqual(self.metadata(ann, channel), 2)
+            # It is announced once.
+            self.reply(ann, type="publish", channel=channel, data="the end")
+            heard = []
+            while "message" not in heard:
+                heard.append(bob.receive()["type"])
+            self.assertEqual([kind for kind in heard if kind != "presence"], ["join", "message"])
 
     # capability: 58 84
     def test_a_token_says_who_it_is_and_more(self):

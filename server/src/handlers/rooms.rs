@@ -18,10 +18,8 @@ use crate::wire::{Envelope, Refusal};
 /// Subscribes, and tells the others, once.
 pub(super) fn join(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
-    // A member that comes again may bring a token that is good for longer.
-    let is_member = call.connection.is_member(channel.name());
-    let admission = if is_member { auth::admit(call, &channel)? } else { enter(call, &channel, Purpose::Join)? };
-    if admission == Admission::Later {
+    // A member may come again, with other metadata or a token that is good for longer.
+    if enter(call, &channel, Purpose::Join)? == Admission::Later {
         return Ok(());
     }
     announce_join(call.context, call.connection, &call.policy.channels, channel.name(), call.text, call.now_ms);

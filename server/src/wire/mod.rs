@@ -88,7 +88,7 @@
 //! name messages among the clients; the server hands them on as they are.
 //!
 //! In a channel with a presence (`presence` in its rule) it is known who subscribes. A client may say something of itself in
-//! `subscribe` or `join`, as `metadata`, any JSON value; to subscribe again with another one replaces it, and what the
+//! `subscribe` or `join`, as `metadata`, any JSON value; to subscribe or join again with another one replaces it, and what the
 //! token says (`auth.metadata_claim`, or `info` of one for the channel) outranks it. Whoever may see it asks who is there:
 //! `{"type":"presence","channel":…,"limit":…,"after":…}`; `data` of the reply has `users`, at most `limit` (100, or up to
 //! 1000) in the order of their names, each with its `connections` (`id`, `connected_at`, `server`, `metadata`), then

@@ -42,10 +42,10 @@ def dumps(**message):
     return json.dumps(message)
 
 
-def token(**claims):
-    """A token by HS256 (RFC 7515) that is good for a minute."""
+def token(lasts_s=60, **claims):
+    """A token by HS256 (RFC 7515)."""
     encode = lambda part: base64.urlsafe_b64encode(part).rstrip(b"=")
-    claims["exp"] = int(time.time()) + 60
+    claims["exp"] = int(time.time()) + lasts_s
     signed = b".".join(encode(json.dumps(part).encode()) for part in ({"alg": "HS256"}, claims))
     return (signed + b"." + encode(hmac.digest(SECRET.encode(), signed, "sha256"))).decode()
 
@@ -262,6 +262,62 @@ class Presence(unittest.TestCase):
             while "message" not in heard:
                 heard.append(bob.receive()["type"])
             self.assertEqual([kind for kind in heard if kind != "presence"], ["join", "message"])
+
+    # capability: 58 59 84
+    def test_a_token_takes_back_what_the_one_before_it_has_said(self):
+        variables = {"CRORE_AUTH_MODE": "optional", "CRORE_AUTH_SECRET": SECRET, "CRORE_AUTH_METADATA_CLAIM": "profile"}
+        variables["CRORE_IDENTITY_TRUST_USER_HEADER"] = None
+        server = self.enterContext(ApiServer(CRORE_CONFIG=str(self.rules), **variables))
+        client = self.enterContext(Client(server))
+        channels = ("list:1", "kept:1")
+
+        def show(shown, **claims):
+            told = self.reply(client, type="auth", token=token(user_id="ann", **claims))
+            self.assertEqual(told["type"], "authenticated")
+            for channel in channels:
+                eventually(lambda: self.metadata(client, channel) == shown, lambda: (channel, claims))
+
+        for channel in channels:
+            self.subscribe(client, channel, metadata="its own")
+        show("its own")
+        show({"role": "admin"}, profile={"role": "admin"})
+        show({"role": "guest"}, profile={"role": "guest"})
+        show(None)
+        show({"role": "admin"}, profile={"role": "admin"})
+        show(None, profile="x" * 511)
+        for channel in channels:
+            self.subscribe(client, channel, metadata="its own")
+        # What says nothing takes nothing back that the client has said.
+        show("its own", profile="y" * 511)
+        show("its own")
+
+    # capability: 59 64 84
+    def test_a_token_for_a_channel_takes_back_what_the_one_before_it_has_said(self):
+        rule = '[[channels]]\npattern = "{}"\npresence = "list"\nmay_subscribe = ["users", "token"]\n{}\n'
+        self.rules.write_text(rule.format("list:*", "") + rule.format("kept:*", "history = 10"))
+        variables = {"CRORE_AUTH_SUBSCRIPTION_SECRET": SECRET, "CRORE_AUTH_LEEWAY": "0s"}
+        variables["CRORE_AUTH_SUBSCRIPTION_NOTICE"] = "30s"
+        self.server = self.enterContext(ApiServer(CRORE_CONFIG=str(self.rules), **variables))
+        client = self.client("ann")
+
+        def show(channel, shown, lasts_s=600, own="its own", **claims):
+            ticket = token(lasts_s, sub="ann", channel=channel, **claims)
+            told = self.subscribe(client, channel, token=ticket, **({"metadata": own} if own else {}))
+            self.assertEqual(told["type"], "subscribed")
+            eventually(lambda: self.metadata(client, channel) == shown, lambda: (channel, claims))
+
+        for kind in ("list", "kept"):
+            show(f"{kind}:1", {"vip": 1}, info={"vip": 1})
+            show(f"{kind}:1", {"vip": 2}, own=None, info={"vip": 2})
+            show(f"{kind}:1", None, own=None)
+            show(f"{kind}:1", {"vip": 1}, own=None, info={"vip": 1})
+            show(f"{kind}:1", "its own", info="x" * 511)
+            # So does its end, where the subscription goes on without it.
+            show(f"{kind}:2", {"vip": 1}, lasts_s=2, info={"vip": 1})
+            eventually(lambda: self.metadata(client, f"{kind}:2") is None)
+            show(f"{kind}:3", "its own", lasts_s=1)
+            time.sleep(1.5)
+            self.assertEqual(self.metadata(client, f"{kind}:3"), "its own")
 
     # capability: 58 84
     def test_a_token_says_who_it_is_and_more(self):

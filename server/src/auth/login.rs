@@ -260,9 +260,8 @@ fn renew(
     verified: Verified,
 ) {
     let before = connection.hold(verified.expires_s, verified.grants);
-    if presence::describe(connection, verified.metadata) {
-        presence::identify(house.shared, context, connection);
-    }
+    let said_before = presence::describe(connection, verified.metadata);
+    presence::retell_all(house.shared, context, connection, said_before.as_ref());
     say_authenticated(context, connection, text, id);
     end_lost_subscriptions(house, context, connection, text, before.as_deref());
 }

@@ -14,10 +14,10 @@ use super::verify::VerifiedSubscription;
 use super::{AuthFailure, Judgement};
 use crate::call::Call;
 use crate::channel::{Action, ChannelName, Grants, Identity};
-use crate::handlers;
 use crate::inbound::{self, Inbound, WaitingText};
 use crate::session::Connection;
 use crate::wire::{Envelope, Refusal};
+use crate::{handlers, presence};
 
 /// Messages of one connection that wait for the keys of their tokens.
 const UNDECIDED_MAX: usize = 8;
@@ -111,18 +111,20 @@ impl Permits {
         self.held.iter().find(|permit| *permit.channel == *channel)
     }
 
-    /// Each token is good until its own end: of two for one channel the later end counts.
-    fn hold(&mut self, verified: VerifiedSubscription, notice_after_ms: u64) {
+    /// Each token is good until its own end: of two for one channel the later end counts, and the `info` of the later one.
+    /// Returns that of the one before it.
+    fn hold(&mut self, verified: VerifiedSubscription, notice_after_ms: u64) -> Option<Box<str>> {
         let VerifiedSubscription { channel, expires_s, info, .. } = verified;
         let before =
             self.held.iter().position(|permit| *permit.channel == *channel).map(|at| self.held.swap_remove(at));
-        let expires_s = match before {
+        let expires_s = match &before {
             Some(before) => before.expires_s.zip(expires_s).map(|(before, now)| before.max(now)),
             None => expires_s,
         };
         // Who has just been told of an end is not told of it again.
         let is_noticed = expires_s.is_some_and(|end| u64::from(end.get()) * 1000 <= notice_after_ms);
         self.held.push(Permit { channel: channel.into(), expires_s, is_noticed, info });
+        before?.info
     }
 
     /// Asks to be woken for what comes next. The engine keeps the earliest such wish of a connection.
@@ -197,8 +199,9 @@ fn show(call: &mut Call<'_, '_>, channel: &ChannelName<'_>, token: &str) -> Resu
     match tokens.judge(token, user, channel.name(), is_last) {
         Judgement::Good(verified) => {
             let permits = connection.permits_mut();
-            permits.hold(verified, unix_ms() + tokens.notice_ms);
+            let info_before = permits.hold(verified, unix_ms() + tokens.notice_ms);
             permits.schedule(tokens, context);
+            presence::retell(shared, context, connection, channel.name(), info_before.as_deref());
             Ok(Admission::Now)
         }
         Judgement::Bad(failure) => Err(Refusal::Authentication(failure)),
@@ -275,10 +278,11 @@ fn end_some(tokens: &SubscriptionTokens, inbound: &mut Inbound<'_, '_>) {
             context.send(notice.expires_at(expires_ms).finish(now_ms));
         }
     }
-    for Permit { channel, .. } in ended {
+    for Permit { channel, info, .. } in ended {
         // What it let the client do besides ends; who is let in without it stays.
         let identity = Identity { has_token: false, ..connection.identity(&channel, false) };
         if policy.channels.may(Action::Subscribe, &identity, &channel) {
+            presence::retell(shared, context, connection, &channel, info.as_deref());
             continue;
         }
         handlers::end_subscription(shared, context, connection, &policy.channels, &channel, text, now_ms);

@@ -44,7 +44,9 @@ use crate::home::{Admission, Answered, Asker, Deferred, HomeAnswer};
 use crate::wire::Envelope;
 
 pub(crate) use self::notice::{List, PresenceNotice};
-pub(crate) use self::present::{Present, Whereabouts, WhereaboutsReport, describe, enter, identify, leave, leave_all};
+pub(crate) use self::present::{
+    Present, Whereabouts, WhereaboutsReport, describe, enter, identify, leave, leave_all, retell, retell_all,
+};
 pub(crate) use self::roster::Roster;
 pub(crate) use self::table::Arrival;
 

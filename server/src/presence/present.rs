@@ -6,6 +6,7 @@ use crore_engine::clock::unix_ms;
 use crore_engine::{ConnectionId, Context};
 use tokio::sync::oneshot::Sender;
 
+use super::table::Metadata;
 use super::{Arrival, PresenceNotice};
 use crate::session::{Connection, Shared, names_bytes};
 
@@ -53,8 +54,7 @@ impl Present {
 }
 
 /// A connection subscribes to a channel with a presence, perhaps again: the home is told each time, since it may have had
-/// no room before. What its token for the channel says of it (`info`)
-/// outranks what its own token says, and that the `metadata` that it gives.
+/// no room before. What its tokens say of it outranks the `metadata` that it gives.
 pub(crate) fn enter(
     shared: &Shared,
     context: &mut Context<'_>,
@@ -67,30 +67,85 @@ pub(crate) fn enter(
     if present.connected_ms == 0 {
         present.opened();
     }
-    let by_token = present.metadata.clone();
-    let by_permit = connection.permits().and_then(|permits| permits.info(channel)).map(Arc::from);
-    let metadata = by_permit.or(by_token).or(metadata);
-    announce(shared, context, connection, channel.into(), metadata);
+    let metadata = by_tokens(shared, connection, channel).or(metadata);
+    announce(shared, context, connection, channel.into(), metadata.map_or(Metadata::Keep, Metadata::Set));
 }
 
-/// Takes note of what a token says of a connection; whether that is news.
-pub(crate) fn describe(connection: &mut Connection, metadata: Option<Arc<str>>) -> bool {
-    let is_news = metadata.is_some() && connection.present().is_none_or(|present| present.metadata != metadata);
-    if is_news {
-        connection.present_mut().metadata = metadata;
+/// Takes note of what a token says of a connection, and returns what the one before it has said.
+pub(crate) fn describe(connection: &mut Connection, metadata: Option<Arc<str>>) -> Option<Arc<str>> {
+    if metadata.is_none() && connection.present().is_none() {
+        return None;
     }
-    is_news
+    std::mem::replace(&mut connection.present_mut().metadata, metadata)
 }
 
-/// A connection has another name than before, or other metadata.
+/// A connection has another name than before, by its first token.
 pub(crate) fn identify(shared: &Shared, context: &mut Context<'_>, connection: &Connection) {
-    let Some(present) = connection.present() else { return };
-    let (channels, metadata) = (present.channels.clone(), present.metadata.clone());
+    let channels = connection.present().map(|present| present.channels.clone()).unwrap_or_default();
     for channel in channels {
-        // What a token for the channel has said stays.
-        let is_said = connection.permits().is_some_and(|permits| permits.info(&channel).is_some());
-        announce(shared, context, connection, channel, metadata.clone().filter(|_| !is_said));
+        let metadata = by_tokens(shared, connection, &channel);
+        announce(shared, context, connection, channel, metadata.map_or(Metadata::Keep, Metadata::Set));
     }
+}
+
+/// A token says something of a connection in place of what the one before it has said.
+pub(crate) fn retell_all(
+    shared: &Shared,
+    context: &mut Context<'_>,
+    connection: &Connection,
+    before: Option<&Arc<str>>,
+) {
+    let Some(present) = connection.present().filter(|present| present.metadata.as_ref() != before) else { return };
+    for channel in present.channels.clone() {
+        let before = highest(shared, info(connection, &channel), before);
+        tell_change(shared, context, connection, channel, before);
+    }
+}
+
+/// A token for a channel says something in place of what the one before it has said of a connection, or that one has
+/// ended.
+pub(crate) fn retell(
+    shared: &Shared,
+    context: &mut Context<'_>,
+    connection: &Connection,
+    channel: &str,
+    before: Option<&str>,
+) {
+    let Some(present) = connection.present().filter(|present| present.place(channel).is_ok()) else { return };
+    let before = highest(shared, before, present.metadata.as_ref());
+    tell_change(shared, context, connection, channel.into(), before);
+}
+
+/// Tells the home of a channel what a connection's tokens say of it by now, if that is something else.
+fn tell_change(
+    shared: &Shared,
+    context: &mut Context<'_>,
+    connection: &Connection,
+    channel: Box<str>,
+    before: Option<Arc<str>>,
+) {
+    let metadata = by_tokens(shared, connection, &channel);
+    if metadata != before {
+        announce(shared, context, connection, channel, metadata.map_or(Metadata::Clear, Metadata::Set));
+    }
+}
+
+/// What a connection's token for a channel says of it.
+fn info<'c>(connection: &'c Connection, channel: &str) -> Option<&'c str> {
+    connection.permits()?.info(channel)
+}
+
+/// What a connection's tokens say of it in a channel.
+fn by_tokens(shared: &Shared, connection: &Connection, channel: &str) -> Option<Arc<str>> {
+    let metadata = connection.present().and_then(|present| present.metadata.as_ref());
+    highest(shared, info(connection, channel), metadata)
+}
+
+/// What a token for the channel says outranks what its user's token says. Whatever is too long is as if it were not said.
+fn highest(shared: &Shared, info: Option<&str>, metadata: Option<&Arc<str>>) -> Option<Arc<str>> {
+    let fits = |text: &str| text.len() <= shared.presence.metadata_bytes_max();
+    let info = info.filter(|info| fits(info)).map(Arc::from);
+    info.or_else(|| metadata.filter(|metadata| fits(metadata)).cloned())
 }
 
 fn announce(
@@ -98,13 +153,12 @@ fn announce(
     context: &mut Context<'_>,
     connection: &Connection,
     channel: Box<str>,
-    metadata: Option<Arc<str>>,
+    metadata: Metadata,
 ) {
     let id = context.id();
     let user = connection.name().map_or_else(|| id.to_string(), str::to_owned).into();
     let connected_ms = connection.present().map_or(0, |present| present.connected_ms);
     let home = shared.home_of(&channel);
-    let metadata = metadata.filter(|metadata| metadata.len() <= shared.presence.metadata_bytes_max());
     let arrival = Arrival { connection: id, user, connected_ms, metadata };
     context.tell_core(home, Box::new(PresenceNotice::Enter { channel, arrival }));
 }

@@ -41,8 +41,28 @@ pub(crate) struct Arrival {
     pub(crate) connection: ConnectionId,
     pub(crate) user: Box<str>,
     pub(crate) connected_ms: u64,
-    /// `None`: what it had before, if it was there.
-    pub(crate) metadata: Option<Arc<str>>,
+    pub(crate) metadata: Metadata,
+}
+
+/// What becomes of the metadata that is shown of somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Metadata {
+    /// It stays, if there is any.
+    Keep,
+    /// Any JSON value takes its place.
+    Set(Arc<str>),
+    /// Whoever has said it says it no more.
+    Clear,
+}
+
+impl Metadata {
+    fn after(self, before: Option<&Entry>) -> Option<Arc<str>> {
+        match self {
+            Self::Keep => before.and_then(|before| before.metadata.clone()),
+            Self::Set(metadata) => Some(metadata),
+            Self::Clear => None,
+        }
+    }
 }
 
 /// What has changed in a channel since it was last told: users, each of them once.
@@ -120,11 +140,9 @@ impl Table {
 
     /// Somebody comes, or is there and has another name or other metadata. `false`: there is no room.
     pub(super) fn enter(&mut self, channel: &str, arrival: Arrival, announced: bool, now: Duration) -> bool {
-        let Arrival { connection, user, connected_ms, mut metadata } = arrival;
+        let Arrival { connection, user, connected_ms, metadata } = arrival;
         let before = self.channels.get(channel).and_then(|channel| channel.connections.get(&connection).copied());
-        if let Some(place) = before {
-            metadata = metadata.or_else(|| self.entries[place].metadata.clone());
-        }
+        let metadata = metadata.after(before.map(|place| &self.entries[place]));
         let (name, user) = self.names(channel, user);
         let entry = Entry { channel: name, connection, user, connected_ms, metadata };
         let freed = before.map_or(0, |place| self.entries[place].bytes());
@@ -132,6 +150,9 @@ impl Table {
         let of_channel = if is_first { CHANNEL_BYTES + channel.len() } else { 0 };
         // Before anything else: who gets no other name keeps the one that it has.
         if !self.room.exchange(freed, of_channel + entry.bytes()) {
+            if let Some(place) = before {
+                self.outdate(place, entry.metadata.as_deref());
+            }
             return false;
         }
         match before {
@@ -152,6 +173,13 @@ impl Table {
         let of_channel = if is_last { CHANNEL_BYTES + channel.len() } else { 0 };
         self.room.give_back(of_channel + entry.bytes());
         self.forget_if_empty(channel);
+    }
+
+    /// There is no room for what is said of somebody by now: at least what does not hold any more is not shown.
+    fn outdate(&mut self, place: usize, metadata: Option<&str>) {
+        if let Some(before) = self.entries[place].metadata.take_if(|before| metadata != Some(&**before)) {
+            self.room.give_back(before.len());
+        }
     }
 
     /// Takes out an entry, whose room is still taken.

@@ -89,7 +89,10 @@
 //!
 //! In a channel with a presence (`presence` in its rule) it is known who subscribes. A client may say something of itself in
 //! `subscribe` or `join`, as `metadata`, any JSON value; to subscribe or join again with another one replaces it, and what the
-//! token says (`auth.metadata_claim`, or `info` of one for the channel) outranks it. Whoever may see it asks who is there:
+//! token says (`auth.metadata_claim`, or `info` of one for the channel) outranks it, unless it is longer than
+//! `presence.metadata_bytes_max`. What a token has said is shown as long as it counts: until another one takes its place,
+//! or one for the channel ends. A client whose `metadata` was outranked says it again then. Whoever may see it asks who is
+//! there:
 //! `{"type":"presence","channel":…,"limit":…,"after":…}`; `data` of the reply has `users`, at most `limit` (100, or up to
 //! 1000) in the order of their names, each with its `connections` (`id`, `connected_at`, `server`, `metadata`), then
 //! `user_count`, `connection_count`, and `next` if there are more, which is the `after` of the next request. A `limit` of 0

@@ -17,7 +17,7 @@ fn id(slot: u32) -> ConnectionId {
 }
 
 fn arrival(slot: u32, user: &str) -> Arrival {
-    Arrival { connection: id(slot), user: user.into(), connected_ms: u64::from(slot), metadata: None }
+    Arrival { connection: id(slot), user: user.into(), connected_ms: u64::from(slot), metadata: Metadata::Keep }
 }
 
 fn at(seconds: u64) -> Duration {
@@ -128,20 +128,47 @@ fn who_finds_no_room_for_another_name_keeps_its_own() {
     assert_eq!(table.memory_bytes(), 0);
 }
 
+fn says(slot: u32, user: &str, metadata: &str) -> Arrival {
+    Arrival { metadata: Metadata::Set(metadata.into()), ..arrival(slot, user) }
+}
+
+/// Metadata of the first connection of the first user.
+fn shown(table: &Table) -> Option<String> {
+    table.part("a", None, 9, 9999).users[0].1[0].metadata.as_deref().map(str::to_owned)
+}
+
 #[test]
 fn to_come_again_is_to_have_another_name_or_other_metadata() {
     let mut table = table(1 << 20);
-    let metadata = |text: &str| Some(Arc::from(text));
-    table.enter("a", Arrival { metadata: metadata("1"), ..arrival(1, "0-1-0") }, true, at(0));
+    table.enter("a", says(1, "0-1-0", "1"), true, at(0));
     table.enter("a", arrival(1, "ann"), true, at(0));
-    let part = table.part("a", None, 9, 9999);
-    assert_eq!(part.users[0].1[0].metadata.as_deref(), Some("1"), "it keeps what it has said");
-    assert_eq!(names(&part), ["ann 1"]);
-    table.enter("a", Arrival { metadata: metadata("22"), ..arrival(1, "ann") }, true, at(0));
-    assert_eq!(table.part("a", None, 9, 9999).users[0].1[0].metadata.as_deref(), Some("22"));
+    assert_eq!(shown(&table).as_deref(), Some("1"), "it keeps what it has said");
+    assert_eq!(names(&table.part("a", None, 9, 9999)), ["ann 1"]);
+    table.enter("a", says(1, "ann", "22"), true, at(0));
+    assert_eq!(shown(&table).as_deref(), Some("22"));
     let (_, changes) = table.take_due(8, at(1)).unwrap();
-    assert_eq!(changes.joined, [("ann".into(), metadata("22"))]);
+    assert_eq!(changes.joined, [("ann".into(), Some("22".into()))]);
     table.leave("a", id(1), true, at(1));
+    assert_eq!(table.memory_bytes(), 0);
+}
+
+// capability: 58 84
+#[test]
+fn what_is_not_said_any_more_is_not_shown() {
+    let mut table = table(CHANNEL_BYTES + 1 + ENTRY_BYTES + 3 + 4);
+    let clear = |slot, user| Arrival { metadata: Metadata::Clear, ..arrival(slot, user) };
+    assert!(table.enter("a", says(1, "ann", "1234"), false, at(0)));
+    assert!(table.enter("a", clear(1, "ann"), false, at(0)));
+    assert_eq!(shown(&table), None);
+    assert!(table.enter("a", clear(1, "bob"), false, at(0)), "who had said nothing");
+    assert!(table.enter("a", says(1, "bob", "1234"), false, at(0)));
+    // Nor is it where there is no room for what is said in its place.
+    assert!(!table.enter("a", says(1, "bob", "12345"), false, at(0)));
+    assert_eq!((shown(&table), names(&table.part("a", None, 9, 9999))), (None, vec!["bob 1".to_owned()]));
+    assert!(table.enter("a", says(1, "bob", "1234"), false, at(0)));
+    assert!(!table.enter("a", arrival(1, "barbara"), false, at(0)), "no room for the name");
+    assert_eq!(shown(&table).as_deref(), Some("1234"), "which holds");
+    table.leave("a", id(1), false, at(0));
     assert_eq!(table.memory_bytes(), 0);
 }
 

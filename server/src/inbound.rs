@@ -201,13 +201,7 @@ impl<'c> Inbound<'_, 'c> {
     pub(crate) fn answer(&mut self, id: Option<&str>, outcome: Result<(), Refusal>) {
         let Err(refusal) = outcome else { return };
         self.counters.count_refused(&refusal);
-        match self.connection.chat() {
-            Some(member) => {
-                let why = refusal.detail().unwrap_or_else(|| refusal.to_string().into());
-                chat::refuse(self.context, member, &why, self.now_ms);
-            }
-            None => refuse(self.context, self.text, id, &refusal, self.now_ms),
-        }
+        refuse(self.context, self.connection, self.text, id, &refusal, self.now_ms);
         if refusal == Refusal::RateLimited
             && let Some(code) = self.shared.rate_limiter.as_ref().and_then(|limiter| limiter.close_code())
         {
@@ -216,9 +210,23 @@ impl<'c> Inbound<'_, 'c> {
     }
 }
 
-/// Answers with an error; the connection stays open.
+/// Tells a client what can't be done, in the form that it knows; the connection stays open.
 #[cold]
-pub(crate) fn refuse(context: &mut Context<'_>, text: &mut String, id: Option<&str>, refusal: &Refusal, now_ms: u64) {
-    tracing::debug!(connection = %context.id(), code = refusal.code(), detail = ?refusal.detail(), "message refused");
-    context.send(Envelope::error(text, id, refusal).finish(now_ms));
+pub(crate) fn refuse(
+    context: &mut Context<'_>,
+    connection: &Connection,
+    text: &mut String,
+    id: Option<&str>,
+    refusal: &Refusal,
+    now_ms: u64,
+) {
+    let detail = refusal.detail();
+    tracing::debug!(connection = %context.id(), code = refusal.code(), ?detail, "refused");
+    match connection.chat() {
+        Some(member) => {
+            let why = detail.unwrap_or_else(|| refusal.to_string().into());
+            chat::refuse(context, member, &why, now_ms);
+        }
+        None => context.send(Envelope::error(text, id, refusal).finish(now_ms)),
+    }
 }

@@ -336,6 +336,26 @@ class Modes(AuthCase):
         self.assertEqual(self.receive(socket)["from"], "bob")
         self.assert_refused(self.connect("?token=garbage"), "invalid_token", "Invalid token")
 
+    # capability: 53 55 59
+    def test_the_plain_chat_is_told_in_its_own_words(self):
+        self.serve(timeout='"2s"', leeway='"0s"', more='[chat]\npath = "/chat"')
+        # One whose clock counts milliseconds.
+        chat = lambda query="": self.enterContext(connect(f"{self.server.url}chat{query}", user_agent_header="a browser"))
+
+        def assert_turned_away(socket, why):
+            self.assertEqual(self.receive(socket), {"type": "error", "username": "System", "content": why})
+            self.assert_closed(socket)
+
+        silent, short = chat(), chat(f"?token={token(lasts_s=2)}")
+        assert_turned_away(chat("?token=garbage"), "Invalid token")
+        socket = chat()
+        self.send(socket, type="auth", token="garbage")
+        assert_turned_away(socket, "Invalid token")
+        self.assertEqual(self.receive(short)["type"], "authenticated")
+        self.assertEqual(self.receive(short)["content"], "Welcome! Please identify yourself.")
+        assert_turned_away(short, "Token expired")
+        assert_turned_away(silent, "Authentication timeout")
+
     # capability: 44 49 55
     def test_a_member_that_gets_a_user_leaves_by_the_old_name_and_joins_by_the_new_one(self):
         self.serve(mode='"optional"')

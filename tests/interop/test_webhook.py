@@ -1,6 +1,7 @@
 """The webhook: a backend that decides, well and badly, who connects, subscribes and publishes."""
 
 import base64
+import concurrent.futures
 import hmac
 import http.server
 import json
@@ -19,6 +20,7 @@ from websockets.sync.client import connect
 from backend import Backend, Gate, Raw, disconnect, error, result
 from support import PATIENCE_S, PROGRAMS, eventually
 from test_access import SlowProvider
+from test_webhook_requests import QUESTIONS_MAX
 from webhook import SECRET, UNAVAILABLE, WebhookCase, nobody
 
 TOKEN_SECRET = "a secret of more than thirty-two bytes"
@@ -133,6 +135,28 @@ class Connect(WebhookCase):
             self.assertEqual([self.receive(socket)["data"] for _ in missed], missed)
             socket.send(json.dumps({"type": "ping"}))
             self.assertEqual(self.receive(socket)["type"], "pong", "nothing else comes")
+
+    # capability: 27 39 64
+    def test_the_plain_chat_is_turned_away_in_its_own_words(self):
+        self.serve("connect", chat_path="/chat", limits_connections_per_user_max="1", webhook_concurrency_max="1")
+        chat = lambda: self.enterContext(connect(f"{self.server.url}chat", user_agent_header="a browser"))  # noqa: E731
+        told = lambda why: {"type": "error", "username": "System", "content": why}  # noqa: E731
+        self.backend.answer("connect", result(user_id="ann"))
+        self.assertEqual(self.receive(chat())["content"], "Welcome! Please identify yourself.")
+        second = chat()
+        self.assertEqual(self.receive(second), told("a user may have 1 connections (`limits.connections_per_user_max`)"))
+        self.assert_closed(second, 4029, "Too many connections")
+        gate = Gate(result())
+        self.backend.answer("connect", gate)
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            waiting = list(pool.map(lambda _: self.socket(), range(QUESTIONS_MAX)))
+        asked = lambda family: self.sample(f"crore_webhook_{family}", event="connect")  # noqa: E731
+        eventually(lambda: asked("waiting") + asked("in_flight") == QUESTIONS_MAX)
+        late = chat()
+        self.assertEqual(self.receive(late), told("Server busy, try again later"))
+        self.assert_closed(late, 1013, "Try again later")
+        gate.opened.set()
+        self.assertEqual({self.receive(socket)["type"] for socket in waiting}, {"welcome"})
 
     # capability: 64 84
     def test_whom_the_backend_subscribes_is_present(self):

@@ -13,7 +13,7 @@ use super::{AUTHENTICATION_FAILED, Auth, AuthFailure, CODE_AUTHENTICATION_FAILED
 use crate::call::Call;
 use crate::channel::Grants;
 use crate::handlers::rename;
-use crate::inbound::Inbound;
+use crate::inbound::{self, Inbound};
 use crate::presence;
 use crate::session::{Connection, House};
 use crate::webhook::{Event, ask_to_log_in};
@@ -132,7 +132,7 @@ pub(super) fn show(
             presence::describe(connection, verified.metadata);
             say_authenticated(context, connection, text, None);
         }
-        Judgement::Bad(failure) => turn_away(context, text, None, failure),
+        Judgement::Bad(failure) => turn_away(context, connection, text, None, failure),
         Judgement::Unknown(waiting) => {
             let deadline = context.now() + auth.timeout;
             let undecided = Undecided { token: token.into(), id: None, waiting };
@@ -150,7 +150,7 @@ pub(super) fn await_message(auth: &Auth, context: &mut Context<'_>, connection: 
         let deadline = context.now() + auth.timeout;
         connection.login_mut().await_token(deadline, true, None);
     } else {
-        turn_away(context, text, None, AuthFailure::NoToken);
+        turn_away(context, connection, text, None, AuthFailure::NoToken);
     }
 }
 
@@ -212,15 +212,15 @@ pub(crate) fn on_wake(
             };
             outcome.map_err(|refusal| (undecided.id, refusal))
         }
-        Some(None) => return turn_away(context, text, None, AuthFailure::Timeout),
+        Some(None) => return turn_away(context, connection, text, None, AuthFailure::Timeout),
         None => Ok(()),
     };
     if let Err((id, refusal)) = outcome {
-        context.send(Envelope::error(text, id.as_deref(), &refusal).finish(unix_ms()));
+        inbound::refuse(context, connection, text, id.as_deref(), &refusal, unix_ms());
     }
     // Also behind a token that was waited for, and is bad: the one before it may have ended meanwhile.
     if !context.is_closing() && connection.login().is_some_and(|login| login.is_over(auth.leeway_s)) {
-        return turn_away(context, text, None, AuthFailure::Expired);
+        return turn_away(context, connection, text, None, AuthFailure::Expired);
     }
     start(auth, context, connection);
 }
@@ -285,7 +285,7 @@ fn ask_or_log_in(
         let Inbound { context, connection, shared, policy, text, .. } = inbound;
         let auth = shared.auth.as_ref().expect("the token was checked by it");
         if has_ended(verified.expires_s, auth.leeway_s) {
-            turn_away(context, text, id, AuthFailure::Expired);
+            turn_away(context, connection, text, id, AuthFailure::Expired);
             return false;
         }
         let entered = log_in(House { shared, policy }, context, connection, text, id, verified);
@@ -335,13 +335,18 @@ fn refuse(
     if connection.name().is_some() {
         return Err(Refusal::Authentication(failure));
     }
-    turn_away(context, text, id, failure);
+    turn_away(context, connection, text, id, failure);
     Ok(())
 }
 
-fn turn_away(context: &mut Context<'_>, text: &mut String, id: Option<&str>, failure: AuthFailure) {
-    tracing::debug!(connection = %context.id(), code = failure.code(), "authentication failed");
-    context.send(Envelope::error(text, id, &Refusal::Authentication(failure)).finish(unix_ms()));
+fn turn_away(
+    context: &mut Context<'_>,
+    connection: &Connection,
+    text: &mut String,
+    id: Option<&str>,
+    failure: AuthFailure,
+) {
+    inbound::refuse(context, connection, text, id, &Refusal::Authentication(failure), unix_ms());
     context.close(CODE_AUTHENTICATION_FAILED, AUTHENTICATION_FAILED);
 }
 

@@ -30,7 +30,7 @@ pub(super) fn end_lost_subscriptions(
     for channel in lost(house, context, connection, before) {
         for id in connection.give_up_pending(&channel) {
             counters.count_refused(&forbidden);
-            refuse(context, text, id.as_deref(), &forbidden, now_ms);
+            refuse(context, connection, text, id.as_deref(), &forbidden, now_ms);
         }
         connection.drop_permit(&channel);
         if context.is_subscribed(&channel) {

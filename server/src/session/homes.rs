@@ -225,7 +225,7 @@ impl House<'_> {
             connection.drop_permit(&request.channel);
         }
         self.counters(context).count_refused(refusal);
-        refuse(context, text, request.id.as_deref(), refusal, unix_ms());
+        refuse(context, connection, text, request.id.as_deref(), refusal, unix_ms());
     }
 
     fn counters(&self, context: &Context<'_>) -> &CoreCounters {

@@ -37,7 +37,7 @@ impl House<'_> {
             }
             if let Err(refusal) = ask_to_connect(self, webhook, context, connection) {
                 self.shared.metrics.core(context.id().core().index()).count_refused(&refusal);
-                refuse(context, text, None, &refusal, unix_ms());
+                refuse(context, connection, text, None, &refusal, unix_ms());
                 context.close(CODE_TRY_AGAIN_LATER, "Try again later");
             }
             return;
@@ -66,7 +66,7 @@ impl House<'_> {
         };
         let refusal = Refusal::TooManyConnections(most);
         counters.count_refused(&refusal);
-        refuse(context, text, None, &refusal, unix_ms());
+        refuse(context, connection, text, None, &refusal, unix_ms());
         context.close(CODE_TOO_MANY_CONNECTIONS, "Too many connections");
         false
     }

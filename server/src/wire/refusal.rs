@@ -146,7 +146,7 @@ impl Refusal {
                 Cow::Owned(format!("a connection may have {most} (`limits.subscriptions_max`)"))
             }
             Self::TooManyConnections(most) => {
-                Cow::Owned(format!("a user may have {most} (`limits.connections_per_user_max`)"))
+                Cow::Owned(format!("a user may have {most} connections (`limits.connections_per_user_max`)"))
             }
             Self::NoHistory => Cow::Borrowed("`history` in the rule of a channel (`[[channels]]`) gives it one"),
             Self::NoPresence => Cow::Borrowed("`presence` in the rule of a channel (`[[channels]]`) gives it one"),

@@ -9,12 +9,13 @@
 //! | `{"type":"ping"}` | only the sender: `{"type":"pong"}`, at once, and it does not count against any limit |
 //! | it leaves | `{"type":"message","username":"System","content":"… has left the chat"}` |
 //!
-//! A newcomer is welcomed by the same kind of message, and what can't be done is answered by one of type `error`. A
-//! connection with a user has the user's name, whatever `join` says. Others take the name that they like, and several
-//! may have the same; but no name that a user is online with, who keeps what is said to it for himself, and never the
-//! server's own, `System` in capitals or not. Whoever had taken a name before its user came loses it when it next
-//! speaks. Every message has a `timestamp`: in milliseconds, or in
-//! seconds for clients whose `User-Agent` names Python, which count so and can't show the other.
+//! A newcomer is welcomed by the same kind of message, and what can't be done is answered by one of type `error`, whose
+//! `content` says why. Whoever joins again by another name has left by the one before it, which everyone is told first;
+//! by the same name, it alone is told once more that it has joined. A connection with a user has the user's name,
+//! whatever `join` says. Others take the name that they like, and several may have the same; but no name that a user is
+//! online with, who keeps what is said to it for himself, and never the server's own, `System` in capitals or not.
+//! Whoever had taken a name before its user came loses it when it next speaks. Every message has a `timestamp`: in
+//! milliseconds, or in seconds for clients whose `User-Agent` names Python, which count so and can't show the other.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -256,8 +257,15 @@ pub(crate) fn hear(
             } else if !is_user && is_users(&name) {
                 return Err(Refusal::InvalidMessage(USERS_NAME));
             }
-            shared.chat.lock().insert(context.id(), Joined { name: name.clone(), clock: member.clock, is_user });
-            tell(context, says(SYSTEM, &format!("{name} has joined the chat")), now_ms);
+            let joined = Joined { name: name.clone(), clock: member.clock, is_user };
+            let before = shared.chat.lock().insert(context.id(), joined);
+            let has_joined = format!("{name} has joined the chat");
+            if before.as_ref().is_some_and(|before| before.name == name) {
+                context.send(&says(SYSTEM, &has_joined).at(now_ms, member.clock));
+            } else {
+                tell_left(context, before, now_ms);
+                tell(context, says(SYSTEM, &has_joined), now_ms);
+            }
             member.name = Some(name);
         }
         "message" => {
@@ -294,6 +302,10 @@ pub(crate) fn hear(
 /// Says that somebody has gone, who had joined.
 pub(crate) fn leave(context: &mut Context<'_>, members: &Members, now_ms: u64) {
     let left = members.lock().remove(&context.id());
+    tell_left(context, left, now_ms);
+}
+
+fn tell_left(context: &mut Context<'_>, left: Option<Joined>, now_ms: u64) {
     if let Some(Joined { name, .. }) = left {
         tell(context, says(SYSTEM, &format!("{name} has left the chat")), now_ms);
     }

@@ -166,6 +166,25 @@ class Crore(Cases, unittest.TestCase):
         self.assertEqual(self.receive(observer)["content"], "`username` has 1 to 128 bytes of printable text")
 
     # capability: 102
+    def test_who_joins_by_another_name_leaves_by_the_one_before_it(self):
+        observer, joiner = self.observer(), self.observer()
+        for name, told, told_to_all in (
+            ("bob", ["bob has joined the chat"], True),
+            # Its client may wait for an answer; to the others nothing is new.
+            ("bob", ["bob has joined the chat"], False),
+            ("carl", ["bob has left the chat", "carl has joined the chat"], True),
+        ):
+            joiner.send(json.dumps({"type": "join", "username": name}))
+            joiner.send(json.dumps({"type": "message", "content": "hello"}))
+            for socket in (joiner, observer):
+                expected = [("System", text) for text in told if told_to_all or socket is joiner]
+                heard = [self.receive(socket) for _ in (*expected, "hello")]
+                shown = [(line["username"], line["content"]) for line in heard]
+                self.assertEqual(shown, [*expected, (name, "hello")])
+        joiner.close()
+        self.assertEqual(self.receive(observer)["content"], "carl has left the chat")
+
+    # capability: 102
     def test_the_servers_name_is_nobody_elses(self):
         observer = self.observer()
         for name in ("System", "system", " SYSTEM "):

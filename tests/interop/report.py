@@ -1,7 +1,7 @@
-"""Runs tests as `python -m unittest` does, and says what has become of each: report.py DIRECTORY MODULE…
+"""Runs tests as `python -m unittest` does, and says what has become of each: report.py DIRECTORY NAME…
 
-For each module there is a file `MODULE.py.tsv` in the directory then, with a line for each test: its source, its name,
-and `passed`, `skipped` or `failed`.
+A name is that of a module, or MODULE.CLASS. For each module there is a file `MODULE.py.tsv` in the directory then, with a
+line for each test: its source, its name, and `passed`, `skipped` or `failed`.
 """
 
 import pathlib
@@ -43,14 +43,15 @@ class Outcomes(unittest.TextTestResult):
 
 
 def main():
-    directory, modules = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    directory, names = pathlib.Path(sys.argv[1]), sys.argv[2:]
     directory.mkdir(parents=True, exist_ok=True)
+    modules = {name.partition(".")[0] for name in names}
     reports = {module: directory / f"{module}.py.tsv" for module in modules}
     # What a run that is cut short has not come to has not run.
     for report in reports.values():
         report.unlink(missing_ok=True)
     runner = unittest.TextTestRunner(resultclass=Outcomes)
-    result = unittest.main(module=None, argv=["report.py", *modules], testRunner=runner, exit=False).result
+    result = unittest.main(module=None, argv=["report.py", *names], testRunner=runner, exit=False).result
     for module, report in reports.items():
         source = (HERE / f"{module}.py").relative_to(ROOT).as_posix()
         lines = [

@@ -30,7 +30,6 @@ pub struct Decoder {
 pub struct Incoming<'a> {
     text: &'a str,
     kind: Cow<'a, str>,
-    id: Option<&'a str>,
     fields: Fields<'a>,
     bounds: Decoder,
 }
@@ -62,24 +61,22 @@ impl Decoder {
     pub fn decode<'a>(&self, text: &'a str) -> Result<Incoming<'a>, Rejected<'a>> {
         let reject = |id, refusal| Rejected { id, refusal };
         // Filled where it lies: it is large, and moved with every message.
-        let mut message = Incoming { text, kind: Cow::default(), id: None, fields: Fields::default(), bounds: *self };
+        let mut message = Incoming { text, kind: Cow::default(), fields: Fields::default(), bounds: *self };
         let is_plain = message.fields.read_plain(text, self.json_depth_max).is_some();
         if !is_plain {
             message.fields = self.read(text).map_err(|refusal| reject(None, refusal))?;
         }
-        let id = match message.fields.id {
-            Some(id) if !is_id(id) => {
-                return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
-            }
-            id => id,
-        };
+        let id = message.fields.id;
+        if id.is_some_and(|id| !is_id(id)) {
+            return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
+        }
         if !is_plain {
             portable::check(text).map_err(|refusal| reject(id.filter(|id| portable::check(id).is_ok()), refusal))?;
         }
         let Some(kind) = message.fields.kind.and_then(short_text) else {
             return Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes")));
         };
-        (message.kind, message.id) = (kind, id);
+        message.kind = kind;
         Ok(message)
     }
 
@@ -116,7 +113,7 @@ impl<'a> Incoming<'a> {
     /// `id` as the client wrote it, a JSON number or string.
     #[must_use]
     pub const fn id(&self) -> Option<&'a str> {
-        self.id
+        self.fields.id
     }
 
     /// `data` as the client wrote it; `null` if there is none.

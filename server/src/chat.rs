@@ -290,8 +290,9 @@ pub(crate) fn hear(
             }
             let line = Line { kind: "private", from: Some(&name), to: Some(&said.to), ..says(&name, &said.content) };
             let lines = line.for_all(policy, now_ms)?;
-            for (id, clock) in to {
-                context.send_to(id, &lines[clock as usize]);
+            for clock in CLOCKS {
+                let ids: Vec<_> = to.iter().filter(|(_, theirs)| *theirs == clock).map(|(id, _)| *id).collect();
+                context.send_to_each(&ids, &lines[clock as usize]);
             }
         }
         _ => return Err(Refusal::UnknownType(said.kind)),

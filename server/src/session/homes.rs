@@ -327,7 +327,9 @@ mod tests {
             let publish = Publish { channel, opened, publication, acknowledge: Some(Asker::Api(answer)) };
             running.handle().tell_core(CoreId(0), Box::new(HomeNotice::Publish(publish))).unwrap();
         };
-        publish("given up", oneshot::channel().0);
+        let (answer, given_up) = oneshot::channel();
+        drop(given_up);
+        publish("given up", answer);
         let (answer, answered) = oneshot::channel();
         publish("waited for", answer);
         assert_eq!(answered.blocking_recv().unwrap().offset, 1);

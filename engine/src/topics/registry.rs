@@ -1,5 +1,6 @@
 //! The topics of one core: by name, by number, and who subscribes.
 
+use compact_str::CompactString;
 use hashbrown::HashTable;
 use slab::Slab;
 
@@ -23,16 +24,18 @@ pub struct Topics {
     owned_bytes: usize,
 }
 
+/// In one line of the processor's caches, with names of up to 24 bytes: to publish is to touch little.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Topic {
-    name: Box<str>,
+    name: CompactString,
     /// Kept, so that a growing table need not read all names again.
     hash: u64,
     subscribers: Subscribers,
     turn_mark: u32,
 }
 
-const _: () = assert!(size_of::<Topic>() <= 56);
+const _: () = assert!(size_of::<Option<Topic>>() == 64);
 
 /// What [`Topics::subscribe`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +116,7 @@ impl Topics {
         debug_assert_eq!(hash, self.hash.of(name), "all cores hash names alike");
         let is_it = |&number: &u32| {
             let topic = &self.topics[number as usize];
-            topic.hash == hash && *topic.name == *name
+            topic.hash == hash && topic.name == name
         };
         self.by_name.find(hash, is_it).map(|&number| TopicId(number))
     }
@@ -182,8 +185,8 @@ impl Topics {
     }
 
     fn create(&mut self, name: &str, hash: u64) -> TopicId {
-        let name: Box<str> = name.into();
-        self.owned_bytes += name.len();
+        let name = CompactString::from(name);
+        self.owned_bytes += heap_bytes(&name);
         let subscribers = Subscribers::new();
         let index = self.topics.insert(Topic { name, hash, subscribers, turn_mark: NO_MARK });
         let number = u32::try_from(index).expect("2^32 topics need more memory than there is");
@@ -195,12 +198,17 @@ impl Topics {
     fn free(&mut self, id: TopicId) {
         let topic = self.topics.remove(id.index());
         assert!(topic.turn_mark == NO_MARK, "topic {:?} is freed with work on it", topic.name);
-        self.owned_bytes -= topic.name.len();
+        self.owned_bytes -= heap_bytes(&topic.name);
         self.by_name
             .find_entry(topic.hash, |&number| number == id.0)
             .expect("every topic is in the table of names")
             .remove();
     }
+}
+
+/// Bytes that a name has allocated: none, if it is short.
+fn heap_bytes(name: &CompactString) -> usize {
+    if name.is_heap_allocated() { name.capacity() } else { 0 }
 }
 
 #[cfg(test)]

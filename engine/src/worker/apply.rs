@@ -75,7 +75,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             (Action::Send { to, frame }, _) => self.send_to(to, words.frame(&frame), self.waits(slot)),
             (Action::SendToEach { to, frame }, _) => self.send_to_each(&to, words.frame(&frame), self.waits(slot)),
             (Action::Publish { topic, frame, publication }, _) => {
-                self.publish(words.text(&topic), words.frame(&frame), publication, self.waits(slot));
+                self.publish(slot, words.text(&topic), words.frame(&frame), publication);
             }
             (Action::Broadcast { frame, except }, _) => {
                 self.broadcast(words.frame(&frame), except, self.waits(slot));
@@ -243,10 +243,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// `waits`: as with [`Self::send_to`].
-    fn publish(&mut self, name: &str, frame: &[u8], publication: Publication, waits: bool) {
-        let hash = self.interest.hash(name);
-        if !waits && let Some(topic) = self.topics.find_hashed(name, hash) {
+    fn publish(&mut self, slot: Option<u32>, name: &str, frame: &[u8], publication: Publication) {
+        let waits = self.waits(slot);
+        // Most publish to what they subscribe to: with one topic that is found without the table of names.
+        let own = slot.and_then(|slot| self.connections.at(slot).only_topic());
+        let own = own.filter(|topic| self.topics.name(*topic) == name);
+        let hash = own.map_or_else(|| self.interest.hash(name), |topic| self.topics.hash(topic));
+        if !waits && let Some(topic) = own.or_else(|| self.topics.find_hashed(name, hash)) {
             self.publish_here(topic, frame, &publication);
         }
         if self.batches.len() == 1 && !waits {

@@ -296,6 +296,11 @@ impl<S> Connection<S> {
         self.rare.0.as_ref().map_or(0, |rare| rare.outbox.bytes())
     }
 
+    /// The topic it is subscribed to, if that is the only one.
+    pub(super) fn only_topic(&self) -> Option<TopicId> {
+        (self.topic != NONE).then_some(TopicId(self.topic))
+    }
+
     /// Notes a subscription that is new.
     pub(super) fn add_topic(&mut self, topic: TopicId, held: &mut Held) {
         match (self.topic, self.rare()) {

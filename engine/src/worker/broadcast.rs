@@ -198,6 +198,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let Join { topic, frames, messages, exceptions, policy, keys, ahead } = &mut broadcasts.joins[index];
         let Some(topic) = topic.filter(|_| *messages > 0) else { return };
         let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
+        if let [slot] = *topics.subscribers(topic)
+            && policy.is_none()
+            && exceptions.is_empty()
+            && ahead.is_empty()
+        {
+            let connection = connections.at(slot);
+            if !connection.coalesces && !connection.deflate.is_agreed() {
+                stats.messages_sent += u64::from(messages);
+                return corks.append_owned(slot, connection, frames, messages);
+            }
+        }
         let (mut exceptions, keys, ahead) = (std::mem::take(exceptions), std::mem::take(keys), std::mem::take(ahead));
         let mut labelling =
             policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys.as_slice()));

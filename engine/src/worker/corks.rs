@@ -135,13 +135,29 @@ impl Corks {
 
     /// Appends a copy of `frames` to what the turn has for the connection.
     pub(super) fn append<S>(&mut self, slot: u32, connection: &mut Connection<S>, frames: &[u8], messages: u32) {
-        if let Some(joined) = self.joinable(connection, frames.len(), messages) {
-            joined.0.extend_from_slice(frames);
-            *joined.1 += messages;
-            return;
+        if !self.join(connection, frames, messages) {
+            let mut bytes = self.buffer();
+            bytes.extend_from_slice(frames);
+            self.push_owned(slot, connection, bytes, messages);
         }
-        let mut bytes = self.buffer();
-        bytes.extend_from_slice(frames);
+    }
+
+    /// The same with frames that nobody else needs.
+    pub(super) fn append_owned<S>(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection<S>,
+        frames: Vec<u8>,
+        messages: u32,
+    ) {
+        if self.join(connection, &frames, messages) {
+            self.recycle(frames);
+        } else {
+            self.push_owned(slot, connection, frames, messages);
+        }
+    }
+
+    fn push_owned<S>(&mut self, slot: u32, connection: &mut Connection<S>, bytes: Vec<u8>, messages: u32) {
         self.push(slot, connection, Parcel::new(Outgoing::Owned { bytes, start: 0 }, messages));
     }
 
@@ -181,14 +197,14 @@ impl Corks {
 
     fn join_shared<S>(&mut self, connection: &Connection<S>, frames: &SharedBytes, messages: u32) -> bool {
         let bytes = frames.as_slice();
-        if bytes.len() <= JOIN_COPY_BYTES_MAX
-            && let Some(joined) = self.joinable(connection, bytes.len(), messages)
-        {
-            joined.0.extend_from_slice(bytes);
-            *joined.1 += messages;
-            return true;
-        }
-        false
+        bytes.len() <= JOIN_COPY_BYTES_MAX && self.join(connection, bytes, messages)
+    }
+
+    fn join<S>(&mut self, connection: &Connection<S>, frames: &[u8], messages: u32) -> bool {
+        let Some((bytes, count)) = self.joinable(connection, frames.len(), messages) else { return false };
+        bytes.extend_from_slice(frames);
+        *count += messages;
+        true
     }
 
     /// Bytes that the turn has for the connection before the cork that may be joined.

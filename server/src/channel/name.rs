@@ -42,6 +42,11 @@ impl<'a> ChannelName<'a> {
         } else {
             Cow::Borrowed(quoted)
         };
+        Self::named(name, json, bytes_max)
+    }
+
+    /// The same, where the text that the value stands for is known.
+    pub(crate) fn named(name: Cow<'a, str>, json: &'a str, bytes_max: usize) -> Result<Self, ChannelError> {
         match name.as_ref() {
             "" => Err(ChannelError::Empty),
             text if text.len() > bytes_max => Err(ChannelError::TooLong(bytes_max)),
@@ -65,9 +70,15 @@ impl<'a> ChannelName<'a> {
 
 /// Whether a topic of the engine can't be a channel: the server has it for itself.
 pub(crate) fn is_internal(topic: &str) -> bool {
-    // In the first byte of what may be one; all are compared at once.
-    let may_be = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
-    topic.bytes().fold(false, |found, byte| found | may_be(byte)) && topic.chars().any(char::is_control)
+    // In the first byte of what may be one; all are compared at once, eight together, and the last eight once more.
+    let may_be = |byte: &u8| (*byte < 0x20) | (*byte == 0x7F) | (*byte == 0xC2);
+    let any = |bytes: &[u8; 8]| bytes.iter().fold(false, |found, byte| found | may_be(byte));
+    let bytes = topic.as_bytes();
+    let found = match bytes.last_chunk() {
+        Some(last) => bytes.as_chunks().0.iter().fold(any(last), |found, eight| found | any(eight)),
+        None => bytes.iter().any(may_be),
+    };
+    found && topic.chars().any(char::is_control)
 }
 
 #[cfg(test)]

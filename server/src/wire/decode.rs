@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer as _};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::fields::Fields;
+use super::fields::{Field, Fields};
 use super::{ID_BYTES_MAX, NAME_BYTES_MAX, RECEIPT_IDS_MAX, Refusal, portable};
 use crate::channel::ChannelName;
 use crate::history::{Epoch, Position, Since};
@@ -61,19 +61,21 @@ impl Decoder {
     pub fn decode<'a>(&self, text: &'a str) -> Result<Incoming<'a>, Rejected<'a>> {
         let reject = |id, refusal| Rejected { id, refusal };
         // Filled where it lies: it is large, and moved with every message.
-        let mut message = Incoming { text, kind: Cow::default(), fields: Fields::default(), bounds: *self };
-        let is_plain = message.fields.read_plain(text, self.json_depth_max).is_some();
+        let mut message = Incoming { text, kind: Cow::default(), fields: Fields::new(text), bounds: *self };
+        let is_plain = message.fields.read_plain(self.json_depth_max).is_some();
         if !is_plain {
             message.fields = self.read(text).map_err(|refusal| reject(None, refusal))?;
         }
-        let id = message.fields.id;
+        let id = message.fields.get(Field::Id);
         if id.is_some_and(|id| !is_id(id)) {
             return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
         }
         if !is_plain {
             portable::check(text).map_err(|refusal| reject(id.filter(|id| portable::check(id).is_ok()), refusal))?;
         }
-        let Some(kind) = message.fields.kind.and_then(short_text) else {
+        let kind =
+            message.fields.plain_text(Field::Kind).map(Cow::Borrowed).filter(|kind| kind.len() <= NAME_BYTES_MAX);
+        let Some(kind) = kind.or_else(|| message.fields.get(Field::Kind).and_then(short_text)) else {
             return Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes")));
         };
         message.kind = kind;
@@ -90,7 +92,7 @@ impl Decoder {
         if is_deeper(text.as_bytes(), self.json_depth_max) {
             return Err(Refusal::InvalidMessage("it is nested deeper than `limits.json_depth_max`"));
         }
-        serde_json::from_str(text).map_err(|error| match error.classify() {
+        Fields::read(text).map_err(|error| match error.classify() {
             Category::Data => not_a_message(text, "a field comes twice"),
             Category::Io | Category::Syntax | Category::Eof => Refusal::InvalidJson,
         })
@@ -112,21 +114,19 @@ impl<'a> Incoming<'a> {
 
     /// `id` as the client wrote it, a JSON number or string.
     #[must_use]
-    pub const fn id(&self) -> Option<&'a str> {
-        self.fields.id
+    pub fn id(&self) -> Option<&'a str> {
+        self.fields.get(Field::Id)
     }
 
     /// `data` as the client wrote it; `null` if there is none.
     #[must_use]
     pub fn data(&self) -> &'a str {
-        self.fields.data.unwrap_or("null")
+        self.fields.get(Field::Data).unwrap_or("null")
     }
 
     /// Where `data` lies in the text, if there is one.
     pub(crate) fn data_place(&self) -> Option<Range<usize>> {
-        let data = self.fields.data?;
-        let start = data.as_ptr().addr() - self.text.as_ptr().addr();
-        Some(start..start + data.len())
+        self.fields.place(Field::Data)
     }
 
     /// `channel`, or `room`.
@@ -134,8 +134,15 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// There is neither, or it is no name.
     pub fn channel(&self) -> Result<ChannelName<'a>, Refusal> {
-        let json = self.fields.channel.or(self.fields.room).ok_or(Refusal::InvalidMessage("`channel` is missing"))?;
-        Ok(ChannelName::parse(json, self.bounds.channel_bytes_max)?)
+        let (field, json) = [Field::Channel, Field::Room]
+            .into_iter()
+            .find_map(|field| Some((field, self.fields.get(field)?)))
+            .ok_or(Refusal::InvalidMessage("`channel` is missing"))?;
+        let bytes_max = self.bounds.channel_bytes_max;
+        Ok(match self.fields.plain_text(field) {
+            Some(name) => ChannelName::named(Cow::Borrowed(name), json, bytes_max)?,
+            None => ChannelName::parse(json, bytes_max)?,
+        })
     }
 
     /// `to`: the name of a user.
@@ -143,7 +150,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// There is none, or it is not a string.
     pub fn to(&self) -> Result<Cow<'a, str>, Refusal> {
-        let json = self.fields.to.ok_or(Refusal::InvalidMessage("`to` is missing"))?;
+        let json = self.fields.get(Field::To).ok_or(Refusal::InvalidMessage("`to` is missing"))?;
         text(json).ok_or(Refusal::InvalidMessage("`to` is a string"))
     }
 
@@ -152,7 +159,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is neither a place nor a time.
     pub(crate) fn recover(&self) -> Result<Option<Since>, Refusal> {
-        let Some(json) = self.fields.recover else { return Ok(None) };
+        let Some(json) = self.fields.get(Field::Recover) else { return Ok(None) };
         let refusal = Refusal::InvalidMessage(
             "`recover` is {\"offset\":…,\"epoch\":…} of the last message, or {\"since\":timestamp}",
         );
@@ -172,7 +179,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is no number.
     pub(crate) fn limit(&self) -> Result<Option<usize>, Refusal> {
-        let Some(json) = self.fields.limit else { return Ok(None) };
+        let Some(json) = self.fields.get(Field::Limit) else { return Ok(None) };
         let limit = json.parse().map_err(|_| Refusal::InvalidMessage("`limit` is a whole number"))?;
         Ok(Some(limit))
     }
@@ -182,7 +189,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is not a string.
     pub(crate) fn after(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
-        let Some(json) = self.fields.after else { return Ok(None) };
+        let Some(json) = self.fields.get(Field::After) else { return Ok(None) };
         text(json).map(Some).ok_or(Refusal::InvalidMessage("`after` is a string"))
     }
 
@@ -191,7 +198,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It has more bytes than it may.
     pub(crate) fn metadata(&self, bytes_max: usize) -> Result<Option<&'a str>, Refusal> {
-        let metadata = self.fields.metadata;
+        let metadata = self.fields.get(Field::Metadata);
         if metadata.is_some_and(|metadata| metadata.len() > bytes_max) {
             return Err(Refusal::MetadataTooLong(bytes_max));
         }
@@ -203,7 +210,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// There is none, or it is not a short string.
     pub fn method(&self) -> Result<Cow<'a, str>, Refusal> {
-        let json = self.fields.method.ok_or(Refusal::InvalidMessage("`method` is missing"))?;
+        let json = self.fields.get(Field::Method).ok_or(Refusal::InvalidMessage("`method` is missing"))?;
         short_text(json).ok_or(Refusal::InvalidMessage("`method` is a string of at most 64 bytes"))
     }
 
@@ -212,7 +219,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is not a string.
     pub fn token(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
-        let Some(json) = self.fields.token else { return Ok(None) };
+        let Some(json) = self.fields.get(Field::Token) else { return Ok(None) };
         let token = text(json).ok_or(Refusal::InvalidMessage("`token` is a string"))?;
         Ok(Some(token).filter(|token| !token.is_empty()))
     }
@@ -222,7 +229,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is neither true nor false.
     pub fn echo(&self) -> Result<Option<bool>, Refusal> {
-        match self.fields.echo {
+        match self.fields.get(Field::Echo) {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
@@ -235,7 +242,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is missing, or neither true nor false.
     pub(crate) fn is_typing(&self) -> Result<bool, Refusal> {
-        match self.fields.is_typing {
+        match self.fields.get(Field::IsTyping) {
             Some("true") => Ok(true),
             Some("false") => Ok(false),
             _ => Err(Refusal::InvalidMessage("`isTyping` is true or false")),
@@ -247,7 +254,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is missing, empty, too long, or something else is in it.
     pub(crate) fn ids(&self) -> Result<&'a str, Refusal> {
-        let json = self.fields.ids.ok_or(Refusal::InvalidMessage("`ids` is missing"))?;
+        let json = self.fields.get(Field::Ids).ok_or(Refusal::InvalidMessage("`ids` is missing"))?;
         let ids = serde_json::Deserializer::from_str(json).deserialize_seq(AtMost(RECEIPT_IDS_MAX));
         match ids {
             Ok(Some(ids)) if !ids.is_empty() && ids.iter().all(|id| is_id(id.get())) => Ok(json),
@@ -260,9 +267,9 @@ impl<'a> Incoming<'a> {
     /// # Errors
     /// It is neither true nor false, or it comes with `messages`.
     pub fn enabled(&self) -> Result<Option<bool>, Refusal> {
-        match self.fields.enabled {
+        match self.fields.get(Field::Enabled) {
             None => Ok(None),
-            Some(_) if self.fields.messages.is_some() => {
+            Some(_) if self.fields.get(Field::Messages).is_some() => {
                 Err(Refusal::InvalidMessage("`enabled` and `messages` are two batches: send them apart"))
             }
             Some("true") => Ok(Some(true)),
@@ -277,7 +284,7 @@ impl<'a> Incoming<'a> {
     /// It is missing, not a list, empty, or too long.
     pub fn messages(&self) -> Result<Vec<&'a RawValue>, Refusal> {
         let most = self.bounds.batch_messages_max;
-        let json = self.fields.messages.ok_or(Refusal::InvalidMessage("`messages` is missing"))?;
+        let json = self.fields.get(Field::Messages).ok_or(Refusal::InvalidMessage("`messages` is missing"))?;
         let mut reader = serde_json::Deserializer::from_str(json);
         match reader.deserialize_seq(AtMost(most)) {
             Err(_) => Err(Refusal::InvalidMessage("`messages` is a list")),

@@ -331,6 +331,10 @@ pub(crate) struct CompareOptions {
     /// Messages in flight, separated by commas: per connection (echo), or per publication (fanout) [default: 1 echo, 1,16 fanout]
     #[arg(long, value_delimiter = ',')]
     pub(crate) in_flight: Vec<u32>,
+    /// Echo as an open loop instead, at these messages per second, separated by commas: what a message costs where all
+    /// servers have the same load
+    #[arg(long, value_delimiter = ',', value_parser = rate, conflicts_with = "in_flight")]
+    pub(crate) rate: Vec<f64>,
     /// Servers, separated by commas: those of the catalogue (see benches/README.md) and of --extra [default: all that are built]
     #[arg(long, value_delimiter = ',')]
     pub(crate) servers: Vec<String>,

@@ -45,7 +45,7 @@ pub(crate) enum CompareError {
 }
 
 /// One question: a scenario with its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Case {
     /// Which scenario.
     pub(crate) scenario: ScenarioName,
@@ -53,6 +53,9 @@ pub(crate) struct Case {
     pub(crate) connections: u32,
     /// Messages in flight; 1 where that has no meaning.
     pub(crate) in_flight: u32,
+    /// Messages per second, if they do not wait for answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<f64>,
 }
 
 /// One server in one round; a failure is kept in the words of its error.
@@ -117,6 +120,9 @@ impl Case {
     pub(crate) fn title(&self, size: usize) -> String {
         let Self { connections, in_flight, .. } = self;
         match self.scenario {
+            ScenarioName::Echo if let Some(rate) = self.rate => {
+                format!("echo, {connections} connections, {size} B, {rate} messages/s")
+            }
             ScenarioName::Echo if *in_flight == 1 => format!("echo, {connections} connections, {size} B"),
             ScenarioName::Echo => format!("echo, {connections} connections, {size} B, {in_flight} in flight each"),
             ScenarioName::Fanout => format!("fan-out to {connections} subscribers, {size} B, {in_flight} in flight"),
@@ -142,7 +148,7 @@ impl Case {
                 traffic,
                 pipeline: self.in_flight,
                 channels,
-                rate: None,
+                rate: self.rate,
                 json: None,
             }),
             ScenarioName::Fanout => Scenario::Fanout(FanoutOptions {
@@ -232,7 +238,13 @@ fn cases(options: &CompareOptions) -> Vec<Case> {
         let in_flight =
             if options.in_flight.is_empty() || scenario == ScenarioName::Idle { in_flight } else { &options.in_flight };
         for &connections in connections {
-            cases.extend(in_flight.iter().map(|&in_flight| Case { scenario, connections, in_flight }));
+            if scenario == ScenarioName::Echo && !options.rate.is_empty() {
+                let open_loop = |&rate| Case { scenario, connections, in_flight: 1, rate: Some(rate) };
+                cases.extend(options.rate.iter().map(open_loop));
+            } else {
+                let closed_loop = |&in_flight| Case { scenario, connections, in_flight, rate: None };
+                cases.extend(in_flight.iter().map(closed_loop));
+            }
         }
     }
     cases
@@ -292,6 +304,9 @@ mod tests {
         assert_eq!(numbers(&[]), [(64, 1), (1000, 1)]);
         assert_eq!(numbers(&["--scenario", "fanout,idle"]), [(500, 1), (500, 16), (15_000, 1)]);
         assert_eq!(numbers(&["--connections", "8,9", "--in-flight", "4"]), [(8, 4), (9, 4)]);
+        let rated = cases(&options(&["--scenario", "echo,fanout", "--connections", "8", "--rate", "500,1000"]));
+        assert_eq!(rated.iter().map(|case| case.rate).collect::<Vec<_>>(), [Some(500.0), Some(1000.0), None, None]);
+        assert_eq!(rated[0].title(64), "echo, 8 connections, 64 B, 500 messages/s");
     }
 
     #[test]

@@ -68,8 +68,9 @@ impl<'c> Inbound<'_, 'c> {
 
     /// Does something with a message, and answers what can't be done.
     pub(crate) fn decode(&mut self, json: &str, act: impl FnOnce(&mut Self, &Incoming<'_>) -> Result<(), Refusal>) {
-        match self.policy.decoder.decode(json) {
-            Ok(message) => {
+        let mut message = Incoming::unread(json, self.policy.decoder);
+        match message.read() {
+            Ok(()) => {
                 let outcome = act(self, &message);
                 self.answer(message.id(), outcome);
             }

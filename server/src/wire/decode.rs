@@ -59,26 +59,8 @@ impl Decoder {
     /// # Errors
     /// It is not JSON that everyone can read, not an object, nested too deeply, or has no usable `type` or `id`.
     pub fn decode<'a>(&self, text: &'a str) -> Result<Incoming<'a>, Rejected<'a>> {
-        let reject = |id, refusal| Rejected { id, refusal };
-        // Filled where it lies: it is large, and moved with every message.
-        let mut message = Incoming { text, kind: Cow::default(), fields: Fields::new(text), bounds: *self };
-        let is_plain = message.fields.read_plain(self.json_depth_max).is_some();
-        if !is_plain {
-            message.fields = self.read(text).map_err(|refusal| reject(None, refusal))?;
-        }
-        let id = message.fields.get(Field::Id);
-        if id.is_some_and(|id| !is_id(id)) {
-            return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
-        }
-        if !is_plain {
-            portable::check(text).map_err(|refusal| reject(id.filter(|id| portable::check(id).is_ok()), refusal))?;
-        }
-        let kind =
-            message.fields.plain_text(Field::Kind).map(Cow::Borrowed).filter(|kind| kind.len() <= NAME_BYTES_MAX);
-        let Some(kind) = kind.or_else(|| message.fields.get(Field::Kind).and_then(short_text)) else {
-            return Err(reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes")));
-        };
-        message.kind = kind;
+        let mut message = Incoming::unread(text, *self);
+        message.read()?;
         Ok(message)
     }
 
@@ -100,6 +82,32 @@ impl Decoder {
 }
 
 impl<'a> Incoming<'a> {
+    /// A message that is to be [read](Self::read) where it lies: it is large, and would be moved with every message.
+    pub(crate) const fn unread(text: &'a str, bounds: Decoder) -> Self {
+        Self { text, kind: Cow::Borrowed(""), fields: Fields::new(text), bounds }
+    }
+
+    /// What [`Decoder::decode`] does.
+    pub(crate) fn read(&mut self) -> Result<(), Rejected<'a>> {
+        let Self { text, kind, fields, bounds } = self;
+        let reject = |id, refusal| Rejected { id, refusal };
+        let is_plain = fields.read_plain(bounds.json_depth_max).is_some();
+        if !is_plain {
+            *fields = bounds.read(text).map_err(|refusal| reject(None, refusal))?;
+        }
+        let id = fields.get(Field::Id);
+        if id.is_some_and(|id| !is_id(id)) {
+            return Err(reject(None, Refusal::InvalidMessage("`id` is a number or a string of at most 128 bytes")));
+        }
+        if !is_plain {
+            portable::check(text).map_err(|refusal| reject(id.filter(|id| portable::check(id).is_ok()), refusal))?;
+        }
+        let plain_kind = fields.plain_text(Field::Kind).filter(|kind| kind.len() <= NAME_BYTES_MAX);
+        let found = plain_kind.map(Cow::Borrowed).or_else(|| fields.get(Field::Kind).and_then(short_text));
+        *kind = found.ok_or_else(|| reject(id, Refusal::InvalidMessage("`type` is a string of at most 64 bytes")))?;
+        Ok(())
+    }
+
     /// The message as the client wrote it.
     #[must_use]
     pub const fn text(&self) -> &'a str {

@@ -79,6 +79,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let (policy, key) = Policy::of(publication.overflow);
         let mut mark = self.topics.turn_mark(topic);
         if mark == NO_MARK {
+            if policy.is_none() && self.publish_to_only(topic, frame, publication.except) {
+                return;
+            }
             mark = u32::try_from(self.broadcasts.joins.len()).expect("fewer joins than topics");
             self.topics.set_turn_mark(topic, mark);
             let frames = self.corks.buffer();
@@ -98,6 +101,22 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             join.exceptions.push((slot, join.messages));
         }
         join.messages += 1;
+    }
+
+    /// Hands a frame to the only subscriber of a topic, if there is no more than one and it is sent what it is as it is:
+    /// nothing is to be joined for others.
+    #[inline]
+    fn publish_to_only(&mut self, topic: TopicId, frame: &[u8], except: Option<ConnectionId>) -> bool {
+        let [slot] = *self.topics.subscribers(topic) else { return false };
+        let connection = self.connections.at(slot);
+        if connection.coalesces || connection.deflate.is_agreed() {
+            return false;
+        }
+        if except.is_none_or(|id| self.connections.slot_of(id) != Some(slot)) {
+            self.stats.messages_sent += 1;
+            self.corks.append(slot, self.connections.at(slot), frame, 1);
+        }
+        true
     }
 
     /// Delivers what was published to a topic before its subscribers change.
@@ -198,17 +217,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let Join { topic, frames, messages, exceptions, policy, keys, ahead } = &mut broadcasts.joins[index];
         let Some(topic) = topic.filter(|_| *messages > 0) else { return };
         let (frames, messages) = (std::mem::take(frames), std::mem::take(messages));
-        if let [slot] = *topics.subscribers(topic)
-            && policy.is_none()
-            && exceptions.is_empty()
-            && ahead.is_empty()
-        {
-            let connection = connections.at(slot);
-            if !connection.coalesces && !connection.deflate.is_agreed() {
-                stats.messages_sent += u64::from(messages);
-                return corks.append_owned(slot, connection, frames, messages);
-            }
-        }
         let (mut exceptions, keys, ahead) = (std::mem::take(exceptions), std::mem::take(keys), std::mem::take(ahead));
         let mut labelling =
             policy.map(|policy| Labelling::new(topics.name(topic), topics.hash(topic), policy, keys.as_slice()));

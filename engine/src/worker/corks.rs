@@ -138,27 +138,8 @@ impl Corks {
         if !self.join(connection, frames, messages) {
             let mut bytes = self.buffer();
             bytes.extend_from_slice(frames);
-            self.push_owned(slot, connection, bytes, messages);
+            self.push(slot, connection, Parcel::new(Outgoing::Owned { bytes, start: 0 }, messages));
         }
-    }
-
-    /// The same with frames that nobody else needs.
-    pub(super) fn append_owned<S>(
-        &mut self,
-        slot: u32,
-        connection: &mut Connection<S>,
-        frames: Vec<u8>,
-        messages: u32,
-    ) {
-        if self.join(connection, &frames, messages) {
-            self.recycle(frames);
-        } else {
-            self.push_owned(slot, connection, frames, messages);
-        }
-    }
-
-    fn push_owned<S>(&mut self, slot: u32, connection: &mut Connection<S>, bytes: Vec<u8>, messages: u32) {
-        self.push(slot, connection, Parcel::new(Outgoing::Owned { bytes, start: 0 }, messages));
     }
 
     /// Appends frames that other connections are sent too: copied if that spares a send, else shared.

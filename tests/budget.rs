@@ -10,8 +10,8 @@ use crore_engine::limits::{
     RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RETRY_AFTER_SECONDS_MAX, RETRY_AFTER_SECONDS_MIN, TICK_MS, TRIM_INTERVAL_MS,
 };
 use crore_engine::{
-    Bound, CloseCause, Closed, Compression, Context, Engine, Error, Handler, Limits, Memory, Message, OwnedMessage,
-    SlowConsumer,
+    Bound, CloseCause, Closed, Closing, Compression, Context, Engine, Error, Handler, Limits, Memory, Message,
+    OwnedMessage, SlowConsumer,
 };
 use crore_tests::client::REQUEST;
 use crore_tests::frame::{BINARY, CLOSE, fragment, masked};
@@ -40,6 +40,10 @@ impl Handler for Hoarder {
             }
             None => context.send(message),
         }
+    }
+
+    fn on_closing(&mut self, context: &mut Context<'_>, (): &mut (), Closing { code, cause }: Closing) {
+        let _ = self.events.send(Event::Closing { id: context.id(), code, cause });
     }
 
     fn on_close(&mut self, context: &mut Context<'_>, (): &mut (), closed: Closed<'_>) {
@@ -189,6 +193,7 @@ fn who_holds_the_most_is_closed_first_and_no_more_than_need_be() {
         assert_eq!(server.stats().closed_memory, 0);
         leave(&server, &hoard, -100_000);
         assert_eq!(heard_code(&mut large), Some(1013));
+        assert!(matches!(server.event(), Event::Closing { code: 1013, cause: CloseCause::Memory, .. }));
         assert_eq!(closed(&server), (1013, CloseCause::Memory));
         assert_eq!(small.frame().payload.len(), 10_000, "the other one is still sent to");
         assert_eq!(server.stats().closed_memory, 1);

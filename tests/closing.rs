@@ -3,13 +3,89 @@
 
 use std::time::Duration;
 
-use crore_engine::{CloseCause, Limits};
+use crore_engine::{CloseCause, ConnectionId, Limits, OwnedMessage};
 use crore_tests::frame::{self, BINARY, CLOSE, PING, TEXT, masked};
-use crore_tests::{Event, Heard, limits, on_each_kind};
+use crore_tests::{Event, Heard, Server, limits, on_each_kind};
 
 /// Limits under which a peer that says nothing is given up soon.
 fn impatient() -> Limits {
     Limits { close_timeout: Duration::from_millis(200), ..limits() }
+}
+
+/// What the application has been told of ends so far: the code of each, and whether it is only beginning.
+#[track_caller]
+fn ends_so_far(server: &Server, of: ConnectionId) -> Vec<(bool, u16, CloseCause)> {
+    let ends = server.events_so_far().into_iter().filter_map(|event| match event {
+        Event::Closing { id, code, cause } if id == of => Some((true, code, cause)),
+        Event::Closed { id, code, cause, .. } if id == of => Some((false, code, cause)),
+        _ => None,
+    });
+    ends.collect()
+}
+
+// capability: 30
+#[test]
+fn who_has_the_close_frame_is_known_to_be_leaving_and_has_no_topics() {
+    on_each_kind(|setup| {
+        for cause in [CloseCause::Application, CloseCause::Drain] {
+            let server = setup.start();
+            for (asked, code) in [(4000, 4000), (1006, 1011)] {
+                let mut client = server.client();
+                let id = server.opened();
+                assert_eq!(client.ask("subscribe news"), "subscribed");
+                match cause {
+                    CloseCause::Drain => server.handle().drain(Duration::from_secs(3600)),
+                    _ if asked == code => client.say(&format!("close {asked} enough\nsubscribe more")),
+                    _ => server.handle().close(id, asked, "enough").expect("room for a command"),
+                }
+                let code = if cause == CloseCause::Drain { 1001 } else { code };
+                assert_eq!(client.frame().close().0, Some(code));
+                // It has not answered, and nobody has to wait for what the application knows by now.
+                assert_eq!(ends_so_far(&server, id), [(true, code, cause)]);
+                server.wait_for("it subscribes to nothing", |stats| (stats.topics, stats.connections_open) == (0, 1));
+                server.handle().publish("news", OwnedMessage::from("late")).expect("room for a command");
+                client.send(frame::close(code, ""));
+                client.ended();
+                server.wait_until_empty();
+                assert_eq!(ends_so_far(&server, id), [(false, code, cause)]);
+                if cause == CloseCause::Drain {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_the_peer_or_the_network_ends_is_told_when_it_has_ended() {
+    on_each_kind(|setup| {
+        let server = setup.start();
+        let ends: [fn(&Server, &mut crore_tests::Client, ConnectionId); 5] = [
+            |_, client, _| client.send(frame::close(1000, "")),
+            |_, client, _| client.send(masked(0x83, b"a breach of the protocol")),
+            |_, client, _| client.finish(),
+            |_, client, _| client.say("terminate\nclose 1000 x"),
+            |server, _, id| server.handle().terminate(id).expect("room for a command"),
+        ];
+        for end in ends {
+            let mut client = server.client();
+            let id = server.opened();
+            end(&server, &mut client, id);
+            client.drain();
+            drop(client);
+            server.wait_until_empty();
+            let told = ends_so_far(&server, id);
+            assert!(matches!(told[..], [(false, ..)]), "{told:?}");
+        }
+        // Who is closed and cut at once is told of both, in this order.
+        let mut client = server.client();
+        let id = server.opened();
+        client.say("close 1000 x\nterminate");
+        client.drain();
+        server.wait_until_empty();
+        let told = [(true, 1000, CloseCause::Application), (false, 1006, CloseCause::Application)];
+        assert_eq!(ends_so_far(&server, id), told);
+    });
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crore_engine::{
-    Answer, Closed, ConnectionId, Context, CoreId, Engine, EngineHandle, Error, Handler, HostKind, Message,
-    OwnedMessage, Request, Response,
+    Answer, CloseCause, Closed, Closing, ConnectionId, Context, CoreId, Engine, EngineHandle, Error, Handler, HostKind,
+    Message, OwnedMessage, Request, Response,
 };
 use crore_tests::client::REQUEST;
 use crore_tests::frame::{BINARY, TEXT, masked};
@@ -96,6 +96,93 @@ fn one_message_is_sent_to_each_of_a_list() {
             }
             assert_eq!(clients[0].text(), text.len().to_string());
         }
+    });
+}
+
+/// Closes the first of all when it is told to; and whenever one is closed, says so to all, and closes the next.
+#[derive(Default)]
+struct Dominoes {
+    all: Vec<ConnectionId>,
+    told: usize,
+}
+
+impl Handler for Dominoes {
+    /// Whether it is closing.
+    type Connection = bool;
+
+    fn on_request(&mut self, context: &mut Context<'_>, _: &mut bool, request: &Request<'_>) -> Answer {
+        if request.path == "/closed" {
+            context.close(4000, "before it is open");
+        }
+        Answer::upgrade()
+    }
+
+    fn on_open(&mut self, context: &mut Context<'_>, _: &mut bool) {
+        self.all.push(context.id());
+        context.subscribe("news").expect("one is within the limits");
+        if self.all.len() == 1 {
+            context.send("first");
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut bool, _: Message<'_>) {
+        context.close_connection(self.all[0], 4000, "the first");
+        // Not before this call is over.
+        context.publish("news", "it begins");
+        assert_eq!(self.told, 0);
+    }
+
+    fn on_closing(&mut self, context: &mut Context<'_>, is_closing: &mut bool, closing: Closing) {
+        assert_eq!(closing, Closing { code: 4000, cause: CloseCause::Application });
+        assert!(!std::mem::replace(is_closing, true) && self.all[self.told] == context.id());
+        assert_eq!((context.subscriptions().count(), context.subscription_count()), (0, 0));
+        self.told += 1;
+        context.send("nobody hears this");
+        context.publish("news", &self.told.to_string());
+        context.subscribe("news").expect("it has no effect");
+        context.wake_after(Duration::ZERO);
+        match self.all.get(self.told) {
+            // The last one stays to see the others go.
+            Some(next) if self.told + 1 < self.all.len() => context.close_connection(*next, 4000, "the next"),
+            _ => {}
+        }
+    }
+
+    fn on_wake(&mut self, _: &mut Context<'_>, _: &mut bool) {
+        panic!("who leaves is not woken");
+    }
+
+    fn on_close(&mut self, _: &mut Context<'_>, is_closing: &mut bool, closed: Closed<'_>) {
+        assert_eq!(*is_closing, closed.was_closing);
+    }
+}
+
+#[test]
+fn when_a_connection_closes_the_handler_tells_others_and_closes_more() {
+    on_each_kind(|setup| {
+        let server = start(setup, |_| Dominoes::default());
+        let mut early = server.tcp();
+        early.send(REQUEST.replacen("GET / ", "GET /closed ", 1));
+        assert_eq!(early.response().status, 101);
+        assert_eq!(early.frame().close().0, Some(4000));
+        drop(early);
+        let mut clients: Vec<Client> = (0..5).map(|_| server.client()).collect();
+        let mut last = clients.pop().expect("one of five");
+        assert_eq!(clients[0].text(), "first");
+        last.say("begin");
+        for (place, client) in clients.iter_mut().enumerate() {
+            // Each is closed by what was done for the one before it.
+            if place > 0 {
+                assert_eq!(client.text(), "it begins");
+            }
+            for before in 1..=place {
+                assert_eq!(client.text(), before.to_string());
+            }
+            assert_eq!(client.frame().close().0, Some(4000));
+        }
+        let heard: Vec<String> = (0..5).map(|_| last.text()).collect();
+        assert_eq!(heard, ["it begins", "1", "2", "3", "4"]);
+        last.close();
     });
 }
 

@@ -37,7 +37,8 @@
 //! - Messages that are joined are so for who has asked for it, and what is alone is not; joined or not, they keep their order.
 //! - Before a close frame comes everything that was sent before it; behind it comes nothing. A close handshake
 //!   ends, and a breach of the protocol is answered by its code.
-//! - Nobody is cut who answers; every connection ends for a reason that there was, and that is announced once.
+//! - Nobody is cut who answers; every connection ends for a reason that there was, and that is announced once. Where this
+//!   side begins it, that is announced before, once, and before the peer has the close frame.
 //! - At rest nothing is held but slots and subscriptions; at the end those have come back, too, with every
 //!   buffer, socket and deadline. The counters add up.
 //! - No request is begun twice, none on a closed socket, and no socket is closed under a request.

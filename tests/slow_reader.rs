@@ -129,6 +129,9 @@ fn who_is_too_slow_is_disconnected_with_1013() {
         };
         assert_eq!(code, Some(1013));
         assert!(next < MESSAGES);
+        let closing =
+            |event: &Event| matches!(event, Event::Closing { code: 1013, cause: CloseCause::SlowConsumer, .. });
+        assert_eq!(server.events_so_far().iter().filter(|event| closing(event)).count(), 1);
         slow.send(frame::close(1013, ""));
         slow.ended();
         assert_eq!(server.closed(), (1013, String::new(), CloseCause::SlowConsumer));

@@ -95,7 +95,7 @@ impl Handler for Judge {
     }
 
     fn on_close(&mut self, context: &mut Context<'_>, _: &mut Seen, closed: Closed<'_>) {
-        let Closed { code, reason, cause } = closed;
+        let Closed { code, reason, cause, .. } = closed;
         let _ = self.reports.send(Event::Closed { id: context.id(), code, reason: reason.to_owned(), cause });
     }
 }

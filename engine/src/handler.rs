@@ -140,6 +140,21 @@ pub trait Handler: 'static {
     /// An allocator that keeps what is freed, and looks at it only when it is asked for something, can be asked here.
     fn on_trim(&mut self) {}
 
+    /// This side has begun to close an open connection: a handler or an [`EngineHandle`](crate::EngineHandle), a drain,
+    /// or the engine, because of what waits for it. Its subscriptions have ended, and it is not called for any more but
+    /// for gaps in what was sent before ([`Self::on_gap`]) and for its end: [`Self::on_close`] follows when the peer has
+    /// answered, or its time to answer is up. Who counts who is there counts it no more.
+    ///
+    /// Once for each such connection, behind all that the turn has been told otherwise, and before the peer can have
+    /// received the close frame: whoever comes back because of that finds its old connection gone. Never where the peer
+    /// has closed first, or the connection has ended without a close frame of ours: then there is only `on_close`.
+    ///
+    /// What is sent to the connection itself is dropped, and it can subscribe to nothing. All else can be done that can be
+    /// done in [`Self::on_close`].
+    fn on_closing(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, closing: Closing) {
+        let _ = (context, connection, closing);
+    }
+
     /// An open connection has ended, for whatever reason. What is sent to it now is dropped.
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Self::Connection, closed: Closed<'_>) {
         let _ = (context, connection, closed);
@@ -222,6 +237,15 @@ pub enum CloseCause {
     Lost,
 }
 
+/// How this side has begun to close a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// The code of its close frame.
+    pub code: u16,
+    /// Who closes it.
+    pub cause: CloseCause,
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed<'a> {
@@ -232,6 +256,8 @@ pub struct Closed<'a> {
     pub reason: &'a str,
     /// Who ended it.
     pub cause: CloseCause,
+    /// Whether this side had begun to close it, so that [`Handler::on_closing`] has been called.
+    pub was_closing: bool,
 }
 
 /// Why a handler's request was refused.

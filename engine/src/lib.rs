@@ -98,7 +98,7 @@ pub use coalescing::Coalescing;
 pub use engine::{Engine, Error, HostKind, Running, cpus};
 pub use handle::{Drain, EngineHandle, Overloaded, Untold};
 pub use handler::{
-    Answer, CloseCause, Closed, Context, CoreContext, Delivery, Gap, Handler, LocalFuture, Notice, Overflow,
+    Answer, CloseCause, Closed, Closing, Context, CoreContext, Delivery, Gap, Handler, LocalFuture, Notice, Overflow,
     Publication, Response, SubscribeError,
 };
 pub use id::{ConnectionId, CoreId};

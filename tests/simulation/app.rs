@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crore_engine::{
-    Answer, CloseCause, Closed, ConnectionId, Context, CoreId, Delivery, Gap, Handler, Message, MessageKind,
+    Answer, CloseCause, Closed, Closing, ConnectionId, Context, CoreId, Delivery, Gap, Handler, Message, MessageKind,
     MessageStart, Notice, Overflow, OwnedMessage, Piece, Proxy, Publication, Request, Response, SubscribeError,
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Application {
 pub(crate) struct Guest {
     peer: Option<usize>,
     pieces: Vec<u8>,
+    /// This side has begun to close the connection.
+    closing: bool,
 }
 
 impl Guest {
@@ -415,8 +417,34 @@ impl Handler for Application {
         Some(OwnedMessage::binary(label.message(HEAD_BYTES)))
     }
 
+    fn on_closing(&mut self, context: &mut Context<'_>, guest: &mut Guest, closing: Closing) {
+        let peer = guest.peer();
+        assert!(!std::mem::replace(&mut guest.closing, true), "peer {peer} is closed twice");
+        assert_eq!(context.subscriptions().count(), 0, "peer {peer} subscribes to nothing any more");
+        let by_us = !matches!(closing.cause, CloseCause::Peer | CloseCause::Protocol | CloseCause::Lost);
+        assert!(by_us && closing.cause != CloseCause::PingTimeout, "peer {peer}: {:?}", closing.cause);
+        self.judge(peer, closing.cause);
+        let world = &mut *self.world.borrow_mut();
+        world.trace.note("on_closing", peer, u64::from(closing.code));
+        let connection = &mut world.oracle.connections[peer];
+        assert!(connection.announced, "peer {peer} is not open");
+        connection.closing = true;
+        world.oracle.leaves(peer);
+        context.send("too late");
+        let _ = context.subscribe("a");
+        // The others hear of it. Who still is to be drained is as good as gone for the oracle.
+        if world.plan.last_words && !world.oracle.draining {
+            let (topic, number) = (closing.code.to_le_bytes()[0] % world.plan.topics, world.oracle.number());
+            let label = Label { stream: topic_stream(0, topic), number, wish: Wish::Ignore, argument: 0 };
+            let publication = world.plan.publication(topic, number);
+            context.publish_with(TOPIC_NAMES[usize::from(topic)], &label.message(HEAD_BYTES), publication);
+            world.oracle.publish(topic, number, None);
+        }
+    }
+
     fn on_close(&mut self, context: &mut Context<'_>, guest: &mut Guest, closed: Closed<'_>) {
         let peer = guest.peer();
+        assert_eq!(closed.was_closing, guest.closing, "peer {peer}: what begins here is told first");
         self.judge(peer, closed.cause);
         let world = &mut *self.world.borrow_mut();
         world.trace.note("on_close", peer, u64::from(closed.code));

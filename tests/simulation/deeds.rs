@@ -320,7 +320,10 @@ impl Run {
                 }
             }
             Heard::Pong => {}
-            Heard::Close(code) => self.hear_close(peer, code),
+            Heard::Close(code) => {
+                self.world.borrow().oracle.hears_close(peer);
+                self.hear_close(peer, code);
+            }
         }
     }
 

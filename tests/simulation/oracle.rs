@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     pub(crate) id: Option<ConnectionId>,
     pub(crate) phase: Phase,
     pub(crate) announced: bool,
+    /// `on_closing` has been called.
+    pub(crate) closing: bool,
     pub(crate) topics: u32,
     /// It is not to be read from.
     pub(crate) paused: bool,
@@ -75,6 +77,7 @@ impl Connection {
             id: None,
             phase: Phase::Unknown,
             announced: false,
+            closing: false,
             topics: 0,
             paused: false,
             expected,
@@ -359,6 +362,12 @@ impl Oracle {
                 "peer {peer}, topic {topic}: {missing} are missing, {announced} announced"
             );
         }
+    }
+
+    /// The peer has heard a close frame.
+    pub(crate) fn hears_close(&self, peer: usize) {
+        let Connection { announced, closing, .. } = self.connections[peer];
+        assert!(closing || !announced, "peer {peer} hears of its end before the application does");
     }
 
     /// The peer has heard that messages of a topic, or of none, were dropped.

@@ -119,6 +119,8 @@ pub(crate) struct Plan {
     pub(crate) coalescing: Option<Coalescing>,
     /// The time over which a drain at rest spreads its closes.
     pub(crate) spread: Duration,
+    /// The application publishes something for each connection that it is told of as closing.
+    pub(crate) last_words: bool,
 }
 
 /// Something in one world out of two.
@@ -200,6 +202,7 @@ impl Plan {
             proxied: false,
             coalescing: None,
             spread: Duration::ZERO,
+            last_words: false,
         }
     }
 
@@ -215,6 +218,7 @@ impl Plan {
                 Some(Coalescing { prefix: PREFIX, separator: SEPARATOR, suffix: SUFFIX, messages_max, delay })
             });
         }
+        self.last_words = self.room != Room::OwnEchoes && rng.bool();
     }
 
     /// Whether messages may be dropped, and be counted instead of heard.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crore_engine::{
-    Answer, CloseCause, Closed, ConnectionId, Context, Gap, Handler, Message, MessageKind, OwnedMessage, Request,
-    Response,
+    Answer, CloseCause, Closed, Closing, ConnectionId, Context, Gap, Handler, Message, MessageKind, OwnedMessage,
+    Request, Response,
 };
 
 use crate::server::Reports;
@@ -24,6 +24,15 @@ pub enum Event {
     Writable,
     /// `on_gap`, with the topic and how many messages were dropped.
     Gap(Option<String>, u32),
+    /// `on_closing`.
+    Closing {
+        /// The connection that this side closes.
+        id: ConnectionId,
+        /// The code of the close frame.
+        code: u16,
+        /// Who closes it.
+        cause: CloseCause,
+    },
     /// `on_close`.
     Closed {
         /// The connection that has ended.
@@ -98,9 +107,10 @@ fn number<N: std::str::FromStr>(text: &str) -> N {
 }
 
 impl Handler for Actor {
-    type Connection = ();
+    /// Whether this side has begun to close it.
+    type Connection = bool;
 
-    fn on_request(&mut self, _: &mut Context<'_>, _: &mut (), request: &Request<'_>) -> Answer {
+    fn on_request(&mut self, _: &mut Context<'_>, _: &mut bool, request: &Request<'_>) -> Answer {
         match request.path {
             "/missing" => Answer::Respond(Response::text(404, "nothing is served here\n")),
             "/page" => Answer::Respond(Response {
@@ -113,11 +123,11 @@ impl Handler for Actor {
         }
     }
 
-    fn on_open(&mut self, context: &mut Context<'_>, _: &mut ()) {
+    fn on_open(&mut self, context: &mut Context<'_>, _: &mut bool) {
         self.report(Event::Opened(context.id()));
     }
 
-    fn on_message(&mut self, context: &mut Context<'_>, _: &mut (), message: Message<'_>) {
+    fn on_message(&mut self, context: &mut Context<'_>, _: &mut bool, message: Message<'_>) {
         let text = message.as_text().unwrap_or_default();
         let mut commands = 0;
         for line in text.lines() {
@@ -129,26 +139,32 @@ impl Handler for Actor {
         }
     }
 
-    fn on_ping(&mut self, _: &mut Context<'_>, _: &mut (), payload: &[u8]) {
+    fn on_ping(&mut self, _: &mut Context<'_>, _: &mut bool, payload: &[u8]) {
         self.report(Event::Ping(payload.to_vec()));
     }
 
-    fn on_pong(&mut self, _: &mut Context<'_>, _: &mut (), round_trip: Duration) {
+    fn on_pong(&mut self, _: &mut Context<'_>, _: &mut bool, round_trip: Duration) {
         self.report(Event::Pong(round_trip));
     }
 
-    fn on_writable(&mut self, _: &mut Context<'_>, _: &mut ()) {
+    fn on_writable(&mut self, _: &mut Context<'_>, _: &mut bool) {
         self.report(Event::Writable);
     }
 
     /// The gaps of topics are announced.
-    fn on_gap(&mut self, _: &mut (), gap: Gap<'_>) -> Option<OwnedMessage> {
+    fn on_gap(&mut self, _: &mut bool, gap: Gap<'_>) -> Option<OwnedMessage> {
         self.report(Event::Gap(gap.topic.map(str::to_owned), gap.dropped));
         Some(format!("gap {} {}", gap.topic?, gap.dropped).into())
     }
 
-    fn on_close(&mut self, context: &mut Context<'_>, _: &mut (), closed: Closed<'_>) {
-        let Closed { code, reason, cause } = closed;
+    fn on_closing(&mut self, context: &mut Context<'_>, closing: &mut bool, Closing { code, cause }: Closing) {
+        assert!(!std::mem::replace(closing, true), "the end begins once");
+        self.report(Event::Closing { id: context.id(), code, cause });
+    }
+
+    fn on_close(&mut self, context: &mut Context<'_>, closing: &mut bool, closed: Closed<'_>) {
+        let Closed { code, reason, cause, was_closing } = closed;
+        assert_eq!(was_closing, *closing, "what has begun here, the handler has been told");
         self.report(Event::Closed { id: context.id(), code, reason: reason.to_owned(), cause });
     }
 }

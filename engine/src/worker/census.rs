@@ -52,6 +52,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             deadlines: !self.timers.is_empty(),
             left_behind: self.corks.list.len()
                 + self.too_slow.len()
+                + self.closings.len()
                 + self.ended.len()
                 + self.resumed.len()
                 + self.starved.len()

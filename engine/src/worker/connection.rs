@@ -6,7 +6,7 @@ use super::coalesce::Joined;
 use super::held::Held;
 use super::outbox::Outbox;
 use crate::driver::{Shutdown, Socket};
-use crate::handler::{CloseCause, Subscriptions, TopicSet};
+use crate::handler::{Closing, Subscriptions, TopicSet};
 use crate::id::TopicId;
 use crate::memory::{Holds, Memory};
 use crate::protocol::Decoder;
@@ -127,8 +127,16 @@ pub(super) struct Rare {
     /// With context takeover: the end of what the peer was sent compressed, since it was last sent what others
     /// were, too.
     pub(super) sent: Window,
-    /// Code and cause for `on_close` when we closed first.
-    pub(super) closing: Option<(u16, CloseCause)>,
+    /// When we closed first.
+    pub(super) closing: Option<OwnClose>,
+}
+
+/// Our close frame, with which the end has begun.
+#[derive(Clone, Copy)]
+pub(super) struct OwnClose {
+    pub(super) closing: Closing,
+    /// `on_closing` has been called.
+    pub(super) told: bool,
 }
 
 impl Rare {

@@ -7,14 +7,16 @@
 //!   └──── end of stream, error, time-out, terminate ─────────────────────────────────┘
 //! ```
 //!
+//! The handler hears of the step to Closing by `on_closing`, and by `on_close` of the step to Finishing or Ended.
+//!
 //! A socket is closed only when no request on it is in flight: the kernel would keep it alive for
 //! them. Requests end by themselves at the peer's FIN; otherwise both directions are shut down.
 
 use super::Worker;
-use super::connection::Phase;
+use super::connection::{OwnClose, Phase};
 use super::corks::Parcel;
 use crate::driver::{Driver, Outgoing, Shutdown};
-use crate::handler::{CloseCause, Closed, Handler};
+use crate::handler::{CloseCause, Closed, Closing, Handler};
 use crate::protocol::Opcode;
 use crate::protocol::close::{append_close, code, may_be_sent};
 use crate::protocol::frame::append_frame;
@@ -26,14 +28,18 @@ const CODE_ABNORMAL: u16 = 1006;
 const CODE_NONE: u16 = 1005;
 
 impl<D: Driver, H: Handler> Worker<D, H> {
-    /// Starts the close handshake: what was sent before leaves first, then the close frame.
+    /// Starts the close handshake: what was sent before leaves first, then the close frame. The handler, which may be
+    /// the one that has asked for it, hears of it later in the turn, or in the next one if it is too late for that.
     pub(super) fn begin_close(&mut self, slot: u32, code: u16, reason: &str, cause: CloseCause) {
         let connection = self.connections.at(slot);
         if connection.phase != Phase::Open {
             return;
         }
         connection.phase = Phase::Closing;
-        connection.with_rare(&mut self.held, |rare| rare.closing = Some((code, cause)));
+        let code = sendable(code);
+        let own = OwnClose { closing: Closing { code, cause }, told: false };
+        connection.with_rare(&mut self.held, |rare| rare.closing = Some(own));
+        self.closings.push(slot);
         self.leave_topics(slot);
         self.append_close_frame(slot, code, reason);
         self.timers.set(slot, self.clock.now(), self.limits.close_timeout);
@@ -66,7 +72,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             _ => {}
         }
-        let cause = if open { CloseCause::Peer } else { closing.map_or(CloseCause::Application, |(_, cause)| cause) };
+        let cause =
+            if open { CloseCause::Peer } else { closing.map_or(CloseCause::Application, |own| own.closing.cause) };
         self.announce_end(slot, code.unwrap_or(CODE_NONE), reason, cause);
         self.on_all_sent(slot);
     }
@@ -108,7 +115,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let connection = self.connections.at(slot);
         // Our close frame was on its way and the peer went without an answer.
         let cause = match connection.rare().and_then(|rare| rare.closing) {
-            Some((_, closing)) if connection.phase == Phase::Closing => closing,
+            Some(own) if connection.phase == Phase::Closing => own.closing.cause,
             _ => cause,
         };
         self.end(slot);
@@ -172,21 +179,53 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Tells the application, once, that an open connection has ended.
     fn announce_end(&mut self, slot: u32, code: u16, reason: &str, cause: CloseCause) {
-        if !std::mem::take(&mut self.connections.at(slot).announced) {
+        // In this order where both happen within a turn.
+        self.tell_closing(slot);
+        let connection = self.connections.at(slot);
+        if !std::mem::take(&mut connection.announced) {
             return;
         }
+        let was_closing = connection.rare().is_some_and(|rare| rare.closing.is_some());
         self.stats.connections_open -= 1;
-        let closed = Closed { code, reason, cause };
+        let closed = Closed { code, reason, cause, was_closing };
         self.call(slot, |handler, context, state| handler.on_close(context, state, closed));
     }
 
+    /// Tells the application of the connections that this side has begun to close: before their close frames leave, which
+    /// is at the end of this turn at the earliest. Not where they are closed: that may be in the middle of what another
+    /// call has asked for, or of a search; and a handler that closes others in turn would be called within itself.
+    /// Those follow here, so that there are as many calls as closes at most.
+    pub(super) fn tell_closings(&mut self) {
+        let mut told = 0;
+        while let Some(slot) = self.closings.get(told).copied() {
+            told += 1;
+            // It may have ended meanwhile, and have been freed with the last turn.
+            if self.connections.in_use(slot).is_some() {
+                self.tell_closing(slot);
+            }
+        }
+        self.closings.clear();
+    }
+
+    /// Tells the application, once, that this side has begun to close a connection that it knows as open.
+    fn tell_closing(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if !connection.announced {
+            return;
+        }
+        let untold = connection.if_rare(&mut self.held, |rare| {
+            let own = rare.closing.as_mut().filter(|own| !own.told)?;
+            own.told = true;
+            Some(own.closing)
+        });
+        if let Some(closing) = untold.flatten() {
+            self.call(slot, |handler, context, state| handler.on_closing(context, state, closing));
+        }
+    }
+
+    /// Appends a close frame with a code that may be sent.
     pub(super) fn append_close_frame(&mut self, slot: u32, code: u16, reason: &str) {
-        let code = if may_be_sent(code) {
-            code
-        } else {
-            tracing::warn!(code, "the application closes with a code that must not be sent: 1011 goes out instead");
-            code::INTERNAL_ERROR
-        };
+        debug_assert!(may_be_sent(code), "{code} must not be sent");
         let mut frame = self.corks.buffer();
         append_close(&mut frame, code, reason);
         self.push_close_frame(slot, frame);
@@ -227,4 +266,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.resume(slot);
         }
     }
+}
+
+/// The code that goes out where the application asks for this one.
+fn sendable(code: u16) -> u16 {
+    if may_be_sent(code) {
+        return code;
+    }
+    tracing::warn!(code, "the application closes with a code that must not be sent: 1011 goes out instead");
+    code::INTERNAL_ERROR
 }

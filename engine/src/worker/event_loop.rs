@@ -46,6 +46,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.expire();
         self.flush_due();
         self.take_held_input();
+        self.tell_closings();
         self.flush();
         let Decompressed { messages, bytes_in, bytes_out } = self.partials.decompressed();
         self.stats.decompressions = messages;
@@ -62,7 +63,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let closes_due = self.draining.as_ref().is_some_and(|draining| draining.due(now, connections) > 0);
         let left = !self.corks.list.is_empty() || !self.resumed.is_empty() || closes_due;
         let left = left || !self.leaving.is_empty() || !self.batches[self.core.index()].is_empty();
-        let left = left || self.wakes.is_due();
+        let left = left || self.wakes.is_due() || !self.closings.is_empty();
         let output = left || self.driver.has_queued() || self.budget.is_searching();
         // Among what has come and is not handled yet may be connections that are to be closed.
         let kernel = output || self.driver.has_completions();

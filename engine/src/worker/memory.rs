@@ -86,7 +86,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         self.broadcasts.trim();
         self.coalescer.trim();
-        for list in [&mut self.resumed, &mut self.too_slow, &mut self.ended] {
+        for list in [&mut self.resumed, &mut self.too_slow, &mut self.closings, &mut self.ended] {
             list.shrink_to(LIST_ENTRIES_KEPT_MAX);
         }
         self.leaving.trim();

@@ -185,6 +185,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     resumed: Vec<u32>,
     /// Connections whose outboxes have overflowed while the turn's output was stored.
     too_slow: Vec<u32>,
+    /// Connections that this side has begun to close; the handler hears of it before the turn's output leaves.
+    closings: Vec<u32>,
     /// Connections that are over; freed at the end of the turn, so that a slot is good throughout it.
     ended: Vec<u32>,
     /// Connections whose peers have gone.
@@ -277,6 +279,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             spawned: Vec::new(),
             resumed: Vec::new(),
             too_slow: Vec::new(),
+            closings: Vec::new(),
             ended: Vec::new(),
             leaving: Leaving::default(),
             starved: Starved::default(),

@@ -124,7 +124,7 @@ impl Addresses {
         now: Duration,
         closed: Closed<'_>,
     ) {
-        let Closed { code, reason, cause } = closed;
+        let Closed { code, reason, cause, .. } = closed;
         let address = origin.and_then(|origin| origin.address).map(display);
         let age = origin.map(|origin| origin.age(now).as_millis());
         let duration_ms = age.and_then(|duration| u64::try_from(duration).ok());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crore_engine::clock::unix_ms;
 use crore_engine::{
-    Answer, Closed, ConnectionId, Context, CoreContext, CoreId, EngineHandle, Gap, Handler, Message, Notice,
+    Answer, Closed, Closing, ConnectionId, Context, CoreContext, CoreId, EngineHandle, Gap, Handler, Message, Notice,
     OwnedMessage, Request, Response, Room,
 };
 
@@ -285,6 +285,24 @@ impl Session {
         House { shared, policy }.wake_homes(context, connection, text);
     }
 
+    /// A connection has left, as far as anybody can reach it or see it. Nothing comes from it any more, and nothing that
+    /// it still waits for comes to it, so that it does not enter again.
+    fn let_go(&mut self, context: &mut Context<'_>, connection: &mut Connection) {
+        inbound::give_up(connection, self.shared.metrics.waiting(self.core));
+        if self.shared.users.leave(context.id(), connection.name())
+            && let (Some(limiter), Some(user)) = (&self.shared.rate_limiter, connection.name())
+        {
+            limiter.user_gone(user);
+        }
+        typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
+        homes::forget_homes(context, connection);
+        presence::leave_all(&self.shared, context, connection);
+        handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
+        if connection.chat().is_some() {
+            chat::leave(context, &self.shared.chat, unix_ms());
+        }
+    }
+
     fn told(&mut self, context: &mut Context<'_>, connection: &mut Connection, notice: Notice) {
         let notice = match notice.downcast::<Answered>() {
             Ok(answered) => {
@@ -463,23 +481,21 @@ impl Handler for Session {
         }
     }
 
+    /// Its client may never answer the close frame, or be back before it does: the connection is its user's no more.
+    fn on_closing(&mut self, context: &mut Context<'_>, connection: &mut Connection, _: Closing) {
+        self.let_go(context, connection);
+        self.weigh(connection);
+    }
+
+    /// The log and what counts connections, those of an address among them, go by this: until now there was a socket, and
+    /// how it has ended was not known.
     fn on_close(&mut self, context: &mut Context<'_>, connection: &mut Connection, closed: Closed<'_>) {
         let (id, now) = (context.id(), context.now());
         self.shared.addresses.log_close(id, connection.name(), connection.origin(), now, closed);
         self.shared.metrics.peak.leave();
+        if !closed.was_closing {
+            self.let_go(context, connection);
+        }
         self.state_bytes -= connection.counted_bytes();
-        inbound::give_up(connection, self.shared.metrics.waiting(self.core));
-        if self.shared.users.leave(context.id(), connection.name())
-            && let (Some(limiter), Some(user)) = (&self.shared.rate_limiter, connection.name())
-        {
-            limiter.user_gone(user);
-        }
-        typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
-        homes::forget_homes(context, connection);
-        presence::leave_all(&self.shared, context, connection);
-        handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
-        if connection.chat().is_some() {
-            chat::leave(context, &self.shared.chat, unix_ms());
-        }
     }
 }

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import subprocess
+import tempfile
 import unittest
 
 from websockets.sync.client import connect
@@ -172,6 +174,58 @@ class Endings(unittest.TestCase):
         client = self.enterContext(Raw(self.server.port))
         client.send(request(path="/nowhere"))
         self.assertIn(" 404 ", client.head())
+
+    # capability: 21 22 27 30 84
+    def test_who_is_closed_has_left_before_it_answers(self):
+        rules = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "crore.toml"
+        rules.write_text('[[channels]]\npattern = "room"\npresence = "list"\n')
+        self.start(
+            CRORE_CONFIG=str(rules),
+            CRORE_LIMITS_CLOSE_TIMEOUT="1h",
+            CRORE_LIMITS_CONNECTIONS_PER_USER_MAX="1",
+            CRORE_TYPING_TIMEOUT="1h",
+            CRORE_TYPING_INTERVAL_MIN="1ms",
+        )
+        ways = {
+            "the API closes a user": lambda _: self.http.post("/api/users/ann/disconnect", json={}),
+            "the API closes a connection": lambda _: self.http.post(
+                f"/api/connections/{self.connection_id}/disconnect", json={}
+            ),
+            "it asks for it": lambda client: client.say(type="disconnect"),
+            "it says too much": lambda client: [
+                client.say(type="batch", messages=[{"type": "message", "channel": "nobody"}] * 100) for _ in range(11)
+            ],
+        }
+        with Client(self.server, "bob") as bob:
+            bob.subscribe("room")
+            present = lambda: [
+                user["user"] for user in bob.ask(type="presence", id=1, channel="room")["data"]["users"]
+            ]
+            eventually(lambda: present() == ["bob"])
+            unanswered = []
+            for name, way in ways.items():
+                with self.subTest(name):
+                    # She may have one connection, and those before it have not answered.
+                    client = self.ann()
+                    unanswered.append(client)
+                    self.assertEqual(bob.receive()["type"], "join")
+                    client.say(type="typing", channel="room", isTyping=True)
+                    self.assertTrue(bob.receive()["isTyping"])
+                    eventually(lambda: present() == ["ann", "bob"])
+                    way(client)
+                    self.assertIsNotNone(client.end()[0])
+                    self.assertEqual(self.http.get("/api/users/ann").json()["connections"], [])
+                    self.assertEqual(self.http.post("/api/users/ann/send", json={"data": 1}).status_code, 404)
+                    self.assertFalse(bob.receive()["isTyping"])
+                    left = bob.receive()
+                    self.assertEqual((left["type"], left["from"]), ("leave", "ann"))
+                    eventually(lambda: present() == ["bob"])
+            # A connection is one until it has ended.
+            self.assertEqual(self.state()["connections_open"], 1 + len(ways))
+            for client in unanswered:
+                client.send(frame(CLOSE, b"\x03\xe8"))
+            eventually(lambda: self.state()["connections"] == 1)
+            self.assertTrue(bob.nothing_came(), "nobody leaves twice")
 
     # capability: 21 23
     def test_nothing_is_left_of_who_answers_no_ping(self):

@@ -24,7 +24,8 @@ pub(super) const SECTION: Section = Section {
             "limits.connections_per_user_max",
             Live,
             place!(limits.connections_per_user_max),
-            "Open connections of one user; `limits.connections_per_user_excess` says what becomes of more.",
+            "Open connections of one user, without those that the server has begun to close; \
+             `limits.connections_per_user_excess` says what becomes of more.",
         ),
         Setting::new(
             "limits.connections_per_user_excess",
@@ -161,7 +162,7 @@ pub(super) const SECTION: Section = Section {
             "limits.close_timeout",
             Restart,
             place!(engine.close_timeout),
-            "From a close frame to the end of the connection.",
+            "From a close frame to the end of the connection, if the client does not answer. Its user has left by then.",
         ),
     ],
 };

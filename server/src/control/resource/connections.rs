@@ -83,7 +83,7 @@ impl Disconnect {
 
 /// Close a connection
 ///
-/// It gets a close frame.
+/// It gets a close frame. Before that leaves, the connection is its user's no more, as when all of a user's are closed.
 #[utoipa::path(
     post,
     path = "/api/connections/{id}/disconnect",
@@ -123,8 +123,8 @@ pub(super) fn end(engine: &EngineHandle, connections: &[ConnectionId]) -> Result
 
 /// Terminate a connection
 ///
-/// Its TCP connection ends at once, without a close frame: what waits for it is dropped, and its client sees 1006. For
-/// those who do not react to being disconnected.
+/// Its TCP connection ends at once, without a close frame: what waits for it is dropped, and its client sees 1006. One that
+/// has been disconnected and does not react ends by itself after `limits.close_timeout`.
 #[utoipa::path(
     post,
     path = "/api/connections/{id}/terminate",

@@ -94,7 +94,9 @@ pub(super) async fn send(
 
 /// Close a user's connections
 ///
-/// Each gets a close frame. That there are none is no error.
+/// Each gets a close frame. Before that leaves, the connection is the user's no more: nothing is sent to it, it leaves the
+/// presence of its channels, and it does not count for `limits.connections_per_user_max`, so that its client may come
+/// back as soon as it has the frame. That there are none is no error.
 #[utoipa::path(
     post,
     path = "/api/users/{user}/disconnect",

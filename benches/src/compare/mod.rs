@@ -131,6 +131,15 @@ impl Case {
         }
     }
 
+    /// In a few letters; no other case of a comparison has the same.
+    pub(crate) fn label(&self) -> String {
+        let Self { scenario, connections, in_flight, rate } = self;
+        match rate {
+            Some(rate) => format!("{scenario:?}-{connections}-{rate}-per-second"),
+            None => format!("{scenario:?}-{connections}-{in_flight}"),
+        }
+    }
+
     fn mode(self) -> Mode {
         if self.scenario == ScenarioName::Fanout { Mode::Broadcast } else { Mode::Echo }
     }
@@ -306,6 +315,8 @@ mod tests {
         assert_eq!(numbers(&["--connections", "8,9", "--in-flight", "4"]), [(8, 4), (9, 4)]);
         let rated = cases(&options(&["--scenario", "echo,fanout", "--connections", "8", "--rate", "500,1000"]));
         assert_eq!(rated.iter().map(|case| case.rate).collect::<Vec<_>>(), [Some(500.0), Some(1000.0), None, None]);
+        let labels: Vec<_> = rated.iter().map(Case::label).collect();
+        assert_eq!(labels, ["Echo-8-500-per-second", "Echo-8-1000-per-second", "Fanout-8-1", "Fanout-8-16"]);
         assert_eq!(rated[0].title(64), "echo, 8 connections, 64 B, 500 messages/s");
     }
 

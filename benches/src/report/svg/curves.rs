@@ -72,9 +72,7 @@ pub(super) fn plot(comparison: &Comparison, case: &CaseResult, size: usize) -> O
         legend += 17.0 + server.name.chars().count() as f64 * LETTER_WIDTH + 16.0;
     }
     let text = canvas.finish(HEIGHT, &title);
-    let numbers = format!("{}-{}", case.case.connections, case.case.in_flight);
-    let scenario = format!("{:?}", case.case.scenario);
-    Some(Plot { file: file_name(&[&scenario, &numbers, "latency"]), description: title, text })
+    Some(Plot { file: file_name(&[&case.case.label(), "latency"]), description: title, text })
 }
 
 #[cfg(test)]

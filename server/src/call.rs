@@ -7,8 +7,7 @@ use crore_engine::{ConnectionId, Context, Publication};
 use serde_json::value::RawValue;
 
 use crate::channel::{Action, ChannelName, Identity};
-use crate::history::Since;
-use crate::home::{Asker, HomeNotice, Publish, Purpose, Question, Subscribing, Wanted};
+use crate::home::{Asker, Excerpt, HomeNotice, Publish, Purpose, Question, Subscribing, Wanted};
 use crate::inbound::{self, Inbound, WaitingText};
 use crate::metrics::CoreCounters;
 use crate::policy::Policy;
@@ -308,13 +307,8 @@ impl<'a, 'c> Call<'a, 'c> {
     }
 
     /// Asks the home of a channel for what it keeps; the answer is the message's.
-    pub(crate) fn read_history(
-        &mut self,
-        channel: &ChannelName<'_>,
-        since: Since,
-        count: usize,
-    ) -> Result<(), Refusal> {
-        self.ask_home(channel, Wanted::History, Question::Read { since, count })
+    pub(crate) fn read_history(&mut self, channel: &ChannelName<'_>, excerpt: Excerpt) -> Result<(), Refusal> {
+        self.ask_home(channel, Wanted::History, Question::Read(excerpt))
     }
 
     fn ask_home(&mut self, channel: &ChannelName<'_>, wanted: Wanted, question: Question) -> Result<(), Refusal> {

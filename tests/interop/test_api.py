@@ -273,11 +273,15 @@ class History(unittest.TestCase):
             ({"after": "0:4"}, [3, 4, 5], False),
             ({"since": times[2] + 1}, [], True),
             ({"since": 1}, [3, 4, 5], False),
+            ({"before": 5}, [3, 4], True),
+            ({"before": 5, "limit": 1}, [4], False),
+            ({"before": 4, "after": f"{epoch}:1"}, [3], False),
+            ({"before": 3}, [], True),
         ):
             part = self.read(**query)
             self.assertEqual([message["data"] for message in part["messages"]], numbers, query)
             self.assertEqual(part["complete"], complete, query)
-        for wrong in ({"after": 1}, {"after": epoch}, {"after": f"{epoch}:"}, {"limit": "x"}, {"limit": 100_001}, {"since": -1}):
+        for wrong in ({"after": 1}, {"after": epoch}, {"after": f"{epoch}:"}, {"limit": "x"}, {"limit": 100_001}, {"since": -1}, {"before": 1 << 53}):
             self.assertEqual(self.read(status=400, **wrong)["code"], "invalid_message", wrong)
 
     # capability: 80 85

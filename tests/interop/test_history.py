@@ -159,6 +159,29 @@ class History(Messages, unittest.TestCase):
             self.send(reader, type="unsubscribe", channel="short:1")
             self.assertEqual(self.receive(reader)["type"], "unsubscribed")
 
+    # capability: 69 85
+    def test_what_does_not_fit_is_asked_for_from_its_end_to_its_beginning(self):
+        publisher, reader = self.client(), self.client()
+        long = "x" * 50_000
+        for number in range(40):
+            self.send(publisher, type="publish", channel="chat:much", data=[number, long])
+            epoch = self.receive(publisher)["data"]["epoch"]
+        seen = {"offset": 5, "epoch": epoch}
+        self.assertFalse(self.subscribe(reader, "chat:much", recover=seen)["recovered"])
+        gap = self.receive(reader)
+        self.assertGreater(gap["next"], 6, "two megabytes are more than half of what may wait")
+        numbers = [self.receive(reader)["data"][0] for _ in range(40 - gap["next"] + 1)]
+        before, complete, pages = gap["next"], False, 0
+        while not complete:
+            self.send(reader, type="history", id=pages, channel="chat:much", recover=seen, before=before)
+            reply = self.receive(reader)
+            self.assertEqual((reply["id"], reply["data"]["epoch"]), (pages, epoch))
+            page, complete = reply["data"]["messages"], reply["data"]["complete"]
+            numbers = [message["data"][0] for message in page] + numbers
+            before, pages = page[0]["offset"], pages + 1
+        self.assertEqual(numbers, list(range(5, 40)))
+        self.assertGreater(pages, 1)
+
     # capability: 85
     def test_a_timestamp_is_a_place_too(self):
         publisher, reader = self.client(), self.client()
@@ -234,13 +257,18 @@ class History(Messages, unittest.TestCase):
             ({"limit": 2}, [4, 5], False),
             ({"recover": {"offset": 3, "epoch": epoch}}, [4, 5], True),
             ({"limit": 0}, [], False),
+            ({"before": 4}, [1, 2, 3], True),
+            ({"before": 4, "limit": 2}, [2, 3], False),
+            ({"before": 5, "recover": {"offset": 2, "epoch": epoch}}, [3, 4], True),
+            ({"before": 1}, [], True),
+            ({"before": 99}, [1, 2, 3, 4, 5], True),
         ):
             self.send(reader, type="history", id=2, channel="chat:3", **fields)
             reply = self.receive(reader)
             self.assertEqual((reply["type"], reply["id"], reply["data"]["offset"]), ("response", 2, 5))
             self.assertEqual([message["data"] for message in reply["data"]["messages"]], numbers)
             self.assertEqual(reply["data"]["complete"], complete)
-        for wrong in ({"limit": "2"}, {"limit": -1}, {"recover": 7}, {"recover": {"offset": 1}}, {"recover": {"since": "x"}}):
+        for wrong in ({"limit": "2"}, {"limit": -1}, {"recover": 7}, {"recover": {"offset": 1}}, {"recover": {"since": "x"}}, {"before": "4"}, {"before": -1}):
             self.send(reader, type="history", id=3, channel="chat:3", **wrong)
             self.assertEqual(self.receive(reader)["code"], "invalid_message")
 

@@ -5,7 +5,7 @@ use crate::auth::Admission;
 use crate::call::Call;
 use crate::channel::{Action, ChannelName};
 use crate::history::Since;
-use crate::home::Purpose;
+use crate::home::{Excerpt, Purpose};
 use crate::presence::{USERS_DEFAULT, USERS_MAX};
 use crate::wire::Refusal;
 
@@ -72,16 +72,18 @@ fn hand_on(call: &mut Call<'_, '_>, echo_by_type: bool, acknowledge: bool) -> Re
     Ok(())
 }
 
-/// What is kept of a channel, to whoever may see it: the last `limit` messages, of those since `recover` if that is given.
+/// What is kept of a channel, to whoever may see it: the last `limit` messages, of those since `recover` and of those before
+/// the offset `before`, if that is given.
 pub(super) fn history(call: &mut Call<'_, '_>) -> Result<(), Refusal> {
     let channel = call.message().channel()?;
     let since = call.message().recover()?.unwrap_or(Since::Kept);
+    let before = call.message().before()?;
     let count = call.message().limit()?.unwrap_or(usize::MAX);
     if !call.has_history(&channel) {
         return Err(Refusal::NoHistory);
     }
     call.require(Action::SeeHistory, &channel)?;
-    call.read_history(&channel, since, count)
+    call.read_history(&channel, Excerpt { since, before, count })
 }
 
 /// Who is in a channel, to whoever may see it: `limit` users behind the name `after`; with a `limit` of 0 how many there are.

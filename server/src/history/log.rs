@@ -57,12 +57,24 @@ pub(crate) struct Found<'l> {
     /// Whether nothing is missing.
     pub(crate) complete: bool,
     entries: std::collections::vec_deque::Iter<'l, Entry>,
+    /// The offset of the last one.
+    last: u64,
 }
 
 impl<'l> Found<'l> {
     /// Of what is not kept.
     pub(super) fn nothing() -> Self {
-        Self { complete: false, entries: std::collections::vec_deque::Iter::default() }
+        Self { complete: false, entries: std::collections::vec_deque::Iter::default(), last: 0 }
+    }
+
+    /// Those of them that have a lower offset.
+    pub(crate) fn before(mut self, offset: u64) -> Self {
+        let behind = (self.last + 1).saturating_sub(offset);
+        if let Some(last) = behind.checked_sub(1) {
+            self.entries.nth_back(usize::try_from(last).unwrap_or(usize::MAX));
+            self.last = self.last.saturating_sub(behind);
+        }
+        self
     }
 
     /// The messages, the oldest first.
@@ -163,7 +175,7 @@ impl Log {
                 (self.dropped_ms < since_ms, self.entries.partition_point(|entry| entry.published_ms < since_ms))
             }
         };
-        Found { complete, entries: self.entries.range(first..) }
+        Found { complete, entries: self.entries.range(first..), last: self.offset }
     }
 }
 
@@ -201,6 +213,26 @@ mod tests {
         assert_eq!(found(&log, after(5)), (false, vec!["7", "8", "9", "10"]));
         assert_eq!(found(&log, after(0)), (false, vec!["7", "8", "9", "10"]));
         assert_eq!(log.oldest(), Some((1007, 7)));
+    }
+
+    #[test]
+    fn what_is_missing_is_found_before_what_was_found() {
+        let log = log(10, 4);
+        let before = |since, offset| -> (bool, Vec<&str>) {
+            let found = log.since(since).before(offset);
+            (found.complete, found.texts().map(|text| &**text).collect())
+        };
+        assert_eq!(before(Since::Kept, 9), (true, vec!["7", "8"]));
+        assert_eq!(before(after(7), 10), (true, vec!["8", "9"]));
+        assert_eq!(before(after(3), 8), (false, vec!["7"]));
+        for none in [0, 1, 6, 7] {
+            assert_eq!(before(Since::Kept, none), (true, vec![]), "{none}");
+        }
+        for all in [11, 12, u64::MAX] {
+            assert_eq!(before(after(8), all), (true, vec!["9", "10"]), "{all}");
+        }
+        assert_eq!(before(after(9), 5), (true, vec![]));
+        assert_eq!(log.since(Since::Kept).before(10).before(9).len(), 2);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crore_engine::clock::unix_ms;
 use crore_engine::{Context, CoreContext, CoreId};
 
 pub(crate) use self::deferred::{Admission, Deferred};
-pub(crate) use self::notice::{Answered, Asker, Caught, Follow, HomeAnswer, HomeNotice, Kept, Publish, Read};
+pub(crate) use self::notice::{Answered, Asker, Caught, Excerpt, Follow, HomeAnswer, HomeNotice, Kept, Publish, Read};
 pub(crate) use self::pending::{Outgoing, Pending, Purpose, Question, REQUESTS_SPARE, Request, Subscribing, Wanted};
 use crate::config::HistoryConfig;
 use crate::history::{Bounds, Found, History, Retention, SWEEP_INTERVAL_MS, Since};
@@ -207,7 +207,7 @@ impl Home {
     /// A subscriber is told where its channel stands, which has to be known from then on; the server API is not, so that
     /// to ask for channels that are none takes no room.
     fn read(&mut self, context: &mut CoreContext<'_>, read: Read, retention: impl Fn(&str) -> Option<Retention>) {
-        let Read { asker, channel, since, count } = read;
+        let Read { asker, channel, excerpt: Excerpt { since, before, count } } = read;
         let (retention, now_ms) = (retention(&channel), unix_ms());
         let is_known = matches!(asker, Asker::Client(..)) || self.history.is_known(&channel);
         let (position, found) = match is_known {
@@ -218,6 +218,7 @@ impl Home {
             false => (None, None),
         };
         let nothing = Caught { complete: since == Since::Kept, messages: Vec::new() };
+        let found = found.map(|found| before.into_iter().fold(found, Found::before));
         let caught = found.map_or(nothing, |found| self.hand_out.of(found, count));
         self.deferred.note(caught.size().bytes);
         match (asker, position) {

@@ -105,7 +105,15 @@ impl Caught {
 pub(crate) struct Read {
     pub(crate) asker: Asker<Kept>,
     pub(crate) channel: Box<str>,
+    pub(crate) excerpt: Excerpt,
+}
+
+/// Of what is kept of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Excerpt {
     pub(crate) since: Since,
+    /// Only those with a lower offset.
+    pub(crate) before: Option<u64>,
     /// Messages, at most: the last ones.
     pub(crate) count: usize,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crore_engine::{ConnectionId, Notice};
 
-use super::{Asker, Follow, HomeNotice, Read};
+use super::{Asker, Excerpt, Follow, HomeNotice, Read};
 use crate::history::Since;
 use crate::presence::{List, PresenceNotice};
 
@@ -56,7 +56,7 @@ pub(crate) struct Subscribing {
 #[derive(Debug)]
 pub(crate) enum Question {
     Follow { since: Option<Since> },
-    Read { since: Since, count: usize },
+    Read(Excerpt),
     List { after: Option<Box<str>>, users_max: usize },
 }
 
@@ -161,9 +161,9 @@ impl Outgoing {
         let Self { channel, ticket, question } = self;
         match question {
             Question::Follow { since } => Box::new(HomeNotice::Follow(Follow { to, ticket, channel, since })),
-            Question::Read { since, count } => {
+            Question::Read(excerpt) => {
                 let asker = Asker::Client(to, ticket);
-                Box::new(HomeNotice::Read(Read { asker, channel, since, count }))
+                Box::new(HomeNotice::Read(Read { asker, channel, excerpt }))
             }
             Question::List { after, users_max } => {
                 let asker = Asker::Client(to, ticket);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     fn read(pending: &mut Pending, channel: &str) {
-        let question = Question::Read { since: Since::Kept, count: 1 };
+        let question = Question::Read(Excerpt { since: Since::Kept, before: None, count: 1 });
         assert!(pending.push(channel, None, Wanted::History, question, NOW).is_none(), "it waits for its turn");
     }
 

@@ -192,6 +192,15 @@ impl<'a> Incoming<'a> {
         Ok(Some(limit))
     }
 
+    /// `before`: the offset that all messages of an excerpt are before, if the client says so.
+    ///
+    /// # Errors
+    /// It is no number.
+    pub(crate) fn before(&self) -> Result<Option<u64>, Refusal> {
+        let Some(json) = self.fields.get(Field::Before) else { return Ok(None) };
+        json.parse().map(Some).map_err(|_| Refusal::InvalidMessage("`before` is the `offset` of a message"))
+    }
+
     /// `after`: the name behind which a list goes on, if the client says so.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ fields! {
     Recover "recover",
     Limit "limit",
     After "after",
+    Before "before",
     Metadata "metadata",
     Data "data",
     Messages "messages",

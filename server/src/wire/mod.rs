@@ -71,7 +71,9 @@
 //! missed since comes when it unsubscribes, and subscribes anew with `recover`: who is subscribed has missed nothing, and is
 //! handed nothing. Only whom a backend has subscribed may still ask, once, for what was before that.
 //! `{"type":"history","channel":…}` reads what is kept, with `recover` and `limit` as bounds: `data` of the reply is
-//! `{"messages":[…],"complete":…,"offset":…,"epoch":…}`.
+//! `{"messages":[…],"complete":…,"offset":…,"epoch":…}`. It has the last messages; with `before`, an offset of that `epoch`, the
+//! last of those before it. So where an answer is not complete, or a `gap` has come, its first message, or `next`, leads to
+//! what is missing: as `before` of the next question, with the same `recover`, until an answer is complete or empty.
 //!
 //! Whatever has an `offset` comes behind all messages of the channel with a lower one, acknowledgements, too: a client
 //! may keep the highest that it has seen. Answers that may be long (to `subscribe` and `join` with `recover`, to `history`

@@ -13,14 +13,14 @@ use crate::control::ask;
 use crate::control::error::ApiError;
 use crate::control::extract::{Parameters, PathName};
 use crate::history::{Position, Since};
-use crate::home::{HomeNotice, Kept, Read};
+use crate::home::{Excerpt, HomeNotice, Kept, Read};
 use crate::wire::Refusal;
 
 /// Messages that an answer may be asked to have; it has fewer where they are long.
 const MESSAGES_MAX: usize = 100_000;
 
-/// The last millisecond that every JSON number can hold (RFC 8259, section 6).
-const TIME_MAX_MS: u64 = (1 << 53) - 1;
+/// The last millisecond, and the highest offset, that every JSON number can hold (RFC 8259, section 6).
+const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// Which of the messages.
 #[derive(Deserialize, IntoParams)]
@@ -34,6 +34,9 @@ pub(super) struct Part {
     /// Only those behind a message: its `epoch`, a colon and its `offset`.
     #[param(pattern = "^[0-9a-f]{1,16}:[0-9]{1,19}$", example = "1f3b:17")]
     after: Option<String>,
+    /// Only those with a lower offset: the first message of an answer that is not complete leads to those before it.
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    before: Option<u64>,
     /// Only those from this time on, in milliseconds since the Unix epoch; without effect beside `after`.
     #[param(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
     since: Option<u64>,
@@ -50,9 +53,7 @@ impl Part {
     }
 
     fn since(&self) -> Result<Since, ApiError> {
-        if self.since.is_some_and(|since_ms| since_ms > TIME_MAX_MS) {
-            return Err(ApiError::Invalid(format!("`since` is a number from 0 to {TIME_MAX_MS}")));
-        }
+        within_bounds("since", self.since)?;
         let Some(after) = &self.after else { return Ok(self.since.map_or(Since::Kept, Since::Time)) };
         let place = after.split_once(':').and_then(|(epoch, offset)| place(epoch, offset));
         let place = place.ok_or_else(|| {
@@ -60,6 +61,13 @@ impl Part {
         });
         place.map(Since::Position)
     }
+}
+
+fn within_bounds(name: &str, number: Option<u64>) -> Result<Option<u64>, ApiError> {
+    if number.is_some_and(|number| number > NUMBER_MAX) {
+        return Err(ApiError::Invalid(format!("`{name}` is a number from 0 to {NUMBER_MAX}")));
+    }
+    Ok(number)
 }
 
 /// A place, in the form that the document has for it.
@@ -93,7 +101,8 @@ pub(super) struct History {
 
 /// Read a channel's history
 ///
-/// Messages carry `offset` and `epoch`: those of the last message that was seen lead, as `after`, to what is behind it.
+/// Messages carry `offset` and `epoch`: those of the last message that was seen lead, as `after`, to what is behind it. Where
+/// there is more than the answer may have, the `offset` of its first message leads, as `before`, to the rest.
 #[utoipa::path(
     get,
     path = "/api/channels/{channel}/history",
@@ -115,10 +124,11 @@ pub(super) async fn show(
     if shared.policy().channels.options(&channel).history.is_none() {
         return Err(Refusal::NoHistory.into());
     }
-    let (since, count) = (part.since()?, part.count()?);
+    let before = within_bounds("before", part.before)?;
+    let excerpt = Excerpt { since: part.since()?, before, count: part.count()? };
     let name = channel.as_str().into();
     let home = shared.home_of(&channel);
-    let read = |asker| HomeNotice::Read(Read { asker, channel: name, since, count });
+    let read = |asker| HomeNotice::Read(Read { asker, channel: name, excerpt });
     let Kept { position, caught } = ask::home(&api.engine, home, read).await?;
     let raw = |message: &Arc<str>| RawValue::from_string(message.to_string()).expect("the server writes JSON");
     Ok(Json(History {

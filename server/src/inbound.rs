@@ -174,6 +174,11 @@ impl<'c> Inbound<'_, 'c> {
             messages => messages,
         };
         let messages = messages.or_else(|refusal| self.count().and(Err(refusal)))?;
+        if self.from_queue {
+            // It was to be refused when it came, and waited as a whole; the bounds are wider by now.
+            self.put_in_front(&messages);
+            return Ok(());
+        }
         self.in_batch = true;
         for message in messages {
             // What comes behind the end of a connection is not read from a stream either.

@@ -169,7 +169,8 @@ mod tests {
     use std::num::NonZeroU16;
     use std::sync::Mutex;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
+    use tokio::sync::Semaphore;
     use tungstenite::Message;
 
     use super::*;
@@ -209,6 +210,42 @@ mod tests {
         let answer = client.read().unwrap().into_text().unwrap();
         assert!(answer.contains("`clients.broadcast` is off"), "{answer}");
         drop(client);
+        running.handle().drain(Duration::ZERO);
+        running.join().unwrap();
+    }
+
+    /// What is wrong waits as it is. By the time that it is looked at again it may be right.
+    #[test]
+    fn a_batch_that_has_become_shorter_than_it_may_be_keeps_its_order() {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut before = Config { listen, cores: NonZeroU16::new(1), ..Config::default() };
+        before.limits.batch_messages_max = 2;
+        let mut after = before.clone();
+        after.limits.batch_messages_max = 3;
+        let gate = Arc::new(Semaphore::new(0));
+        let inner = Arc::clone(&gate);
+        let server = Server::new(before).on("slow", move |call| {
+            let gate = Arc::clone(&inner);
+            call.wait(async move { gate.acquire().await.unwrap().forget() }, |call, ()| {
+                call.reply("response", |reply| reply);
+                Ok(())
+            })
+        });
+        let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
+        let mut client = Client::on_core(running.address(), '0', PATIENCE);
+        client.say(&json!({"type": "slow", "id": 1}));
+        let messages = json!([{"type": "slow", "id": 2}, {"type": "connect", "id": 3}, {"type": "connect", "id": 4}]);
+        client.say(&json!({"type": "batch", "messages": messages}));
+        client.say(&json!({"type": "connect", "id": 5}));
+        client.say(&json!({"type": "ping"}));
+        assert_eq!(client.next()["type"], "pong", "the others wait by now");
+        Reloader::new(after, None, running.handle().clone()).tell_cores(PATIENCE);
+        gate.add_permits(1);
+        assert_eq!(client.next()["id"], 1);
+        client.say(&json!({"type": "ping"}));
+        assert_eq!(client.next()["type"], "pong", "what is behind the second slow one waits for it");
+        gate.add_permits(1);
+        assert_eq!([(); 4].map(|()| client.next()["id"].clone()), [2, 3, 4, 5].map(Value::from));
         running.handle().drain(Duration::ZERO);
         running.join().unwrap();
     }

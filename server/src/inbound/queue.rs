@@ -16,6 +16,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crore_engine::{ConnectionId, CoreId, EngineHandle, Notice, Untold};
+use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 
 use super::{BATCH, Inbound, PING, WaitingBytes, WaitingText};
@@ -106,6 +107,11 @@ impl Queue {
     fn push(&mut self, entry: Entry) {
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
+    }
+
+    fn push_front(&mut self, entry: Entry) {
+        self.bytes += entry.bytes();
+        self.entries.push_front(entry);
     }
 
     fn pop(&mut self) -> Option<Entry> {
@@ -223,6 +229,17 @@ impl Inbound<'_, '_> {
             }
             Ok(message) => self.enqueue(json, message.id()),
             Err(rejected) => self.enqueue(json, rejected.id),
+        }
+    }
+
+    /// A batch that has waited is taken apart: its messages wait in its place, each by itself. They have no more bytes than it
+    /// had, but for what an entry takes, and are no more than a batch may have.
+    pub(super) fn put_in_front(&mut self, messages: &[&RawValue]) {
+        let waiting = self.shared.metrics.waiting(self.context.id().core());
+        for message in messages.iter().rev() {
+            let entry = Entry { text: message.get().into(), in_batch: true };
+            waiting.add(entry.bytes());
+            self.connection.queue_mut().push_front(entry);
         }
     }
 

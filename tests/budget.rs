@@ -229,6 +229,18 @@ fn who_does_not_read_a_large_message_is_cut() {
 }
 
 #[test]
+fn a_message_is_not_kept_while_its_answer_waits() {
+    on_each_kind(|setup| {
+        let limits = Limits { slow_consumer: SlowConsumer::DropNewest, ..limits() };
+        let (server, _hoard) = start(setup, limits);
+        let mut deaf = Client::tcp_with_window(server.address(), 4096).upgraded();
+        deaf.send(masked(BINARY, &[7; 1_000_000]));
+        wait_for(&server, "an answer that is not read", |memory| memory.outbox >= 1_000_000);
+        wait_for(&server, "nothing else of it", |memory| memory.partial < 100_000);
+    });
+}
+
+#[test]
 fn the_budget_bounds_the_connections_if_nothing_else_does() {
     on_each_kind(|setup| {
         let engine = |bytes| {

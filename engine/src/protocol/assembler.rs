@@ -219,6 +219,18 @@ impl Decoder {
         partial.deliver_in_pieces();
     }
 
+    /// Takes back what the last event has handed out, as the next call of [`Self::next`] would: for a connection from which
+    /// nothing more is decoded for a while.
+    pub fn take_back(&mut self, pool: &mut PartialPool) {
+        let Some(partial) = &mut self.partial else { return };
+        if partial.take_back() {
+            self.release_between_messages(pool);
+        }
+        if let Some(partial) = &mut self.partial {
+            pool.count(partial);
+        }
+    }
+
     /// Gives everything back to the pool; for a connection that ends, whatever its state.
     pub fn release(&mut self, pool: &mut PartialPool) {
         if let Some(partial) = self.partial.take() {

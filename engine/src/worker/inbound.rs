@@ -102,6 +102,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 _ => break,
             };
             if connection.stopped && !all {
+                connection.decoder.take_back(&mut self.partials);
                 if position < length {
                     self.hold_rest(slot, &mut source, position..length);
                 }
@@ -216,6 +217,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             // A few bytes may be decompressed to megabytes: what they cause has to find room as they come.
             if !lies_here && !all && self.is_behind(slot) {
+                self.connections.at(slot).decoder.take_back(&mut self.partials);
                 self.hold_rest(slot, &mut source, position..length);
                 break;
             }

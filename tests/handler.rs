@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crore_engine::{
-    Answer, CloseCause, Closed, Closing, ConnectionId, Context, CoreId, Engine, EngineHandle, Error, Handler, HostKind,
-    Message, OwnedMessage, Request, Response,
+    Answer, CloseCause, Closed, Closing, Coalescing, ConnectionId, Context, CoreId, Engine, EngineHandle, Error,
+    Handler, HostKind, Message, OwnedMessage, Request, Response,
 };
 use crore_tests::client::REQUEST;
 use crore_tests::frame::{BINARY, TEXT, masked};
@@ -503,5 +503,33 @@ fn the_bare_host_serves_too() {
         wait_until("all are told as closed", || {
             events.try_iter().filter(|event| matches!(event, Event::Closed { .. })).count() >= 2
         });
+    });
+}
+
+/// Begins to join messages while one is at hand, publishes to itself, and answers with the message.
+struct Joining;
+
+impl Handler for Joining {
+    type Connection = ();
+
+    fn on_message(&mut self, context: &mut Context<'_>, (): &mut (), message: Message<'_>) {
+        context.subscribe("news").expect("there is room");
+        context.coalesce(true);
+        context.publish("news", "first");
+        context.send(message);
+    }
+}
+
+#[test]
+fn an_echo_does_not_overtake_what_was_published_before_it() {
+    on_each_kind(|setup| {
+        let delay = Duration::from_millis(10);
+        let coalescing = Coalescing { prefix: "[", separator: ",", suffix: "]", messages_max: 5, delay };
+        let engine = Engine::bind("127.0.0.1:0").expect("an address").cores(1).limits(limits());
+        let engine = engine.coalescing(Some(coalescing));
+        let server = setup.start_engine(engine, channel().1, |_| Joining);
+        let mut client = server.client();
+        client.say("second");
+        assert_eq!((client.text(), client.text()), ("first".to_owned(), "second".to_owned()));
     });
 }

@@ -238,6 +238,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.is_joined_for(slot) {
             self.flush_echo(slot, in_place.source, in_place.echo);
             self.deliver_ahead(slot);
+            // Messages may be joined since the one at hand has come.
+            self.flush_joined(slot);
         }
         let InPlace { source, echo, payload_start, payload_bytes, opcode } = in_place;
         let bytes = match source {

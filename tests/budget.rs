@@ -213,19 +213,23 @@ fn who_holds_the_most_is_closed_first_and_no_more_than_need_be() {
 
 #[test]
 fn who_does_not_read_a_large_message_is_cut() {
-    on_each_kind(|setup| {
-        let limits = Limits { slow_consumer: SlowConsumer::DropNewest, ..limits() };
-        let (server, hoard) = start(setup, limits);
-        let mut idle = server.client();
-        let mut deaf = Client::tcp_with_window(server.address(), 4096).upgraded();
-        deaf.send(masked(BINARY, &[7; 1_000_000]));
-        wait_for(&server, "an answer that is not read", |memory| memory.outbox >= 1_000_000);
-        leave(&server, &hoard, -100_000);
-        assert_eq!(closed(&server), (1006, CloseCause::Memory));
-        wait_for(&server, "it is given back", |memory| memory.outbox < 100_000);
-        assert_eq!(idle.ask("still here"), "still here");
-        assert_eq!(server.stats().closed_memory, 1);
-    });
+    for (messages, bytes) in [(1, 1_000_000), (5, 120_000)] {
+        on_each_kind(|setup| {
+            let limits = Limits { slow_consumer: SlowConsumer::DropNewest, ..limits() };
+            let (server, hoard) = start(setup, limits);
+            let mut idle = server.client();
+            let mut deaf = Client::tcp_with_window(server.address(), 4096).upgraded();
+            for _ in 0..messages {
+                deaf.send(masked(BINARY, &vec![7; bytes]));
+            }
+            wait_for(&server, "an answer that is not read", |memory| memory.outbox >= 200_000);
+            leave(&server, &hoard, -100_000);
+            assert_eq!(closed(&server), (1006, CloseCause::Memory));
+            wait_for(&server, "it is given back", |memory| memory.outbox < 100_000);
+            assert_eq!(idle.ask("still here"), "still here");
+            assert_eq!(server.stats().closed_memory, 1);
+        });
+    }
 }
 
 #[test]

@@ -205,9 +205,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let sending = self.connections.at(slot).rare().map_or(0, |rare| rare.sending);
         self.drop_outbox(slot);
         match what {
-            // It has not read what is on its way, and could not read a close frame before that. What is joined for a send
-            // has grown into room that is less than twice its bound.
-            Holding::Output if sending > 2 * CORK_BYTES_MAX => self.cut(slot, CloseCause::Memory),
+            // It has not read what is on its way, and could not read a close frame before that.
+            Holding::Output if sending > CORK_BYTES_MAX => self.cut(slot, CloseCause::Memory),
             Holding::Output => self.begin_close(slot, code::TRY_AGAIN_LATER, NO_MEMORY, CloseCause::Memory),
             Holding::Input => {
                 self.fail(slot, code::TRY_AGAIN_LATER, NO_MEMORY, CloseCause::Memory);

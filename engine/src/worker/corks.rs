@@ -103,11 +103,11 @@ impl Corks {
     pub(super) fn move_into(&mut self, bytes: &mut Vec<u8>, outgoing: Outgoing) {
         match outgoing {
             Outgoing::Owned { bytes: own, start } => {
-                bytes.extend_from_slice(&own[start..]);
+                append_joined(bytes, &own[start..]);
                 self.recycle(own);
             }
             Outgoing::Shared { bytes: shared, start } => {
-                bytes.extend_from_slice(&shared.as_slice()[start..]);
+                append_joined(bytes, &shared.as_slice()[start..]);
                 self.release_shared(shared);
             }
             Outgoing::Received { .. } => unreachable!("a receive buffer does not wait in an outbox"),
@@ -183,7 +183,7 @@ impl Corks {
 
     fn join<S>(&mut self, connection: &Connection<S>, frames: &[u8], messages: u32) -> bool {
         let Some((bytes, count)) = self.joinable(connection, frames.len(), messages) else { return false };
-        bytes.extend_from_slice(frames);
+        append_joined(bytes, frames);
         *count += messages;
         true
     }
@@ -243,6 +243,16 @@ impl Corks {
             _ => None,
         }
     }
+}
+
+/// Appends to what leaves in one send, of which there is no more than [`CORK_BYTES_MAX`] with this: nor is there more room.
+#[inline]
+fn append_joined(bytes: &mut Vec<u8>, more: &[u8]) {
+    let grows = bytes.capacity() - bytes.len() < more.len();
+    if grows && bytes.capacity() > CORK_BYTES_MAX / 2 {
+        bytes.reserve_exact(CORK_BYTES_MAX.saturating_sub(bytes.len()).max(more.len()));
+    }
+    bytes.extend_from_slice(more);
 }
 
 fn heap_bytes(frames: &FrameBytes) -> usize {

@@ -240,7 +240,7 @@ pub enum CloseCause {
 /// How this side has begun to close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closing {
-    /// The code of its close frame.
+    /// The code of its close frame. 1013 goes out in its place if what was sent before finds no room.
     pub code: u16,
     /// Who closes it.
     pub cause: CloseCause,

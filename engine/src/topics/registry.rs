@@ -180,7 +180,7 @@ impl Topics {
     /// reserve of the tables is counted, although pages that were never used take no memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        // The slab marks vacant entries in the niche of the name's pointer.
+        // The slab marks vacant entries in the niche of the name.
         self.topics.capacity() * size_of::<Option<Topic>>() + self.by_name.allocation_size() + self.owned_bytes
     }
 

@@ -36,6 +36,9 @@ pub(crate) enum CompareError {
         /// Those that are measured.
         servers: String,
     },
+    /// A rate for what has none.
+    #[error("--rate is for echo: add it to --scenario, or leave --rate out")]
+    Rate,
     /// Not one round succeeded.
     #[error("no round of any server has a result; the first failure: {0}")]
     Nothing(String),
@@ -194,6 +197,9 @@ impl Case {
 /// # Errors
 /// A server is missing, nothing could be measured, or the report can't be written.
 pub(crate) fn run(options: &CompareOptions) -> Result<(), CompareError> {
+    if !options.rate.is_empty() && !options.scenario.contains(&ScenarioName::Echo) {
+        return Err(CompareError::Rate);
+    }
     let servers = catalogue::choose(&options.servers, &options.extra, &options.places())?;
     let base = base(options.base.as_deref(), &servers)?;
     let cases = cases(options);
@@ -313,6 +319,7 @@ mod tests {
         assert_eq!(numbers(&[]), [(64, 1), (1000, 1)]);
         assert_eq!(numbers(&["--scenario", "fanout,idle"]), [(500, 1), (500, 16), (15_000, 1)]);
         assert_eq!(numbers(&["--connections", "8,9", "--in-flight", "4"]), [(8, 4), (9, 4)]);
+        assert!(matches!(run(&options(&["--scenario", "idle", "--rate", "500"])), Err(CompareError::Rate)));
         let rated = cases(&options(&["--scenario", "echo,fanout", "--connections", "8", "--rate", "500,1000"]));
         assert_eq!(rated.iter().map(|case| case.rate).collect::<Vec<_>>(), [Some(500.0), Some(1000.0), None, None]);
         let labels: Vec<_> = rated.iter().map(Case::label).collect();

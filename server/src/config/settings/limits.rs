@@ -24,8 +24,8 @@ pub(super) const SECTION: Section = Section {
             "limits.connections_per_user_max",
             Live,
             place!(limits.connections_per_user_max),
-            "Open connections of one user, without those that the server has begun to close; \
-             `limits.connections_per_user_excess` says what becomes of more.",
+            "Open connections of one user, without those that the server has begun to close: \
+             `limits.connections_per_ip_max` bounds them all. `limits.connections_per_user_excess` says what becomes of more.",
         ),
         Setting::new(
             "limits.connections_per_user_excess",

@@ -118,7 +118,8 @@ pub(super) async fn disconnect(
 
 /// Terminate a user's connections
 ///
-/// Their TCP connections end at once, without close frames. That there are none is no error.
+/// Their TCP connections end at once, without close frames. Those that are being closed are the user's no more, and end by
+/// themselves after `limits.close_timeout`. That there are none is no error.
 #[utoipa::path(
     post,
     path = "/api/users/{user}/terminate",

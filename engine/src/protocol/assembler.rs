@@ -222,12 +222,15 @@ impl Decoder {
     /// Takes back what the last event has handed out, as the next call of [`Self::next`] would: for a connection from which
     /// nothing more is decoded for a while.
     pub fn take_back(&mut self, pool: &mut PartialPool) {
-        let Some(partial) = &mut self.partial else { return };
-        if partial.take_back() {
-            self.release_between_messages(pool);
-        }
+        self.release_handed_out(pool);
         if let Some(partial) = &mut self.partial {
             pool.count(partial);
+        }
+    }
+
+    fn release_handed_out(&mut self, pool: &mut PartialPool) {
+        if self.partial.as_mut().is_some_and(|partial| partial.take_back()) {
+            self.release_between_messages(pool);
         }
     }
 
@@ -282,9 +285,7 @@ impl Decoder {
         pool: &mut PartialPool,
         input: &mut Input<'_>,
     ) -> Result<Found, ProtocolError> {
-        if self.partial.as_mut().is_some_and(|partial| partial.take_back()) {
-            self.release_between_messages(pool);
-        }
+        self.release_handed_out(pool);
         loop {
             if !self.partial.as_ref().is_some_and(|partial| partial.is_within_frame()) {
                 let Some((header, with_header)) = self.read_header(config, pool, input)? else {

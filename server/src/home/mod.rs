@@ -218,8 +218,13 @@ impl Home {
             false => (None, None),
         };
         let nothing = Caught { complete: since == Since::Kept, messages: Vec::new() };
-        let found = found.map(|found| before.into_iter().fold(found, Found::before));
-        let caught = found.map_or(nothing, |found| self.hand_out.of(found, count));
+        let caught = found.map_or(nothing, |found| {
+            let found = match before {
+                Some(offset) => found.before(offset),
+                None => found,
+            };
+            self.hand_out.of(found, count)
+        });
         self.deferred.note(caught.size().bytes);
         match (asker, position) {
             (Asker::Client(to, ticket), Some(position)) => {

@@ -53,10 +53,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.driver.release(buffer);
     }
 
-    /// Keeps for later what is not decoded yet of input that is being handled.
+    /// Keeps for later what is not decoded yet of input that is being handled, if anything.
     pub(super) fn hold_rest(&mut self, slot: u32, source: &mut Source, rest: Range<usize>) {
         let connection = self.connections.at(slot);
         connection.paused = true;
+        if rest.is_empty() {
+            return;
+        }
         let Self { driver, held, .. } = self;
         connection.with_rare(held, |rare| match source {
             Source::Buffer(buffer) => rare.input.extend_from_slice(&driver.bytes(buffer)[rest]),

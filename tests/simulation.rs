@@ -107,7 +107,7 @@ const CHUNK: u64 = 16;
 
 /// Seeds that have found something, and what. A seed means another run once the world has changed; then the
 /// thousand others have to find it again.
-const FOUND: [Found; 6] = [
+const FOUND: [Found; 7] = [
     Found::before(2, "`messages_sent` counts those too that `publish_to_others` leaves out"),
     Found::before(2, "`bytes_sent` does not count what leaves after the connection has ended"),
     Found::before(792, "a message is dropped and a close frame follows as if all had been sent"),
@@ -117,6 +117,10 @@ const FOUND: [Found; 6] = [
         "a compressed message replaces one that is not, between two of which the later refers to the first",
     ),
     Found::since(25_738_397_111_257, "who pauses with the last piece of all that has come keeps room for nothing"),
+    Found::since(
+        140_267_421_270_773,
+        "who is not read from until what is joined for it leaves is taken for one that does not answer pings",
+    ),
 ];
 
 struct Found {

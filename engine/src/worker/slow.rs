@@ -107,6 +107,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Nothing waits any more that has kept the connection from being read from.
     fn catch_up(&mut self, slot: u32) {
+        // What it would have been heard by has not been read.
+        self.connections.at(slot).heard = true;
         self.resume(slot);
         if self.connections.at(slot).phase == Phase::Open {
             self.call(slot, |handler, context, state| handler.on_writable(context, state));

@@ -90,7 +90,10 @@ impl Run {
         let connection = &mut self.world.borrow_mut().connections[peer];
         let request = &mut self.peers[peer].request;
         let bytes = bytes.min(request.len());
-        connection.inbound.write(&request[..bytes]);
+        // Behind what is lost nothing comes.
+        if !connection.dead {
+            connection.inbound.write(&request[..bytes]);
+        }
         request.drain(..bytes);
         bytes > 0
     }

@@ -1,9 +1,11 @@
 //! The end of an engine: 1001 to everyone, patience for their answers, and nothing left.
 
 use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crore_engine::{CloseCause, Drain, Limits};
+use crore_engine::{CloseCause, Context, Drain, Handler, Limits, Message};
 use crore_tests::frame::{self, BINARY, TEXT, fragment, header, masked};
 use crore_tests::{Client, DEADLINE, Event, Server, limits, on_each_kind, system, wait_until};
 
@@ -83,12 +85,61 @@ fn nobody_is_accepted_any_more() {
         in_handshake.send("GET / HTTP/1.1\r\n");
         server.wait_for("it is there", |stats| stats.connections == 2);
         server.handle().drain(PATIENT);
-        // The handshake is over, and so is the listener, while the drain still waits for an answer.
+        assert!(refuses(&server));
+        // The handshake is over while the drain still waits for an answer.
         in_handshake.drain();
-        let refused = || TcpStream::connect_timeout(&server.address(), DEADLINE).is_err();
-        wait_until("connections are refused", refused);
-        assert!(refused());
+        assert!(refuses(&server));
         client.goes_away();
+        server.join();
+    });
+}
+
+fn refuses(server: &Server) -> bool {
+    TcpStream::connect_timeout(&server.address(), DEADLINE).is_err()
+}
+
+/// Is kept by a message until somebody lets it go.
+struct Kept(Sender<()>, Arc<Mutex<Receiver<()>>>);
+
+impl Handler for Kept {
+    type Connection = ();
+
+    fn on_message(&mut self, context: &mut Context<'_>, (): &mut (), message: Message<'_>) {
+        match message.as_text() {
+            Some("keep") => {
+                let _ = self.0.send(());
+                let _ = self.1.lock().expect("nobody panics with it").recv_timeout(DEADLINE);
+            }
+            _ => context.send(&context.core().to_string()),
+        }
+    }
+}
+
+// capability: 29
+#[test]
+fn who_comes_back_is_not_accepted_by_a_core_that_is_late() {
+    on_each_kind(|setup| {
+        let (kept, is_kept) = channel();
+        let (let_go, wait) = channel();
+        let wait = Arc::new(Mutex::new(wait));
+        let server = setup.start_handler(2, limits(), channel().1, move |_| Kept(kept.clone(), Arc::clone(&wait)));
+        let on_core = |core: &str| loop {
+            let mut client = server.client();
+            if client.ask("core") == core {
+                break client;
+            }
+            client.close();
+        };
+        let (mut quick, mut late) = (on_core("0"), on_core("1"));
+        late.say("keep");
+        is_kept.recv().expect("it is kept");
+        server.handle().drain(PATIENT);
+        assert_eq!(quick.frame().close().0, Some(1001));
+        assert!(refuses(&server));
+        quick.send(frame::close(1001, ""));
+        quick.ended();
+        let_go.send(()).expect("it waits");
+        late.goes_away();
         server.join();
     });
 }
@@ -254,7 +305,7 @@ fn who_has_not_been_told_to_go_is_served_and_nobody_comes_in() {
         // By then each of them has gone.
         server.handle().drain_with(Drain { spread: PATIENT, patience: PATIENT, ..Drain::default() });
         in_handshake.drain();
-        wait_until("connections are refused", || TcpStream::connect_timeout(&server.address(), DEADLINE).is_err());
+        assert!(refuses(&server));
         for client in &mut clients {
             assert_eq!(client.ask("hello"), "hello");
         }

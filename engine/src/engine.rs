@@ -12,7 +12,7 @@ use crossbeam_channel::bounded;
 use crate::capacity::{Bound, HostMemory, Resources, Room, kernel_connection_bytes};
 use crate::clock::Clock;
 use crate::coalescing::Coalescing;
-use crate::handle::{CoreLink, EngineHandle};
+use crate::handle::{CoreLink, EngineHandle, ListenerLink};
 use crate::handler::Handler;
 use crate::host;
 use crate::id::CoreId;
@@ -267,7 +267,10 @@ impl Engine {
             links.push(CoreLink { commands: sender, stats: Arc::clone(&stats), memory: Arc::clone(&memory) });
             inboxes.push((receiver, stats, memory));
         }
-        let handle = EngineHandle::new(links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
+        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+        let links_to_listeners = listeners.iter().map(|listener| Arc::clone(listener) as ListenerLink).collect();
+        let handle =
+            EngineHandle::new(links, links_to_listeners, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
         let memory_share = room.memory_budget_bytes / self.cores as u64;
         let sockets_max = connections_max.saturating_add(limits::SOCKETS_SPARE);
         let ring = RingConfig { reap: self.reap, ..RingConfig::new(features, sockets_max) };

@@ -1,13 +1,16 @@
 //! The way to the engine from any thread: [`EngineHandle`].
 
 use std::fmt;
-use std::sync::Arc;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
+use socket2::SockRef;
 
 use crate::handler::{Notice, Publication};
 use crate::id::{ConnectionId, CoreId};
@@ -99,8 +102,13 @@ pub(crate) struct CoreLink {
     pub(crate) memory: Arc<CoreMemory>,
 }
 
+/// A listening socket, which its core accepts from.
+pub(crate) type ListenerLink = Arc<dyn AsFd + Send + Sync>;
+
 struct Shared {
     cores: Vec<CoreLink>,
+    /// Those of all cores, until a drain.
+    listeners: Mutex<Vec<ListenerLink>>,
     doorbells: Arc<[Doorbell]>,
     interest: Arc<Interest>,
     draining: AtomicBool,
@@ -120,8 +128,14 @@ impl fmt::Debug for EngineHandle {
 }
 
 impl EngineHandle {
-    pub(crate) fn new(cores: Vec<CoreLink>, doorbells: Arc<[Doorbell]>, interest: Arc<Interest>) -> Self {
-        Self { shared: Arc::new(Shared { cores, doorbells, interest, draining: AtomicBool::new(false) }) }
+    pub(crate) fn new(
+        cores: Vec<CoreLink>,
+        listeners: Vec<ListenerLink>,
+        doorbells: Arc<[Doorbell]>,
+        interest: Arc<Interest>,
+    ) -> Self {
+        let (listeners, draining) = (Mutex::new(listeners), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { cores, listeners, doorbells, interest, draining }) }
     }
 
     /// Number of cores.
@@ -276,8 +290,8 @@ impl EngineHandle {
         self.shared.cores.iter().map(|core| core.memory.read()).collect()
     }
 
-    /// Ends the engine: no more accepts, a close frame (1001) to every connection, up to `patience`
-    /// for their answers, then the rest is cut. Returns at once;
+    /// Ends the engine: nobody listens on its address any more when this returns; then a close frame (1001) to every
+    /// connection, up to `patience` for their answers, then the rest is cut. Returns at once;
     /// [`Engine::run`](crate::Engine::run) and [`Running::join`](crate::Running::join) return when it is done.
     pub fn drain(&self, patience: Duration) {
         self.drain_with(Drain { patience, ..Drain::default() });
@@ -288,6 +302,7 @@ impl EngineHandle {
     pub fn drain_with(&self, terms: Drain) {
         let terms = Arc::new(terms);
         self.shared.draining.store(true, Ordering::Release);
+        self.stop_listening();
         for core in (0..=u16::MAX).take(self.cores()).map(CoreId) {
             let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain(Arc::clone(&terms))) else {
                 continue;
@@ -302,6 +317,18 @@ impl EngineHandle {
             };
             if let Err(error) = thread::Builder::new().name("crore-drain".to_owned()).spawn(wait) {
                 tracing::error!(%core, %error, "is not drained: its inbox is full, and no thread can wait for room");
+            }
+        }
+    }
+
+    /// On all cores before the first of them closes anybody: who comes back at once would be accepted by a core that does
+    /// not know of the drain yet, and be cut in its handshake. `shutdown(2)` ends a listener whatever its core is doing
+    /// (`inet_shutdown` in the kernel's `net/ipv4/af_inet.c`).
+    fn stop_listening(&self) {
+        let listeners = std::mem::take(&mut *self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+        for listener in listeners {
+            if let Err(error) = SockRef::from(&listener).shutdown(Shutdown::Read) {
+                tracing::error!(%error, "a listener is not shut down: its core closes it");
             }
         }
     }

@@ -126,7 +126,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             links.push(CoreLink { commands: sender, stats: Arc::clone(&stats), memory: Arc::clone(&memory) });
             inboxes.push((receiver, stats, memory));
         }
-        let handle = EngineHandle::new(links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
+        let handle = EngineHandle::new(links, Vec::new(), Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
         let mut each = ports.into_iter().zip(inboxes);
         let (port, (commands, stats, memory)) = each.next().expect("a mesh has at least one core");
         let neighbours = each

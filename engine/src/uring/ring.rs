@@ -5,6 +5,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,7 @@ pub struct Ring {
     kind: DescriptorKind,
     /// Slots given out by [`Self::adopt`], where the ring does not accept.
     adopted: Slab<()>,
-    listener: Option<Listener>,
+    listener: Option<Arc<Listener>>,
     reap: u32,
     last_enter_full: bool,
 }
@@ -152,7 +153,7 @@ impl Ring {
     }
 
     /// Gives the ring the listener that [`Driver::accept`] accepts from.
-    pub fn listen(&mut self, listener: Listener) {
+    pub fn listen(&mut self, listener: Arc<Listener>) {
         debug_assert!(self.adopted.is_empty(), "a ring either accepts sockets or adopts them");
         self.listener = Some(listener);
     }

@@ -130,7 +130,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn on_accept_ended(&mut self, errno: Option<Errno>) {
-        if self.draining.is_some() {
+        // Whoever drains has ended the listener, before this core hears of it.
+        if self.draining.is_some() || self.handle.is_draining() {
             return;
         }
         match errno {

@@ -13,12 +13,10 @@ use tokio::time::timeout;
 use super::error::ApiError;
 use crate::channel::is_internal;
 use crate::home::Asker;
+use crate::home::pending::ANSWER_TIMEOUT;
 use crate::presence::{Whereabouts, WhereaboutsReport};
 use crate::session::Connection;
 use crate::wire::Refusal;
-
-/// How long a core may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connections or channels that one answer names, at most.
 pub(super) const PART_MAX: usize = 1000;

@@ -167,15 +167,19 @@ impl Run {
         }
         for tick in 0..TICKS_MAX {
             self.move_all();
-            // What the application does not want to read it wants again after a tick or two.
-            let census = self.worker.census();
-            let waiting = census.paused + census.joined > 0;
-            if tick >= TICKS && !waiting && !self.world.borrow().will_accept() {
+            if tick >= TICKS && !self.waits() && !self.world.borrow().will_accept() {
                 return;
             }
             self.pass(Duration::from_millis(TICK_MS));
         }
         panic!("nothing is accepted, although there is room, or somebody is paused or waits for more for ever");
+    }
+
+    /// Whether somebody is not read from, or sent, what there is, before some time has passed.
+    fn waits(&mut self) -> bool {
+        // What the application does not want to read it wants again after a tick or two.
+        let census = self.worker.census();
+        census.paused + census.joined > 0
     }
 
     /// Lets everything move that can, without any time passing.
@@ -273,7 +277,11 @@ impl Run {
         let rounds = self.world.borrow().backlog.len() + 1;
         let until = self.world.borrow().now.get() + each * u32::try_from(rounds).expect("few");
         self.move_all();
-        while self.world.borrow().now.get() < until && !self.world.borrow().is_deserted() {
+        for _ in 0..TICKS_MAX {
+            let over = self.world.borrow().now.get() >= until && !self.waits();
+            if over || self.world.borrow().is_deserted() {
+                break;
+            }
             self.pass(Duration::from_millis(500));
             self.move_all();
         }

@@ -192,8 +192,11 @@ fn a_second_drain_changes_nothing_and_commands_behind_the_end_are_refused() {
         let server = setup.start_with(2, limits());
         let mut client = server.client();
         let id = server.opened();
+        assert_eq!(server.handle().drain_terms(), None);
         server.handle().drain(PATIENT);
         server.handle().drain(Duration::ZERO);
+        let terms = Drain { patience: PATIENT, ..Drain::default() };
+        assert_eq!(server.handle().drain_terms(), Some(&terms));
         assert_eq!(client.frame().close().0, Some(1001));
         // It is closing: what is sent to it now goes nowhere.
         server.handle().send(id, "late").expect("room for a command");

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -111,7 +110,7 @@ struct Shared {
     listeners: Mutex<Vec<ListenerLink>>,
     doorbells: Arc<[Doorbell]>,
     interest: Arc<Interest>,
-    draining: AtomicBool,
+    drain: OnceLock<Arc<Drain>>,
 }
 
 /// A cloneable way to the engine, for any thread. Its calls do not wait: they leave a command with
@@ -134,8 +133,8 @@ impl EngineHandle {
         doorbells: Arc<[Doorbell]>,
         interest: Arc<Interest>,
     ) -> Self {
-        let (listeners, draining) = (Mutex::new(listeners), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { cores, listeners, doorbells, interest, draining }) }
+        let (listeners, drain) = (Mutex::new(listeners), OnceLock::new());
+        Self { shared: Arc::new(Shared { cores, listeners, doorbells, interest, drain }) }
     }
 
     /// Number of cores.
@@ -300,11 +299,10 @@ impl EngineHandle {
     /// The same on other terms: with a code and a reason of the application's own, and closes that are spread over a
     /// time, so that those who are closed do not all come back at once. A second drain changes nothing.
     pub fn drain_with(&self, terms: Drain) {
-        let terms = Arc::new(terms);
-        self.shared.draining.store(true, Ordering::Release);
+        let terms = self.shared.drain.get_or_init(|| Arc::new(terms));
         self.stop_listening();
         for core in (0..=u16::MAX).take(self.cores()).map(CoreId) {
-            let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain(Arc::clone(&terms))) else {
+            let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain(Arc::clone(terms))) else {
                 continue;
             };
             // The one command that must arrive: it waits for room, but not on this thread, which may be
@@ -336,7 +334,13 @@ impl EngineHandle {
     /// Whether [`Self::drain`] has been called, or a core has failed and drains the others.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Acquire)
+        self.drain_terms().is_some()
+    }
+
+    /// On what terms the engine ends, once it does: those of the first drain.
+    #[must_use]
+    pub fn drain_terms(&self) -> Option<&Drain> {
+        self.shared.drain.get().map(|terms| &**terms)
     }
 
     fn to_cores(&self, cores: impl Iterator<Item = CoreId>, command: impl Fn() -> Command) -> Result<(), Overloaded> {

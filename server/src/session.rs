@@ -294,8 +294,12 @@ impl Session {
         {
             limiter.user_gone(user);
         }
-        typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
         homes::forget_homes(context, connection);
+        // Where all are closed at once nobody is told of each: of a large room that would be its square in messages.
+        if context.handle().drain_terms().is_some_and(|terms| terms.spread.is_zero()) {
+            return;
+        }
+        typing::end_some(context, connection, &self.policy.channels, true, &mut self.text, unix_ms());
         presence::leave_all(&self.shared, context, connection);
         handlers::leave_all(context, connection, &self.policy.channels, &mut self.text, unix_ms());
         if connection.chat().is_some() {

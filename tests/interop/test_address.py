@@ -214,16 +214,22 @@ class Address(unittest.TestCase):
     def test_a_restart_is_spread_and_says_when_to_come_back(self):
         self.start(SHUTDOWN_SPREAD="2s", SHUTDOWN_RECONNECT_DELAY="20s")
         sockets = [self.client() for _ in range(20)]
+        for client in sockets:
+            client.send('{"type":"join","channel":"room"}')
+            while json.loads(client.recv(timeout=PATIENCE_S))["type"] != "joined":
+                pass
         begun = time.monotonic()
         self.server.process.terminate()
-        ends = []
+        ends, told = [], []
         for client in sockets:
             with self.assertRaises(ConnectionClosed) as closed:
-                client.recv(timeout=PATIENCE_S)
+                while True:
+                    told.append(json.loads(client.recv(timeout=PATIENCE_S))["type"])
             ends.append(time.monotonic() - begun)
             self.assertEqual(closed.exception.rcvd.code, 1012)
             self.assertEqual(re.search(r"reconnect in (\d+)-(\d+) s", closed.exception.rcvd.reason).groups(), ("1", "20"))
         self.assertGreater(max(ends), 1.5, "the last of them goes at the end of the time")
+        self.assertIn("leave", told, "who stays for a while hears who has gone")
         self.server.stopped = True
         self.assertEqual(self.server.process.wait(PATIENCE_S), 0)
 

@@ -66,10 +66,16 @@ class Crore(Messages, unittest.TestCase):
     # capability: 17 29
     def test_a_stop_says_goodbye(self):
         sockets = [self.client() for _ in range(20)]
+        for socket in sockets:
+            self.send(socket, type="join", channel="room")
+            while self.receive(socket)["type"] != "joined":
+                pass
         self.assertEqual(self.server.stop(signal.SIGTERM), 0)
         for socket in sockets:
             with self.assertRaises(ConnectionClosedOK) as closed:
-                socket.recv(timeout=PATIENCE_S)
+                while True:
+                    # All leave, and nobody is told so of each.
+                    self.assertEqual(self.receive(socket)["type"], "join")
             self.assertEqual(closed.exception.rcvd.code, 1001)
             self.assertTrue(closed.exception.rcvd_then_sent)
 

@@ -137,7 +137,8 @@
 //! another connection", when another one is opened than there may be. Its client does not come back by itself: it would
 //! only close the other one.
 //!
-//! A server that stops closes with 1001. One that spreads its closes (`shutdown_spread`), because it comes back,
+//! A server that stops closes with 1001; of those who are closed all at once nobody is told that another one has left, or
+//! types no more. One that spreads its closes (`shutdown_spread`), because it comes back,
 //! closes with 1012 and the reason `restart; reconnect in 1-30 s`: a client waits a time of its own choice between the
 //! two numbers of seconds, at random, and then reconnects. `restart` may be followed by other words some day; the form
 //! `reconnect in A-B s` stays.

@@ -44,7 +44,7 @@ mod session;
 mod sharded;
 mod signals;
 #[cfg(test)]
-mod test_client;
+mod test_support;
 mod typing;
 mod users;
 pub mod webhook;

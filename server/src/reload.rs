@@ -165,49 +165,36 @@ fn refuse<'e>(errors: impl IntoIterator<Item = &'e ConfigError>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::SocketAddr;
     use std::num::NonZeroU16;
-    use std::sync::Mutex;
 
     use serde_json::{Value, json};
     use tokio::sync::Semaphore;
-    use tungstenite::Message;
 
     use super::*;
     use crate::Server;
     use crate::channel::{ChannelOptions, ChannelRule};
-    use crate::test_client::Client;
+    use crate::test_support::{Client, Stall};
 
     /// Far longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
     fn a_core_that_a_handler_keeps_goes_over_when_that_has_returned() {
-        let (entered, inside) = channel();
-        let (leave, left) = channel::<()>();
-        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
-        let mut config =
-            Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cores: NonZeroU16::new(1), ..Config::default() };
-        config.welcome.enabled = false;
-        let server = Server::new(config.clone()).on("stall", move |_| {
-            entered.lock().unwrap().send(()).unwrap();
-            let _ = left.lock().unwrap().recv_timeout(PATIENCE);
-            Ok(())
-        });
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = Config { listen, cores: NonZeroU16::new(1), ..Config::default() };
+        let (server, stall) = Stall::on(Server::new(config.clone()), PATIENCE);
         let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
-        let stream = TcpStream::connect(running.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (mut client, _) = tungstenite::client(format!("ws://{}/ws", running.address()), stream).unwrap();
-        client.send(Message::text(r#"{"type":"stall"}"#)).unwrap();
-        inside.recv_timeout(PATIENCE).unwrap();
+        let mut client = Client::on_core(running.address(), '0', PATIENCE);
+        stall.begin(&mut client);
         config.clients.broadcast = false;
         let mut reloader = Reloader::new(config, None, running.handle().clone());
         // It is not waited for longer than this.
         reloader.tell_cores(Duration::from_millis(50));
-        leave.send(()).unwrap();
+        stall.end();
         reloader.tell_cores(PATIENCE);
-        client.send(Message::text(r#"{"type":"broadcast","data":1}"#)).unwrap();
-        let answer = client.read().unwrap().into_text().unwrap();
+        client.say(&json!({"type": "broadcast", "data": 1}));
+        let answer = client.next().to_string();
         assert!(answer.contains("`clients.broadcast` is off"), "{answer}");
         drop(client);
         running.handle().drain(Duration::ZERO);
@@ -257,17 +244,10 @@ mod tests {
             let options = ChannelOptions { history: Some(10), ..ChannelOptions::default() };
             vec![ChannelRule { pattern: pattern.parse().unwrap(), options, ..ChannelRule::default() }]
         };
-        let (entered, inside) = channel();
-        let (leave, left) = channel::<()>();
-        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let before = Config { listen, cores: NonZeroU16::new(2), channels: rules("loses:*"), ..Config::default() };
         let after = Config { channels: rules("gains:*"), ..before.clone() };
-        let server = Server::new(before.clone()).on("stall", move |_| {
-            entered.lock().unwrap().send(()).unwrap();
-            let _ = left.lock().unwrap().recv_timeout(PATIENCE);
-            Ok(())
-        });
+        let (server, stall) = Stall::on(Server::new(before.clone()), PATIENCE);
         let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
         let mut client = Client::on_core(running.address(), '0', PATIENCE);
         let mut other = Client::on_core(running.address(), '1', PATIENCE);
@@ -278,8 +258,7 @@ mod tests {
             let mut answered = std::iter::repeat_with(|| client.next()["id"].as_str().unwrap().to_owned());
             answered.find(|channel| channel.starts_with(kind)).unwrap()
         };
-        other.say(&json!({"type": "stall"}));
-        inside.recv_timeout(PATIENCE).unwrap();
+        stall.begin(&mut other);
         let loses = at_home(&mut client, "loses");
         let kept = client.ask(&publish(&loses));
         let mut reloader = Reloader::new(after, None, running.handle().clone());
@@ -292,7 +271,7 @@ mod tests {
             assert!(one["data"]["epoch"].is_string() && one["data"]["epoch"] != two["data"]["epoch"], "{one} {two}");
             assert_ne!(one["data"]["epoch"], kept["data"]["epoch"]);
         }
-        leave.send(()).unwrap();
+        stall.end();
         reloader.tell_cores(PATIENCE);
         assert!(client.ask(&publish(&loses))["data"].get("offset").is_none());
         let [one, two] = [(); 2].map(|()| client.ask(&publish(&gains)));

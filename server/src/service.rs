@@ -135,13 +135,13 @@ fn wait(stop: &Receiver<()>, time: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::SocketAddr;
     use std::num::NonZeroU16;
-    use std::sync::Mutex;
 
     use super::*;
     use crate::Server;
     use crate::config::Config;
+    use crate::test_support::{Client, Stall};
 
     /// Far longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -151,16 +151,9 @@ mod tests {
 
     #[test]
     fn the_watchdog_is_fed_while_every_core_works() {
-        let (entered, inside) = channel();
-        let (leave, left) = channel::<()>();
-        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
         let config =
             Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cores: NonZeroU16::new(2), ..Config::default() };
-        let server = Server::new(config).on("stall", move |_| {
-            entered.lock().unwrap().send(()).unwrap();
-            let _ = left.lock().unwrap().recv_timeout(PATIENCE);
-            Ok(())
-        });
+        let (server, stall) = Stall::on(Server::new(config), PATIENCE);
         let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
         let watch =
             Watch { handle: running.handle().clone(), place: "here".to_owned(), room: 7, watchdog: Some(WATCHDOG) };
@@ -176,14 +169,14 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(alive.recv_timeout(PATIENCE).unwrap(), "STATUS=here, 0 of 7 connections WATCHDOG=1");
         }
-        let stream = TcpStream::connect(running.address()).unwrap();
-        let (mut client, _) = tungstenite::client(format!("ws://{}/ws", running.address()), stream).unwrap();
-        client.send(tungstenite::Message::text(r#"{"type":"stall"}"#)).unwrap();
-        inside.recv_timeout(PATIENCE).unwrap();
-        // One sign may have been on its way; then there is none, for as long as systemd would wait and longer.
+        let mut client = Client::on_core(running.address(), '0', PATIENCE);
+        stall.begin(&mut client);
+        // Those until now, and one that may have been on its way; then there is none, for as long as systemd would wait and
+        // longer.
+        alive.try_iter().for_each(drop);
         let _ = alive.recv_timeout(WATCHDOG);
         assert_eq!(alive.recv_timeout(WATCHDOG * 5), Err(RecvTimeoutError::Timeout));
-        leave.send(()).unwrap();
+        stall.end();
         assert_eq!(alive.recv_timeout(PATIENCE).unwrap(), "STATUS=here, 1 of 7 connections WATCHDOG=1");
         drop(stop);
         watching.join().unwrap();

@@ -249,8 +249,6 @@ pub(super) fn forget_homes(context: &mut Context<'_>, connection: &mut Connectio
 mod tests {
     use std::net::SocketAddr;
     use std::num::NonZeroU16;
-    use std::sync::Mutex;
-    use std::sync::mpsc::channel;
     use std::thread;
     use std::time::Instant;
 
@@ -264,28 +262,20 @@ mod tests {
     use crate::config::Config;
     use crate::home::pending::ANSWER_TIMEOUT;
     use crate::home::{Asker, HomeNotice, Publish};
-    use crate::test_client::Client;
+    use crate::test_support::{Client, Stall};
 
     // capability: 85
     #[test]
     fn a_home_that_does_not_answer_makes_nobody_wait_for_ever() {
-        let (entered, inside) = channel();
-        let (leave, left) = channel::<()>();
-        let (entered, left) = (Mutex::new(entered), Mutex::new(left));
         let options = ChannelOptions { history: Some(10), ..ChannelOptions::default() };
         let rule = ChannelRule { pattern: "*".parse().unwrap(), options, ..ChannelRule::default() };
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config { listen, cores: NonZeroU16::new(2), channels: vec![rule], ..Config::default() };
-        let server = Server::new(config).on("stall", move |_| {
-            entered.lock().unwrap().send(()).unwrap();
-            let _ = left.lock().unwrap().recv_timeout(ANSWER_TIMEOUT * 3);
-            Ok(())
-        });
+        let (server, stall) = Stall::on(Server::new(config), ANSWER_TIMEOUT * 3);
         let running = thread::spawn(|| server.start().unwrap()).join().unwrap();
         let mut client = Client::on_core(running.address(), '0', ANSWER_TIMEOUT * 3);
         let mut other = Client::on_core(running.address(), '1', ANSWER_TIMEOUT * 3);
-        other.say(&json!({"type": "stall"}));
-        inside.recv_timeout(ANSWER_TIMEOUT).unwrap();
+        stall.begin(&mut other);
         // Of so many channels some are at home on either core.
         let asked = Instant::now();
         let subscribe = |name: u64| json!({"type": "subscribe", "id": name, "channel": name.to_string()});
@@ -295,7 +285,7 @@ mod tests {
         let refused: Vec<_> = replies.iter().filter(|reply| reply["code"] == "busy").collect();
         let subscribed = replies.iter().filter(|reply| reply["type"] == "subscribed").count();
         assert!(refused.len() > 2 && subscribed > 2 && refused.len() + subscribed == 32, "{replies:?}");
-        leave.send(()).unwrap();
+        stall.end();
         // What comes too late is nobody's; who asks again is answered, and hears each message once.
         for reply in refused {
             let name = reply["id"].as_u64().unwrap();

@@ -1,10 +1,45 @@
-//! A client for tests that need a connection on a certain core.
+//! For tests of what several cores do: a client on a certain core, and a core that is kept.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
+
+use crate::Server;
+
+/// Keeps a core, which does nothing else meanwhile.
+pub(crate) struct Stall {
+    begun: Receiver<()>,
+    end: Sender<()>,
+    patience: Duration,
+}
+
+impl Stall {
+    /// For a server of which one core at a time can be kept, each time no longer than that.
+    pub(crate) fn on(server: Server, patience: Duration) -> (Server, Self) {
+        let ((begins, begun), (end, ended)) = (channel(), channel());
+        let (begins, ended) = (Mutex::new(begins), Mutex::new(ended));
+        let server = server.on("stall", move |_| {
+            begins.lock().unwrap().send(()).unwrap();
+            let _ = ended.lock().unwrap().recv_timeout(patience);
+            Ok(())
+        });
+        (server, Self { begun, end, patience })
+    }
+
+    /// Keeps the core of a client.
+    pub(crate) fn begin(&self, client: &mut Client) {
+        client.say(&json!({"type": "stall"}));
+        self.begun.recv_timeout(self.patience).unwrap();
+    }
+
+    pub(crate) fn end(&self) {
+        self.end.send(()).unwrap();
+    }
+}
 
 pub(crate) struct Client(WebSocket<TcpStream>);
 

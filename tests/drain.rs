@@ -1,8 +1,9 @@
 //! The end of an engine: 1001 to everyone, patience for their answers, and nothing left.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crore_engine::{CloseCause, Context, Drain, Handler, Limits, Message};
@@ -85,17 +86,37 @@ fn nobody_is_accepted_any_more() {
         in_handshake.send("GET / HTTP/1.1\r\n");
         server.wait_for("it is there", |stats| stats.connections == 2);
         server.handle().drain(PATIENT);
-        assert!(refuses(&server));
+        assert!(refuses(server.address()));
         // The handshake is over while the drain still waits for an answer.
         in_handshake.drain();
-        assert!(refuses(&server));
+        assert!(refuses(server.address()));
         client.goes_away();
         server.join();
     });
 }
 
-fn refuses(server: &Server) -> bool {
-    TcpStream::connect_timeout(&server.address(), DEADLINE).is_err()
+#[test]
+fn nobody_listens_when_either_of_two_drains_has_returned() {
+    on_each_kind(|setup| {
+        for _ in 0..10 {
+            let server = setup.start_with(8, limits());
+            let (handle, address, together) = (server.handle(), server.address(), Barrier::new(2));
+            thread::scope(|scope| {
+                let drain = || {
+                    together.wait();
+                    handle.drain(Duration::ZERO);
+                    assert!(refuses(address));
+                };
+                scope.spawn(drain);
+                scope.spawn(drain);
+            });
+            server.join();
+        }
+    });
+}
+
+fn refuses(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, DEADLINE).is_err()
 }
 
 /// Is kept by a message until somebody lets it go.
@@ -135,11 +156,12 @@ fn who_comes_back_is_not_accepted_by_a_core_that_is_late() {
         is_kept.recv().expect("it is kept");
         server.handle().drain(PATIENT);
         assert_eq!(quick.frame().close().0, Some(1001));
-        assert!(refuses(&server));
+        assert!(refuses(server.address()));
         quick.send(frame::close(1001, ""));
         quick.ended();
         let_go.send(()).expect("it waits");
         late.goes_away();
+        assert_eq!(server.stats().accepts_failed, 0, "a listener that has been ended is no fault of its core");
         server.join();
     });
 }
@@ -308,7 +330,7 @@ fn who_has_not_been_told_to_go_is_served_and_nobody_comes_in() {
         // By then each of them has gone.
         server.handle().drain_with(Drain { spread: PATIENT, patience: PATIENT, ..Drain::default() });
         in_handshake.drain();
-        assert!(refuses(&server));
+        assert!(refuses(server.address()));
         for client in &mut clients {
             assert_eq!(client.ask("hello"), "hello");
         }

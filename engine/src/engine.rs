@@ -268,9 +268,9 @@ impl Engine {
             inboxes.push((receiver, stats, memory));
         }
         let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
-        let links_to_listeners = listeners.iter().map(|listener| Arc::clone(listener) as ListenerLink).collect();
-        let handle =
-            EngineHandle::new(links, links_to_listeners, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
+        let link = |listener| -> ListenerLink { Arc::<Listener>::downgrade(listener) };
+        let listener_links = listeners.iter().map(link).collect();
+        let handle = EngineHandle::new(links, listener_links, Arc::clone(ports[0].doorbells()), Arc::clone(&interest));
         let memory_share = room.memory_budget_bytes / self.cores as u64;
         let sockets_max = connections_max.saturating_add(limits::SOCKETS_SPARE);
         let ring = RingConfig { reap: self.reap, ..RingConfig::new(features, sockets_max) };

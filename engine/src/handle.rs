@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -101,8 +101,8 @@ pub(crate) struct CoreLink {
     pub(crate) memory: Arc<CoreMemory>,
 }
 
-/// A listening socket, which its core accepts from.
-pub(crate) type ListenerLink = Arc<dyn AsFd + Send + Sync>;
+/// A listening socket, which belongs to its core and ends with it.
+pub(crate) type ListenerLink = Weak<dyn AsFd + Send + Sync>;
 
 struct Shared {
     cores: Vec<CoreLink>,
@@ -323,8 +323,9 @@ impl EngineHandle {
     /// not know of the drain yet, and be cut in its handshake. `shutdown(2)` ends a listener whatever its core is doing
     /// (`inet_shutdown` in the kernel's `net/ipv4/af_inet.c`).
     fn stop_listening(&self) {
-        let listeners = std::mem::take(&mut *self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner));
-        for listener in listeners {
+        // Whoever drains at the same time waits for the last of them, too.
+        let mut listeners = self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        for listener in listeners.drain(..).filter_map(|listener| listener.upgrade()) {
             if let Err(error) = SockRef::from(&listener).shutdown(Shutdown::Read) {
                 tracing::error!(%error, "a listener is not shut down: its core closes it");
             }

@@ -67,9 +67,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// that; the kernel ends who does not acknowledge (`tcp_retries2` in `tcp(7)`).
     fn heartbeat(&mut self, slot: u32, ticks_late: u32) {
         let connection = self.connections.at(slot);
-        // Nor is anybody whom the application does not want to hear, or who waits for what this side lets wait.
-        let unheard = connection.stopped || connection.paused && !connection.sending;
-        if connection.pinged && !connection.heard && !unheard {
+        // Nor is anybody whom the application does not want to hear.
+        if connection.pinged && !connection.heard && !connection.stopped {
             // After a pause, or under more load than it can bear, a core has yet to read what has come in time: who is late
             // itself does not judge others.
             let receiving = connection.watch == Watch::Receive;

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use crore_engine::Running;
+use crore_engine::{Drain, Running};
 use crore_server::Server;
 use crore_server::config::{ApiConfig, Config};
 use serde_json::{Value, json};
@@ -44,9 +44,14 @@ fn client(running: &Running) -> WebSocket<TcpStream> {
 
 /// The status and the body of an answer.
 fn get(address: SocketAddr, path: &str) -> (u16, Value) {
+    get_with(address, path, "none")
+}
+
+fn get_with(address: SocketAddr, path: &str, key: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -74,6 +79,45 @@ fn a_core_that_a_handler_keeps_is_named() {
     leave.send(()).unwrap();
     assert_eq!(get(api, "/healthz").0, 200);
     running.handle().drain(Duration::ZERO);
+    running.join().unwrap();
+}
+
+// capability: 80
+#[test]
+fn a_core_that_does_not_answer_is_not_taken_for_a_request_that_does_not_come() {
+    const PATHS: [&str; 5] =
+        ["/api/channels", "/api/channels/news", "/api/connections", "/api/top-channels", "/api/slow-consumers"];
+    let (entered, inside) = channel();
+    let (leave, left) = channel::<()>();
+    let (entered, left) = (Mutex::new(entered), Mutex::new(left));
+    let key = "a-key-of-the-tests";
+    let mut config = config();
+    config.api.key = Some(key.parse().unwrap());
+    let api = config.api.listen;
+    let running = start(Server::new(config).on("stall", move |_| {
+        entered.lock().unwrap().send(()).unwrap();
+        let _ = left.lock().unwrap().recv_timeout(PATIENCE * 2);
+        Ok(())
+    }));
+    let mut client = client(&running);
+    client.send(Message::text(r#"{"type":"stall"}"#)).unwrap();
+    inside.recv_timeout(PATIENCE).unwrap();
+    // Each twice: those who look for the same wait for one another.
+    let all = || {
+        let asked = PATHS.iter().chain(&PATHS).map(|path| thread::spawn(move || (path, get_with(api, path, key))));
+        asked.collect::<Vec<_>>().into_iter().map(|asked| asked.join().unwrap()).collect::<Vec<_>>()
+    };
+    for (path, (status, answer)) in all() {
+        // A list that begins with the other core has its first part.
+        assert!(status == 503 && answer["code"] == "busy" || answer["next"].is_string(), "{path}: {status} {answer}");
+    }
+    // The end is not held up by what is late: what the others say is the answer.
+    running.handle().drain_with(Drain { spread: PATIENCE, patience: PATIENCE, ..Drain::default() });
+    for (path, (status, answer)) in all() {
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+    leave.send(()).unwrap();
+    drop(client);
     running.join().unwrap();
 }
 

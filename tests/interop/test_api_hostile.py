@@ -9,7 +9,7 @@ from support import PATIENCE_S
 
 # What the server allows for a head and for a body, and then some for a busy machine.
 HEAD_TIMEOUT_S = 5
-REQUEST_TIMEOUT_S = 10
+REQUEST_TIMEOUT_S = 15
 SLACK_S = 15
 CONNECTIONS_MAX = 256
 

@@ -12,6 +12,7 @@ use axum::{Router, routing::get};
 use crore_engine::EngineHandle;
 use tokio::time::timeout;
 
+use super::ask::ANSWER_TIMEOUT;
 use super::error::ApiError;
 use super::key::ApiKey;
 use super::survey::Surveys;
@@ -21,7 +22,12 @@ use crate::session::Shared;
 use crate::wire::Refusal;
 
 /// From the end of a request's head to its answer, the body included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+const _: () = assert!(
+    REQUEST_TIMEOUT.as_millis() > 4 * ANSWER_TIMEOUT.as_millis(),
+    "what asks all cores twice may wait for another request that does: the core's delay is told, and not the client's"
+);
 
 /// What every request needs.
 pub(super) struct Api {

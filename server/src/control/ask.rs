@@ -13,10 +13,12 @@ use tokio::time::timeout;
 use super::error::ApiError;
 use crate::channel::is_internal;
 use crate::home::Asker;
-use crate::home::pending::ANSWER_TIMEOUT;
 use crate::presence::{Whereabouts, WhereaboutsReport};
 use crate::session::Connection;
 use crate::wire::Refusal;
+
+/// How long a core may take to answer: so long that one whose host gives it little time is not taken for one that is stuck.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Connections or channels that one answer names, at most.
 pub(super) const PART_MAX: usize = 1000;
@@ -100,6 +102,7 @@ fn memory(context: &Context<'_>, connection: &Connection) -> Memory {
 }
 
 /// A part of the channels that a core has subscribers of.
+#[derive(Default)]
 pub(crate) struct Listing {
     /// Names, and subscribers on that core.
     pub(super) channels: Vec<(String, usize)>,

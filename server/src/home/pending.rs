@@ -15,8 +15,7 @@ use super::{Asker, Excerpt, Follow, HomeNotice, Read};
 use crate::history::Since;
 use crate::presence::{List, PresenceNotice};
 
-/// How long a core may take to answer, a home or one that the server API asks: so long that one whose host has paused, or
-/// gives it little time, is not taken for one that is stuck. An answer does not come at all where a core is so far behind that it is told nothing
+/// How long a home may take. An answer does not come at all where a core is so far behind that it is told nothing
 /// (`mesh_refused`): the message is answered with `busy` then, and a subscription is given up.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 

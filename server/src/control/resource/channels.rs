@@ -56,7 +56,8 @@ pub(super) async fn list(
     let Some(core) = ask::cores(&api.engine).nth(core) else {
         return Ok(Json(Channels { channels: Vec::new(), next: None }));
     };
-    let listing = ask::channel_part(&api.engine, core, from, limit).await?;
+    let listed = ask::channel_part(&api.engine, core, from, limit).await;
+    let listing = ask::unless_ended(&api.engine, listed)?.unwrap_or_default();
     let names = listing.channels.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let counts = ask::counts(&api.engine, names.clone()).await?;
     let mut channels = Vec::new();

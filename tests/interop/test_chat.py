@@ -88,7 +88,7 @@ class Cases:
                 listener.expect(f": line {number}\r?\n")
 
     # capability: 86 102
-    def test_supports_reconnect(self):
+    def test_clients_reconnect(self):
         alice, bob = self.client("Python", "Alice"), self.client("TypeScript", "Bob")
         self.server.stop()
         for terminal in (alice, bob):

@@ -299,10 +299,10 @@ impl EngineHandle {
     /// The same on other terms: with a code and a reason of the application's own, and closes that are spread over a
     /// time, so that those who are closed do not all come back at once. A second drain changes nothing.
     pub fn drain_with(&self, terms: Drain) {
-        let terms = self.shared.drain.get_or_init(|| Arc::new(terms));
+        let terms = self.settle_terms(terms);
         self.stop_listening();
         for core in (0..=u16::MAX).take(self.cores()).map(CoreId) {
-            let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain(Arc::clone(terms))) else {
+            let Err(TrySendError::Full(command)) = self.try_send(core, Command::Drain(Arc::clone(&terms))) else {
                 continue;
             };
             // The one command that must arrive: it waits for room, but not on this thread, which may be
@@ -317,6 +317,11 @@ impl EngineHandle {
                 tracing::error!(%core, %error, "is not drained: its inbox is full, and no thread can wait for room");
             }
         }
+    }
+
+    /// The terms of the first drain: these, if there has been none.
+    fn settle_terms(&self, terms: Drain) -> Arc<Drain> {
+        Arc::clone(self.shared.drain.get_or_init(|| Arc::new(terms)))
     }
 
     /// On all cores before the first of them closes anybody: who comes back at once would be accepted by a core that does

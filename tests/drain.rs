@@ -144,14 +144,8 @@ fn who_comes_back_is_not_accepted_by_a_core_that_is_late() {
         let (let_go, wait) = channel();
         let wait = Arc::new(Mutex::new(wait));
         let server = setup.start_handler(2, limits(), channel().1, move |_| Kept(kept.clone(), Arc::clone(&wait)));
-        let on_core = |core: &str| loop {
-            let mut client = server.client();
-            if client.ask("core") == core {
-                break client;
-            }
-            client.close();
-        };
-        let (mut quick, mut late) = (on_core("0"), on_core("1"));
+        let mut clients = Client::on_each_core(server.address(), 2);
+        let (mut late, mut quick) = (clients.remove(1), clients.remove(0));
         late.say("keep");
         is_kept.recv().expect("it is kept");
         server.handle().drain(PATIENT);

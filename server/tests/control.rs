@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU16;
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +34,19 @@ fn start(server: Server) -> Running {
     thread::spawn(|| server.start().unwrap()).join().unwrap()
 }
 
+/// A server whose `stall` message keeps its core, and says which: until it is let go, or for twice as long
+/// as anything is waited for.
+fn start_with_stall(config: Config) -> (Running, Receiver<usize>, Sender<()>) {
+    let ((entered, inside), (leave, left)) = (channel(), channel());
+    let (entered, left) = (Mutex::new(entered), Mutex::new(left));
+    let server = Server::new(config).on("stall", move |call| {
+        entered.lock().unwrap().send(call.context().core().index()).unwrap();
+        let _ = left.lock().unwrap().recv_timeout(PATIENCE * 2);
+        Ok(())
+    });
+    (start(server), inside, leave)
+}
+
 fn client(running: &Running) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(running.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -61,16 +74,9 @@ fn get_with(address: SocketAddr, path: &str, key: &str) -> (u16, Value) {
 // capability: 32 82
 #[test]
 fn a_core_that_a_handler_keeps_is_named() {
-    let (entered, inside) = channel();
-    let (leave, left) = channel::<()>();
-    let (entered, left) = (Mutex::new(entered), Mutex::new(left));
     let config = config();
     let api = config.api.listen;
-    let running = start(Server::new(config).on("stall", move |call| {
-        entered.lock().unwrap().send(call.context().core().index()).unwrap();
-        let _ = left.lock().unwrap().recv_timeout(PATIENCE);
-        Ok(())
-    }));
+    let (running, inside, leave) = start_with_stall(config);
     assert_eq!(get(api, "/healthz"), (200, json!({"status": "ok", "stuck_cores": []})));
     let mut client = client(&running);
     client.send(Message::text(r#"{"type":"stall"}"#)).unwrap();
@@ -87,18 +93,11 @@ fn a_core_that_a_handler_keeps_is_named() {
 fn a_core_that_does_not_answer_is_not_taken_for_a_request_that_does_not_come() {
     const PATHS: [&str; 5] =
         ["/api/channels", "/api/channels/news", "/api/connections", "/api/top-channels", "/api/slow-consumers"];
-    let (entered, inside) = channel();
-    let (leave, left) = channel::<()>();
-    let (entered, left) = (Mutex::new(entered), Mutex::new(left));
     let key = "a-key-of-the-tests";
     let mut config = config();
     config.api.key = Some(key.parse().unwrap());
     let api = config.api.listen;
-    let running = start(Server::new(config).on("stall", move |_| {
-        entered.lock().unwrap().send(()).unwrap();
-        let _ = left.lock().unwrap().recv_timeout(PATIENCE * 2);
-        Ok(())
-    }));
+    let (running, inside, leave) = start_with_stall(config);
     let mut client = client(&running);
     client.send(Message::text(r#"{"type":"stall"}"#)).unwrap();
     inside.recv_timeout(PATIENCE).unwrap();
